@@ -1,0 +1,1 @@
+"""From HTTP bytes to answers, and the command line that mounts everything."""

@@ -1,0 +1,88 @@
+"""Content digests, and the canonical JSON that they are taken over."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO, Self
+
+from registry.errors import InvalidDigest, InvalidValue
+
+PREFIX = "sha256:"
+_PATTERN = re.compile(r"sha256:[0-9a-f]{64}")
+_CHUNK_BYTES = 1 << 20
+
+
+class Digest(str):
+    """The sha256 of some bytes, as ``sha256:`` and 64 lower-case hexadecimal digits.
+
+    A ``str``, so that it sorts, hashes, and travels in JSON and SQL as itself.
+
+    Raises:
+        InvalidDigest: the text has another form.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> Self:  # noqa: D102
+        if _PATTERN.fullmatch(text) is None:
+            raise InvalidDigest(
+                f"a digest is 'sha256:' and 64 lower-case hexadecimal digits, got {text!r:.100}"
+            )
+        return super().__new__(cls, text)
+
+    @property
+    def hex(self) -> str:
+        """The 64 hexadecimal digits alone."""
+        return self[len(PREFIX) :]
+
+    @property
+    def short(self) -> str:
+        """The first twelve digits, for people."""
+        return self.hex[:12]
+
+    @classmethod
+    def of(cls, *parts: bytes | memoryview) -> Self:
+        """Return the digest of the parts' concatenation."""
+        state = hashlib.sha256()
+        for part in parts:
+            state.update(part)
+        return cls(PREFIX + state.hexdigest())
+
+    @classmethod
+    def of_stream(cls, stream: BinaryIO) -> Self:
+        """Return the digest of all that is left in a binary stream, read in pieces of 1 MiB."""
+        state = hashlib.sha256()
+        while chunk := stream.read(_CHUNK_BYTES):
+            state.update(chunk)
+        return cls(PREFIX + state.hexdigest())
+
+    @classmethod
+    def of_file(cls, path: Path) -> Self:
+        """Return the digest of a file's contents."""
+        with path.open("rb") as stream:
+            return cls.of_stream(stream)
+
+    @classmethod
+    def of_json(cls, value: object) -> Self:
+        """Return the digest of a value's canonical JSON."""
+        return cls.of(canonical_json(value))
+
+    @classmethod
+    def of_all(cls, digests: Iterable["Digest"]) -> Self:
+        """Return the digest of a collection of digests, whatever their order."""
+        return cls.of("\n".join(sorted(digests)).encode())
+
+
+def canonical_json(value: object) -> bytes:
+    """Return the one UTF-8 encoding of a JSON value: sorted keys, no spaces, no NaN.
+
+    Raises:
+        InvalidValue: the value holds something that JSON has no word for.
+    """
+    try:
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InvalidValue(f"expected plain finite JSON values, got something else: {error}") from error
+    return text.encode()

@@ -1,0 +1,82 @@
+"""Where the registry is, and in whose name it is changed."""
+
+import getpass
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+from urllib.parse import unquote, urlsplit
+
+from registry.errors import InvalidSetting
+
+MAX_ACTOR_LENGTH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Settings of one registry, read once.
+
+    Attributes:
+        home: the folder of everything local: catalog, blobs, cache.
+        catalog: SQLAlchemy URL, ``sqlite:///…`` or ``postgresql+psycopg://…``.
+        blobs: ``file:///…`` or ``s3://bucket/prefix``.
+        actor: who asks, as asserted, 1 to 200 characters.
+    """
+
+    home: Path
+    catalog: str
+    blobs: str
+    actor: str
+
+    def __post_init__(self) -> None:
+        if not self.catalog.startswith(("sqlite:///", "postgresql+psycopg://")):
+            raise InvalidSetting(f"a catalog is sqlite:///… or postgresql+psycopg://…, got {self.catalog!r}")
+        if not self.blobs.startswith(("file:///", "s3://")):
+            raise InvalidSetting(f"blobs are at file:///… or s3://bucket/prefix, got {self.blobs!r}")
+        if not 1 <= len(self.actor) <= MAX_ACTOR_LENGTH or not self.actor.isprintable():
+            raise InvalidSetting(
+                f"an actor is 1 to {MAX_ACTOR_LENGTH} printable characters, got {self.actor!r:.300}"
+            )
+
+    @classmethod
+    def read(
+        cls,
+        home: str | Path | None = None,
+        catalog: str | None = None,
+        blobs: str | None = None,
+        actor: str | None = None,
+        environment: Mapping[str, str] = os.environ,
+    ) -> Self:
+        """Settle each setting: the argument, else ``CULTIVAR_HOME`` and its kin, else the default.
+
+        Raises:
+            InvalidSetting: one of them cannot be used.
+        """
+        chosen = Path(home or environment.get("CULTIVAR_HOME") or "~/.cultivar").expanduser().absolute()
+        return cls(
+            home=chosen,
+            catalog=catalog
+            or environment.get("CULTIVAR_CATALOG")
+            or f"sqlite:///{chosen / 'catalog.sqlite'}",
+            blobs=blobs or environment.get("CULTIVAR_BLOBS") or (chosen / "blobs").as_uri(),
+            actor=actor or environment.get("CULTIVAR_ACTOR") or _user(),
+        )
+
+    @property
+    def blob_folder(self) -> Path | None:
+        """The blobs' folder where they are local files, else None."""
+        parts = urlsplit(self.blobs)
+        return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+    @property
+    def cache(self) -> Path:
+        """Folder of what can be made again: features, materialised segments."""
+        return self.home / "cache"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user id often has no name
+        return f"uid-{os.getuid()}"
