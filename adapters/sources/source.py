@@ -1,0 +1,92 @@
+"""What a source is: data about a pretrained network, and a loader for it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from adapters.sources.normalisation import Normalisation
+from adapters.sources.stages import Stages
+from registry.errors import InvalidValue
+from registry.names import check_task
+from registry.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source(ABC):
+    """A pretrained network to start from.
+
+    Attributes:
+        spec: what names it on the command line, ``provider:model`` or ``provider:model@weights``.
+        architecture: name of the network's design; equal architectures have equal stages.
+        task: the task it learnt, such as ``imagenet-1k``.
+        labels: that task's labels in the order of the logits; empty where there are none.
+        recipe: the way from raw input to the first tensor.
+        normalisation: what the first stage begins with.
+        cuts: names of the stages, from the input on; the last one leaves features.
+        dimension: length of a feature vector.
+        input_size: (height, width) in pixels that the weights were made for.
+        smallest: side in pixels of the smallest square input that the network takes.
+        licence: the weights' licence, or None where the provider does not state one.
+    """
+
+    spec: str
+    architecture: str
+    task: str
+    labels: tuple[str, ...]
+    recipe: Recipe
+    normalisation: Normalisation
+    cuts: tuple[str, ...]
+    dimension: int
+    input_size: tuple[int, int]
+    smallest: int
+    licence: str | None = None
+
+    def __post_init__(self) -> None:
+        check_task(self.task)
+        if not self.cuts or len(set(self.cuts)) != len(self.cuts):
+            raise InvalidValue(f"{self.spec}: expected at least one cut point, each once, got {self.cuts}")
+
+    @property
+    def modality(self) -> str:
+        """``image`` or ``text``: what the recipe prepares."""
+        return self.recipe.modality
+
+    @abstractmethod
+    def weights_at_hand(self) -> bool:
+        """Say whether ``load`` would find the pretrained weights on this machine."""
+
+    @abstractmethod
+    def load(self, seed: int | None = None) -> Stages:
+        """Return the network, in eval mode, float32, on the CPU.
+
+        Args:
+            seed: None for the pretrained weights; a number for random ones of the same
+                architecture, drawn from it by the network's own initialisation, whatever the
+                state of torch's global generator (which is left as it was).
+
+        Raises:
+            SourceUnavailable: the weights are not at hand; the message names the file and the
+                folder where it was looked for. Nothing is ever downloaded.
+        """
+
+
+class Provider(ABC):
+    """A family of sources that are named alike, ``scheme:model``.
+
+    Attributes:
+        scheme: the word before the colon.
+    """
+
+    scheme: str
+
+    @abstractmethod
+    def specs(self) -> Iterable[str]:
+        """Return the spec of every model on offer, each with its default weights, in order."""
+
+    @abstractmethod
+    def source(self, spec: str) -> Source:
+        """Return the source that a spec names.
+
+        Raises:
+            UnknownSource: there is no such model, or it has no such weights.
+        """
