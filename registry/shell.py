@@ -116,7 +116,8 @@ def command(name: str, **attributes: Any) -> Callable[[Callable[..., None]], cli
 def _settings(given: Mapping[str, str | None]) -> Settings:
     """Settle the registry's options: those given after the command win over those before it."""
     before: Mapping[str, str | None] = click.get_current_context().find_object(dict) or {}
-    return Settings.read(**{name: value or before.get(name) for name, value in given.items()})
+    home, catalog, blobs, actor = (given[name] or before.get(name) for name in ("home", "catalog", "blobs", "actor"))
+    return Settings.read(home, catalog, blobs, actor)
 
 
 def registry_options(function: Callable[..., None]) -> Callable[..., None]:

@@ -1,0 +1,49 @@
+# Every routine task. `make demo` and `make test` set everything up by themselves, from a machine that
+# has python3 (3.11 or newer), git and make.
+
+PYTHON ?= python3
+UV := uv==0.13.8
+BIN := .venv/bin
+ARGS ?=
+READY := .venv/.ready
+
+.PHONY: help demo test check format lock glyphs clean
+.DEFAULT_GOAL := help
+
+help:  ## Show this list.
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(READY)  ## Carry the bundled trunk over to handwriting, register, promote, serve. ARGS=--exit ends by itself.
+	$(BIN)/cultivar demo $(ARGS)
+
+test: check  ## All checks, then all tests.
+	OMP_NUM_THREADS=2 $(BIN)/pytest
+
+check: $(READY)  ## Lint, format, types, import contracts.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)  ## Put the code into the project's form.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+glyphs: $(READY)  ## Train the bundled source again (needs the fonts that it names).
+	$(BIN)/python -m adapters.sources.glyphs.train $(ARGS)
+
+lock: $(READY)  ## Settle and pin every dependency again, with hashes.
+	$(BIN)/uv pip compile -q pyproject.toml --all-extras --universal --generate-hashes --upgrade \
+		--no-emit-index-url --no-annotate --no-header -o requirements.lock
+
+# uv installs the CUDA stack in seconds; pip only has to bring uv. The lock's hashes bind what is installed.
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/uv || $(BIN)/python -m pip install -q --disable-pip-version-check '$(UV)'
+	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install -q --require-hashes -r requirements.lock
+	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install -q --no-deps --no-build-isolation -e .
+	touch $@
+
+clean:  ## Remove the environment and everything that tools left behind.
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
