@@ -1,0 +1,96 @@
+"""Hyper-parameters: frozen dataclasses, read from TOML and flags alike, with unknown keys refused."""
+
+import difflib
+import tomllib
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from registry.errors import InvalidSetting
+
+MAX_FILE_BYTES = 1 << 20
+
+_T = TypeVar("_T")
+
+
+def read_file(path: Path) -> dict[str, object]:
+    """Return the keys of a TOML file.
+
+    Raises:
+        InvalidSetting: there is no such file, it is over 1 MiB, or it is not TOML.
+    """
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise InvalidSetting(f"expected a TOML file at {path}: {error.strerror}") from error
+    if len(data) > MAX_FILE_BYTES:
+        raise InvalidSetting(f"{path}: a configuration has at most {MAX_FILE_BYTES:,} bytes")
+    try:
+        return tomllib.loads(data.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidSetting(f"{path}: expected TOML; {error}") from error
+
+
+def configure(cls: type[_T], values: Mapping[str, object], what: str) -> _T:
+    """Build a frozen dataclass from plain values.
+
+    Args:
+        cls: a dataclass whose fields are all keyword arguments.
+        values: from a file or flags; a key that is absent takes the field's default.
+        what: names the owner in messages.
+
+    Raises:
+        InvalidSetting: a key is unknown (the nearest one is named), missing, or its value of
+            another type or out of its range.
+    """
+    known = {field.name: field for field in fields(cls) if field.init}  # type: ignore[arg-type]
+    for key in values:
+        if key not in known:
+            raise InvalidSetting(f"{what} has no setting {key!r}{_nearest(key, list(known))}")
+    hints = get_type_hints(cls)
+    settled: dict[str, Any] = {}
+    for name, field in known.items():
+        if name in values:
+            settled[name] = _typed(values[name], hints[name], f"{what}: {name}")
+        elif field.default is MISSING and field.default_factory is MISSING:
+            raise InvalidSetting(f"{what} needs a setting {name!r}")
+    return cls(**settled)
+
+
+def check(holds: bool, what: str, name: str, want: str, got: object) -> None:
+    """Refuse a setting that is out of its range.
+
+    Raises:
+        InvalidSetting: unless ``holds``.
+    """
+    if not holds:
+        raise InvalidSetting(f"{what}: {name} is {want}, got {got!r}")
+
+
+def _nearest(key: str, known: list[str]) -> str:
+    if not known:
+        return "; it takes none"
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(sorted(known))}"
+
+
+def _typed(value: object, hint: Any, what: str) -> object:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        choices = [choice for choice in arguments if choice is not type(None)]
+        if value is None and len(choices) < len(arguments):
+            return None
+        return _typed(value, choices[0], what)
+    if origin is Literal:
+        if value in arguments and isinstance(value, str):
+            return value
+        raise InvalidSetting(f"{what} is one of {', '.join(map(str, arguments))}, got {value!r}")
+    plain = origin or hint
+    if plain is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, plain) or (isinstance(value, bool) and plain is not bool):
+        raise InvalidSetting(f"{what} is {getattr(plain, '__name__', plain)}, got {value!r:.100}")
+    return value

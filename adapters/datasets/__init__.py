@@ -1,0 +1,7 @@
+"""Labelled data: read, checked, digested and divided."""
+
+from adapters.datasets.dataset import PARTS, TEST, TRAIN, VALIDATION, Dataset
+from adapters.datasets.item import Item
+from adapters.datasets.loading import load
+
+__all__ = ["PARTS", "TEST", "TRAIN", "VALIDATION", "Dataset", "Item", "load"]

@@ -1,0 +1,69 @@
+"""What a provider of data finds: rows that nobody has read yet."""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+MAX_ROWS = 5_000_000
+"""Rows of one dataset; a dataset is held in memory, digests and labels at least."""
+
+_IGNORED = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One raw input as it was listed.
+
+    Attributes:
+        content: its bytes, or the file that holds them.
+        label: what it shows, or None in unlabelled data.
+        group: what it must stay together with, or None.
+        origin: where it came from, for messages.
+        part: the part that the user put it in, or None where it is ours to choose.
+    """
+
+    content: bytes | Path
+    label: str | None
+    group: str | None
+    origin: str
+    part: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The rows of some data, in any order.
+
+    Attributes:
+        rows: at most five million.
+        excluded: what was passed over, counted by reason.
+    """
+
+    rows: tuple[Row, ...]
+    excluded: Mapping[str, int] = field(default_factory=dict)
+
+
+class Provider(ABC):
+    """A way to list data of one form."""
+
+    @abstractmethod
+    def listing(self, labelled: bool) -> Listing:
+        """Return what there is.
+
+        Args:
+            labelled: whether every row needs a label; if not, labels are not looked for.
+
+        Raises:
+            DatasetError: the data has not the form that the provider reads.
+        """
+
+
+def hidden(name: str) -> bool:
+    """Tell whether a file or folder is a system's own and no data, such as ``.DS_Store``."""
+    return name.startswith(".") or name.lower() in _IGNORED
+
+
+def absolute(path: str | Path) -> Path:
+    """Return a path as the operating system sees it from here, ``~`` expanded, links kept."""
+    return Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 - Path.resolve would follow links

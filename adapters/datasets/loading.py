@@ -1,0 +1,164 @@
+"""From what a user names to a dataset."""
+
+from collections import Counter, defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from adapters.datasets.dataset import TEST, TRAIN, VALIDATION, Dataset
+from adapters.datasets.division import divide
+from adapters.datasets.examples import PREFIX, Example
+from adapters.datasets.folder import Folder
+from adapters.datasets.labels import ordered
+from adapters.datasets.listing import Listing, Provider, absolute
+from adapters.datasets.reading import Reading, gather, read
+from adapters.datasets.table import READERS, Table
+from adapters.progress import Progress, Silent
+from registry.errors import DatasetError, WrongModality
+from registry.recipe import Recipe
+
+DUPLICATE = "duplicate"
+DUPLICATE_ACROSS_PARTS = "duplicate in another part"
+CONTRADICTING = "contradicting labels"
+
+_PRECEDENCE = (TEST, VALIDATION, TRAIN, None)
+
+
+def load(
+    data: str | Path,
+    recipe: Recipe,
+    *,
+    test: str | Path | None = None,
+    labelled: bool = True,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Read, check, digest and divide a dataset.
+
+    Args:
+        data: a folder of class folders, a ``.csv``, ``.jsonl`` or ``.parquet`` file, or ``example:NAME``.
+        recipe: the source's; every item is decoded by it here, so that nothing breaks later.
+        test: data of the same forms to hold out; else a fifth of ``data`` is.
+        labelled: whether labels are needed; if not, they are not looked for.
+        progress: who watches; told what was left out.
+
+    Raises:
+        DatasetError: the data cannot be used as it is.
+    """
+    watcher = progress or Silent()
+    if recipe.modality != "image":
+        raise WrongModality(f"datasets of pictures need a recipe of pictures, got one of {recipe.modality}")
+    listing = _list(data, labelled)
+    if test is not None:
+        listing = _joined(listing, _list(test, labelled))
+    reading = read(listing.rows, recipe, watcher)
+    kept, repeated = _distinct(reading)
+    items = tuple(reading.items[at] for at in kept)
+    _check_classes(listing, reading, kept)
+    parts = divide(items, [reading.rows[at].part for at in kept])
+    excluded = Counter(listing.excluded) + reading.excluded + repeated
+    dataset = Dataset(
+        name=str(data),
+        recipe=recipe,
+        items=items,
+        labels=ordered(item.label for item in items if item.label is not None),
+        parts=parts,
+        rows={name: gather(values, np.array(kept, np.int64)) for name, values in reading.fields.items()},
+        excluded=dict(sorted(excluded.items())),
+    )
+    dataset = replace(dataset, notes=_notes(dataset, reading))
+    for note in dataset.notes:
+        watcher.say(note)
+    return dataset
+
+
+def provider(data: str | Path) -> Provider:
+    """Return the provider that reads what a user named.
+
+    Raises:
+        DatasetError: nothing is there, or it has no known form.
+    """
+    if isinstance(data, str) and data.startswith(PREFIX):
+        return Example(data.removeprefix(PREFIX))
+    path = absolute(data)
+    if path.is_dir():
+        return Folder(path)
+    if path.is_file() and path.suffix.lower() in READERS:
+        return Table(path)
+    problem = "this file is none of them" if path.exists() else "there is nothing"
+    raise DatasetError(
+        f"{data}: expected a folder of class folders, a file ending in {', '.join(READERS)}, or {PREFIX}NAME; {problem}"
+    )
+
+
+def _list(data: str | Path, labelled: bool) -> Listing:
+    return provider(data).listing(labelled)
+
+
+def _joined(listing: Listing, test: Listing) -> Listing:
+    """Put separate test data beside the rest, whatever test part either holds itself."""
+    inner = sum(row.part == TEST for row in listing.rows)
+    if inner:
+        raise DatasetError(
+            f"the data already holds a test part ({inner} items), and a separate one is given; leave one of them out"
+        )
+    rows = listing.rows + tuple(replace(row, part=TEST) for row in test.rows)
+    return Listing(rows, dict(Counter(listing.excluded) + Counter(test.excluded)))
+
+
+def _distinct(reading: Reading) -> tuple[list[int], Counter[str]]:
+    """Return the positions to keep, in the order of the items' digests, and what is left out.
+
+    Of equal items one is kept, that in the most protected part; where their labels differ, none is.
+    """
+    copies: defaultdict[str, list[int]] = defaultdict(list)
+    for at, item in enumerate(reading.items):
+        copies[item.digest].append(at)
+    kept: list[int] = []
+    excluded: Counter[str] = Counter()
+    for _, positions in sorted(copies.items()):
+        if len({reading.items[at].label for at in positions}) > 1:
+            excluded[CONTRADICTING] += len(positions)
+            names = " and ".join(
+                f"{reading.items[at].origin} ({reading.items[at].label})" for at in positions[:2]
+            )
+            reading.examples.setdefault(CONTRADICTING, f"{names} are the same bytes")
+            continue
+        best = min(
+            positions,
+            key=lambda at: (_PRECEDENCE.index(reading.rows[at].part), reading.items[at].group or "", at),
+        )
+        kept.append(best)
+        for at in positions:
+            if at != best:
+                across = reading.rows[at].part != reading.rows[best].part
+                reason = DUPLICATE_ACROSS_PARTS if across else DUPLICATE
+                excluded[reason] += 1
+                reading.examples.setdefault(
+                    reason, f"{reading.items[at].origin} and {reading.items[best].origin}"
+                )
+    return kept, excluded
+
+
+def _check_classes(listing: Listing, reading: Reading, kept: list[int]) -> None:
+    """Refuse data in which a class lost all of its items."""
+    left = {reading.items[at].label for at in kept}
+    for row in listing.rows:
+        if row.label not in left:
+            what = "nothing" if row.label is None else f"nothing of the class {row.label!r}"
+            why = "; ".join(reading.examples.values())
+            raise DatasetError(f"{what} could be used: {why}")
+
+
+def _notes(dataset: Dataset, reading: Reading) -> tuple[str, ...]:
+    notes = [
+        f"left out, {reason}: {count}"
+        + (f" ({reading.examples[reason]})" if reason in reading.examples else "")
+        for reason, count in dataset.excluded.items()
+    ]
+    tested = {item.label for item in dataset.part(TEST)}
+    untested = [label for label in dataset.labels if label not in tested]
+    if untested:
+        more = f" and {len(untested) - 5} more" if len(untested) > 5 else ""
+        notes.append(f"not tested, no item was held out: {', '.join(untested[:5])}{more}")
+    return tuple(notes)

@@ -1,0 +1,91 @@
+"""What no longer learns, and the proof that it did not move.
+
+``requires_grad = False`` alone freezes nothing that is a buffer: batch-norm statistics move with
+every forward pass in training mode. So frozen stages are kept in eval mode, and every parameter
+and buffer is hashed before and after.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from adapters.sources.stages import Split, Stages
+from registry.digests import Digest
+from registry.errors import FrozenPartMoved
+
+
+@dataclass(frozen=True, slots=True)
+class FreezeProof:
+    """The state of frozen stages at one moment.
+
+    Attributes:
+        tensors: (name, digest) of every parameter and buffer, in order.
+    """
+
+    tensors: tuple[tuple[str, Digest], ...]
+
+    @classmethod
+    def of(cls, stages: Stages, frozen: int) -> Self:
+        """Hash the parameters and buffers of the first ``frozen`` stages."""
+        named = zip(stages.names[:frozen], stages.stages[:frozen], strict=True)
+        return cls(
+            tuple(
+                (f"{stage}: {name}", tensor_digest(tensor))
+                for stage, module in named
+                for name, tensor in _state(module)
+            )
+        )
+
+    def check(self, later: "FreezeProof") -> None:
+        """Compare with the state at a later moment.
+
+        Raises:
+            FrozenPartMoved: a tensor changed, came or went; the message names the first ones.
+        """
+        before, after = dict(self.tensors), dict(later.tensors)
+        moved = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+        if moved:
+            shown = ", ".join(moved[:3]) + (f" and {len(moved) - 3} more" if len(moved) > 3 else "")
+            raise FrozenPartMoved(
+                f"expected the frozen stages to stay as they were, but {shown} changed; "
+                "something ran them in training mode or wrote to them, so nothing is registered"
+            )
+
+
+@contextmanager
+def frozen(stages: Stages, count: int) -> Iterator[Split]:
+    """Freeze the first ``count`` stages for the length of a block, and prove it at its end.
+
+    Gives the frozen and the free part. Whatever happens, the stages are left in eval mode.
+
+    Raises:
+        FrozenPartMoved: a frozen parameter or buffer changed inside the block.
+    """
+    before = FreezeProof.of(stages, count)
+    try:
+        yield stages.split(count)
+    finally:
+        stages.train(False)
+    before.check(FreezeProof.of(stages, count))
+
+
+def tensor_digest(tensor: Tensor) -> Digest:
+    """Return the digest of a tensor's dtype, shape and values."""
+    values = tensor.detach().cpu().contiguous()
+    head = f"{values.dtype} {list(values.shape)}\n".encode()
+    return Digest.of(head, values.reshape(-1).view(torch.uint8).numpy().data)
+
+
+def state_digest(module: nn.Module) -> Digest:
+    """Return the digest of a module's parameters and buffers, names and order included."""
+    return Digest.of_json([[name, tensor_digest(tensor)] for name, tensor in _state(module)])
+
+
+def _state(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield parameters and buffers, those that no state dict holds included."""
+    return chain(module.named_parameters(), module.named_buffers())

@@ -1,0 +1,73 @@
+"""What a technique leaves behind: a network for the target task, ready to export."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from adapters.sources.stages import Stages
+from registry.errors import InvalidValue
+from registry.manifest import Json
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fitted:
+    """A carried-over network, in eval mode, float32, on the CPU.
+
+    Attributes:
+        technique: the technique's name.
+        depth: how many stages with parameters were retrained, where the technique takes a depth.
+        stages: the stages as trained; its own ``head`` is the source's and is not part of the result.
+        frozen: the first so many stages are the source's, bit for bit, and proved to be.
+        head: from what stage ``head_after - 1`` leaves (features [N, D] as a rule) to logits
+            [N, labels]; a ``nn.Linear`` except where ``as-is`` keeps or joins a source's own
+            outputs; None for a feature extractor.
+        head_after: number of stages that run below the head.
+        labels: in the order of the logits; empty without head.
+        config: every hyper-parameter in force.
+        history: one mapping of figures for each epoch or search step, in order.
+    """
+
+    technique: str
+    depth: int | None
+    stages: Stages
+    frozen: int
+    head: nn.Module | None
+    head_after: int
+    labels: tuple[str, ...]
+    config: Mapping[str, Json]
+    history: tuple[Mapping[str, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.frozen <= len(self.stages) or not 0 < self.head_after <= len(self.stages):
+            raise InvalidValue(f"{self.technique}: there are {len(self.stages)} stages")
+        if (self.head is None) == bool(self.labels):
+            raise InvalidValue(f"{self.technique}: a head and its labels come together")
+
+    @property
+    def weight(self) -> Tensor | None:
+        """Weight of a linear head, float32 [labels, D]; None for any other head."""
+        return self.head.weight.detach() if isinstance(self.head, nn.Linear) else None
+
+    @property
+    def bias(self) -> Tensor | None:
+        """Bias of a linear head, float32 [labels]; None for any other head."""
+        return self.head.bias.detach() if isinstance(self.head, nn.Linear) else None
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """Return features, float32 [N, D], of pixels, uint8 [N, H, W, C]."""
+        with torch.no_grad():
+            return self.stages.run(pixels)
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """Return logits, float32 [N, labels], of pixels, uint8 [N, H, W, C].
+
+        Raises:
+            InvalidValue: there is no head.
+        """
+        if self.head is None:
+            raise InvalidValue(f"{self.technique} leaves features and no labels")
+        with torch.no_grad():
+            logits: Tensor = self.head(self.stages.run(pixels, stop=self.head_after))
+        return logits

@@ -1,0 +1,52 @@
+"""The contract of every way to carry a source over to a task."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import ClassVar, Self
+
+from adapters.configuration import configure
+from adapters.datasets.dataset import Dataset
+from adapters.sources.source import Source
+from adapters.techniques.fitted import Fitted
+from adapters.techniques.workshop import Workshop
+from registry.manifest import Json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Technique(ABC):
+    """A way to carry a source over; its fields are its hyper-parameters, with documented defaults.
+
+    Attributes:
+        name: what the command line calls it.
+        labelled: whether it needs labels.
+        pretrained: whether it starts from the source's weights, or only from its architecture.
+    """
+
+    name: ClassVar[str]
+    labelled: ClassVar[bool] = True
+    pretrained: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, values: Mapping[str, object]) -> Self:
+        """Build the technique from settings of a file or flags.
+
+        Raises:
+            InvalidSetting: a key is unknown, or a value cannot be used.
+        """
+        return configure(cls, values, cls.name)
+
+    def config(self) -> dict[str, Json]:
+        """Return every hyper-parameter as plain JSON values."""
+        return asdict(self)
+
+    @abstractmethod
+    def fit(self, source: Source, dataset: Dataset, workshop: Workshop) -> Fitted:
+        """Carry the source over.
+
+        Raises:
+            SourceUnavailable: the source's weights are not at hand.
+            DatasetError: the technique cannot learn from these items.
+            FrozenPartMoved: a frozen parameter or buffer changed.
+            AdaptationError: training failed.
+        """

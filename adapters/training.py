@@ -1,0 +1,379 @@
+"""The training loop: batches, schedule, early stopping, mixed precision on a GPU."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from adapters.configuration import check
+from adapters.progress import Progress
+from registry.errors import AdaptationError
+
+EVALUATION_ROWS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to train.
+
+    Attributes:
+        epochs: passes over the examples, at least 1.
+        batch_size: examples a step, at least 2 (a single one has no batch statistics).
+        optimiser: ``sgd`` (Nesterov momentum 0.9) or ``adamw``.
+        learning_rate: its peak, for the network's own parameters.
+        head_factor: the head's learning rate in multiples of it.
+        weight_decay: applied to weights of two dimensions and more; biases and the scales of
+            normalisation layers are left alone.
+        warmup: share of all steps over which the rate climbs from nothing; a half cosine down
+            to nothing follows.
+        clip: largest norm of a gradient over all parameters.
+        label_smoothing: share of the target spread over all labels, 0 up to 1.
+        patience: epochs without a lower validation loss before the end; None never stops early.
+            With a validation part the best epoch's weights are kept.
+        augment: random translations of up to an eighth of a side, and slight changes of
+            brightness and contrast. Pictures are never mirrored: a letter or digit would be another.
+    """
+
+    epochs: int
+    batch_size: int
+    optimiser: Literal["sgd", "adamw"]
+    learning_rate: float
+    head_factor: float
+    weight_decay: float
+    warmup: float
+    clip: float
+    label_smoothing: float
+    patience: int | None
+    augment: bool
+
+    def __post_init__(self) -> None:
+        def demand(holds: bool, name: str, want: str) -> None:
+            check(holds, "training", name, want, getattr(self, name))
+
+        demand(1 <= self.epochs <= 100_000, "epochs", "1 to 100,000")
+        demand(2 <= self.batch_size <= 65_536, "batch_size", "2 to 65,536")
+        demand(self.optimiser in ("sgd", "adamw"), "optimiser", "sgd or adamw")
+        demand(0 < self.learning_rate < math.inf, "learning_rate", "above 0")
+        demand(0 < self.head_factor < math.inf, "head_factor", "above 0")
+        demand(0 <= self.weight_decay < math.inf, "weight_decay", "0 or more")
+        demand(0 <= self.warmup < 1, "warmup", "a share from 0 up to 1")
+        demand(self.clip > 0, "clip", "above 0")
+        demand(0 <= self.label_smoothing < 1, "label_smoothing", "a share from 0 up to 1")
+        demand(self.patience is None or self.patience >= 1, "patience", "1 or more, or absent")
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """What to train on: some rows of an array, and their label numbers.
+
+    Attributes:
+        inputs: uint8 pixels [M, H, W, C], or float32 [M, ...] as a frozen part left them.
+        index: the rows that count, int64 [N].
+        targets: their label numbers, int64 [N].
+    """
+
+    inputs: np.ndarray
+    index: np.ndarray
+    targets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def batch(self, rows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return inputs and targets of some rows, 0 up to N, on a device."""
+        inputs = torch.from_numpy(self.inputs[self.index[rows]])
+        return inputs.to(device), torch.from_numpy(self.targets[rows]).to(device)
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """Figures of one epoch.
+
+    Attributes:
+        number: from 1.
+        loss: mean training loss.
+        rate: learning rate at its last step.
+        validation_loss: mean cross-entropy on the validation part, or None.
+        validation_accuracy: share of right answers there, or None.
+    """
+
+    number: int
+    loss: float
+    rate: float
+    validation_loss: float | None = None
+    validation_accuracy: float | None = None
+
+    def to_json(self) -> dict[str, float]:
+        """Return the figures that there are, as plain values."""
+        figures = {name: getattr(self, name) for name in self.__slots__}
+        return {name: value for name, value in figures.items() if value is not None}
+
+
+class Callback:
+    """Hooks into the loop; each does nothing unless overridden."""
+
+    def on_start(self, network: nn.Module, plan: Plan) -> None:
+        """Before the first step."""
+
+    def on_step(self, network: nn.Module, loss: float) -> None:
+        """After every step."""
+
+    def on_epoch(self, network: nn.Module, epoch: Epoch) -> None:
+        """After every epoch."""
+
+    def on_end(self, network: nn.Module, history: Sequence[Epoch]) -> None:
+        """After the last epoch, with the weights that are kept."""
+
+
+class _Best:
+    """Keeps the weights of the epoch with the lowest validation loss, and counts those since."""
+
+    def __init__(self, patience: int | None) -> None:
+        self._patience = patience
+        self._loss = math.inf
+        self._since = 0
+        self._state: dict[str, Tensor] | None = None
+
+    def see(self, network: nn.Module, loss: float) -> None:
+        if loss < self._loss:
+            self._loss, self._since = loss, 0
+            self._state = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        else:
+            self._since += 1
+
+    @property
+    def exhausted(self) -> bool:
+        return self._patience is not None and self._since >= self._patience
+
+    def restore(self, network: nn.Module) -> None:
+        if self._state is not None:
+            network.load_state_dict(self._state)
+
+
+class _Precision:
+    """Mixed precision where there is a GPU: bfloat16, or float16 with a scaled loss; float32 elsewhere."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._on = device.type == "cuda"
+        half = self._on and not torch.cuda.is_bf16_supported()
+        self._dtype = torch.float16 if half else torch.bfloat16
+        self._scaler = torch.amp.GradScaler(device.type, enabled=half)
+
+    def loss(self, network: nn.Module, inputs: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+        with torch.autocast(self._device.type, dtype=self._dtype, enabled=self._on):
+            logits = network(inputs)
+        return F.cross_entropy(logits.float(), targets, label_smoothing=smoothing)
+
+    def step(self, loss: Tensor, optimiser: torch.optim.Optimizer, clip: float) -> None:
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self._scaler.unscale_(optimiser)
+        parameters = [each for group in optimiser.param_groups for each in group["params"]]
+        nn.utils.clip_grad_norm_(parameters, clip)
+        self._scaler.step(optimiser)
+        self._scaler.update()
+        optimiser.zero_grad(set_to_none=True)
+
+
+def train(
+    body: nn.Module,
+    head: nn.Module,
+    examples: Examples,
+    plan: Plan,
+    *,
+    seed: int,
+    device: torch.device,
+    progress: Progress,
+    validation: Examples | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> tuple[Epoch, ...]:
+    """Train a body and a head in place; they are left in eval mode, on the CPU.
+
+    Torch's global random generators are as they were afterwards, whatever happens.
+
+    Args:
+        body: from inputs to features; a frozen part in it stays as it is.
+        head: from features to logits.
+        examples: what to learn from, at least two.
+        plan: how.
+        seed: of order, dropout and augmentation.
+        device: where to run.
+        progress: who watches.
+        validation: what early stopping looks at; without it, every epoch is run and the last one kept.
+        callbacks: called in order.
+
+    Raises:
+        AdaptationError: the loss is no longer finite.
+    """
+    network = nn.Sequential(body, head)
+    with _random(seed, device):
+        network.to(device)
+        try:
+            history = _epochs(network, examples, validation, plan, seed, device, progress, callbacks)
+        finally:
+            network.to("cpu").train(False)
+    return history
+
+
+def _epochs(
+    network: nn.Sequential,
+    examples: Examples,
+    validation: Examples | None,
+    plan: Plan,
+    seed: int,
+    device: torch.device,
+    progress: Progress,
+    callbacks: Sequence[Callback],
+) -> tuple[Epoch, ...]:
+    order = np.random.default_rng(seed)
+    optimiser = _optimiser(network, plan)
+    steps = plan.epochs * len(_slices(len(examples), plan.batch_size))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _Cosine(steps, plan.warmup))
+    precision = _Precision(device)
+    best = _Best(plan.patience)
+    history: list[Epoch] = []
+    for callback in callbacks:
+        callback.on_start(network, plan)
+    with progress.step("training", plan.epochs) as step:
+        for number in range(1, plan.epochs + 1):
+            network.train(True)
+            total = 0.0
+            shuffled = order.permutation(len(examples))
+            for rows in _slices(len(examples), plan.batch_size):
+                inputs, targets = examples.batch(shuffled[rows], device)
+                if plan.augment:
+                    inputs = _augment(inputs, order)
+                loss = precision.loss(network, inputs, targets, plan.label_smoothing)
+                value = loss.item()
+                if not math.isfinite(value):
+                    raise AdaptationError(
+                        f"the training loss became {value} in epoch {number}; "
+                        f"try a learning rate below {plan.learning_rate:g}"
+                    )
+                precision.step(loss, optimiser, plan.clip)
+                schedule.step()
+                total += value * len(targets)
+                for callback in callbacks:
+                    callback.on_step(network, value)
+            epoch = _measured(network, number, total / len(examples), schedule, validation, device)
+            history.append(epoch)
+            for callback in callbacks:
+                callback.on_epoch(network, epoch)
+            step.advance(1, _note(epoch))
+            if epoch.validation_loss is not None:
+                best.see(network, epoch.validation_loss)
+                if best.exhausted:
+                    break
+    best.restore(network)
+    for callback in callbacks:
+        callback.on_end(network, history)
+    return tuple(history)
+
+
+def _measured(
+    network: nn.Module,
+    number: int,
+    loss: float,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    validation: Examples | None,
+    device: torch.device,
+) -> Epoch:
+    rate = float(schedule.get_last_lr()[0])
+    if validation is None:
+        return Epoch(number, loss, rate)
+    logits = predict(network, validation, device)
+    right = float((logits.argmax(axis=1) == validation.targets).mean())
+    cost = F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(validation.targets)).item()
+    return Epoch(number, loss, rate, cost, right)
+
+
+@torch.no_grad()
+def predict(network: nn.Module, examples: Examples, device: torch.device) -> np.ndarray:
+    """Return logits, float32 [N, labels], of examples, in eval mode; the network is on that device."""
+    network.train(False)
+    found = []
+    for rows in _slices(len(examples), EVALUATION_ROWS, smallest=1):
+        inputs, _ = examples.batch(np.arange(len(examples))[rows], device)
+        found.append(network(inputs).float().cpu().numpy())
+    return np.concatenate(found)
+
+
+def _slices(count: int, size: int, smallest: int = 2) -> list[slice]:
+    """Cut a range into batches; a last one below the smallest size joins the one before it."""
+    starts = list(range(0, count, size))
+    if len(starts) > 1 and count - starts[-1] < smallest:
+        starts.pop()
+    return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], count], strict=True)]
+
+
+def _optimiser(network: nn.Sequential, plan: Plan) -> torch.optim.Optimizer:
+    """Return the optimiser, with four groups: body and head, decayed and not."""
+    groups = []
+    for part, factor in zip(network, (1.0, plan.head_factor), strict=True):
+        free = [each for each in part.parameters() if each.requires_grad]
+        for decayed in (True, False):
+            chosen = [each for each in free if (each.ndim > 1) is decayed]
+            if chosen:
+                groups.append(
+                    {
+                        "params": chosen,
+                        "lr": plan.learning_rate * factor,
+                        "weight_decay": plan.weight_decay * decayed,
+                    }
+                )
+    if plan.optimiser == "sgd":
+        return torch.optim.SGD(groups, lr=plan.learning_rate, momentum=0.9, nesterov=True)
+    return torch.optim.AdamW(groups, lr=plan.learning_rate)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cosine:
+    """Share of the peak rate at a step: a line up, then half a cosine down to nothing."""
+
+    steps: int
+    warmup: float
+
+    def __call__(self, step: int) -> float:
+        climb = math.ceil(self.steps * self.warmup)
+        if step < climb:
+            return (step + 1) / climb
+        return 0.5 * (1 + math.cos(math.pi * (step - climb) / max(1, self.steps - climb)))
+
+
+def _augment(pixels: Tensor, order: np.random.Generator) -> Tensor:
+    """Shift a batch of pictures, uint8 [N, H, W, C], by up to an eighth, and vary its light.
+
+    Edges are repeated where a shift uncovers them, so that no frame appears that tells how
+    far a picture moved.
+    """
+    count, height, width, _ = pixels.shape
+    down = torch.from_numpy(order.integers(-(height // 8), height // 8 + 1, count))
+    across = torch.from_numpy(order.integers(-(width // 8), width // 8 + 1, count))
+    rows = (torch.arange(height) + down[:, None]).clamp(0, height - 1).to(pixels.device)
+    columns = (torch.arange(width) + across[:, None]).clamp(0, width - 1).to(pixels.device)
+    picture = torch.arange(count, device=pixels.device)
+    moved = pixels[picture[:, None, None], rows[:, :, None], columns[:, None, :]]
+    contrast = torch.from_numpy(order.uniform(0.9, 1.1, (count, 1, 1, 1))).to(pixels.device, torch.float32)
+    brightness = torch.from_numpy(order.uniform(-12, 12, (count, 1, 1, 1))).to(pixels.device, torch.float32)
+    return ((moved.float() - 127.5) * contrast + 127.5 + brightness).round().clamp(0, 255).to(torch.uint8)
+
+
+def _note(epoch: Epoch) -> str:
+    if epoch.validation_accuracy is None:
+        return f"loss {epoch.loss:.3f}"
+    return f"loss {epoch.loss:.3f}, validation {epoch.validation_accuracy:.1%}"
+
+
+@contextmanager
+def _random(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's generators for a block, and put them back after it."""
+    devices = [torch.cuda.current_device()] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        yield
