@@ -27,6 +27,8 @@ class Source(ABC):
         input_size: (height, width) in pixels that the weights were made for.
         smallest: side in pixels of the smallest square input that the network takes.
         licence: the weights' licence, or None where the provider does not state one.
+        pooling: how a map becomes features, part of the space: ``penultimate`` (whatever the
+            network itself puts below its output layer), ``avg``, ``cls`` …
     """
 
     spec: str
@@ -40,6 +42,7 @@ class Source(ABC):
     input_size: tuple[int, int]
     smallest: int
     licence: str | None = None
+    pooling: str = "penultimate"
 
     def __post_init__(self) -> None:
         check_task(self.task)

@@ -1,0 +1,206 @@
+"""``torchvision:`` every classification model that torchvision lists, from weights already on this machine."""
+
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torchvision.models import WeightsEnum
+from torchvision.transforms._presets import ImageClassification
+
+from adapters.sources.normalisation import Normalisation
+from adapters.sources.source import Provider, Source
+from adapters.sources.stages import Stages
+from adapters.sources.staging import stage
+from registry.errors import SourceUnavailable, UnknownSource
+from registry.recipe import ImageRecipe
+
+_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")
+_AUXILIARY = re.compile(r"(aux1|aux2|AuxLogits)\.")
+_OLD_DENSE_LAYER = re.compile(r"(.*denselayer\d+\.(?:norm|conv))\.([12]\..*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """What ``torchvision_cuts.json`` holds about a model.
+
+    Attributes:
+        cuts: names of the stages, from the input on.
+        head: module path of the output layer.
+        dimension: length of a feature vector.
+        smallest: side in pixels of the smallest square input worth running.
+    """
+
+    cuts: tuple[str, ...]
+    head: str
+    dimension: int
+    smallest: int
+
+
+@functools.cache
+def pinned() -> Mapping[str, Pinned]:
+    """Return the pinned cuts of every model, by its name."""
+    data = json.loads(resources.files("adapters.sources").joinpath("torchvision_cuts.json").read_text())
+    return {name: Pinned(**entry | {"cuts": tuple(entry["cuts"])}) for name, entry in data.items()}
+
+
+def build(name: str, weights: WeightsEnum, **options: Any) -> nn.Module:
+    """Return the network that some weights fit, randomly initialised.
+
+    Auxiliary heads, which only ever run in training, are left out.
+    """
+    options = {"num_classes": len(weights.meta["categories"]), **options}
+    side = weights.meta["min_size"][0]
+    if name.startswith("vit_"):
+        options["image_size"] = side
+    elif name.startswith("maxvit_"):
+        options["input_size"] = (side, side)
+    elif name in ("googlenet", "inception_v3"):
+        options |= {"aux_logits": False, "transform_input": True, "init_weights": True}
+    return cast(nn.Module, torchvision.models.get_model(name, weights=None, **options))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchvisionSource(Source):
+    """A torchvision model with one of its sets of weights.
+
+    Attributes:
+        model: torchvision's name of the model.
+        weights: torchvision's description of the weights.
+        head: module path of the output layer.
+    """
+
+    model: str
+    weights: WeightsEnum = field(repr=False)
+    head: str
+
+    @property
+    def weights_file(self) -> Path:
+        """Where torch's hub cache keeps these weights."""
+        return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(self.weights.url).path).name
+
+    def weights_at_hand(self) -> bool:
+        """Say whether the weights lie in torch's hub cache."""
+        return self.weights_file.is_file()
+
+    def load(self, seed: int | None = None) -> Stages:
+        """Return the network in stages; see :meth:`Source.load`."""
+        if seed is None:
+            state = read_weights(self.weights_file, self.weights.url)
+            network = build(self.model, self.weights)
+            network.load_state_dict(_renamed(self.model, state))
+        else:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                network = build(self.model, self.weights)
+        return stage(
+            network,
+            self.cuts,
+            self.head,
+            architecture=self.architecture,
+            features_dim=self.dimension,
+            input_size=self.input_size,
+            normalisation=self.normalisation,
+        )
+
+
+class TorchvisionProvider(Provider):
+    """``torchvision:MODEL`` with the model's default weights, ``torchvision:MODEL@WEIGHTS`` with others."""
+
+    scheme = "torchvision"
+
+    def specs(self) -> list[str]:
+        """Return the spec of every model that torchvision lists, in alphabetical order."""
+        return [f"{self.scheme}:{name}" for name in torchvision.models.list_models(module=torchvision.models)]
+
+    def source(self, spec: str) -> TorchvisionSource:
+        """Return the source that a spec names; its own spec always says which weights.
+
+        Raises:
+            UnknownSource: torchvision has no such model, or no such weights for it.
+        """
+        _, _, rest = spec.partition(":")
+        name, _, member = rest.partition("@")
+        if name not in pinned():
+            raise UnknownSource(
+                f"expected torchvision:MODEL with one of torchvision's {len(pinned())} classification models "
+                f"(see `cultivar sources`), got {spec!r:.100}"
+            )
+        choices = torchvision.models.get_model_weights(name)
+        if member and member not in choices.__members__:
+            raise UnknownSource(
+                f"{name} has the weights {', '.join(choices.__members__)}, got {member!r:.100}"
+            )
+        weights = choices[member] if member else choices.DEFAULT
+        transforms = cast(ImageClassification, weights.transforms())
+        cuts = pinned()[name]
+        (side,) = transforms.crop_size
+        return TorchvisionSource(
+            spec=f"{self.scheme}:{name}@{weights.name}",
+            architecture=f"{self.scheme}/{name}",
+            task="imagenet-1k",
+            labels=tuple(weights.meta["categories"]),
+            recipe=ImageRecipe(
+                height=side,
+                width=side,
+                resize=transforms.resize_size[0],
+                interpolation=transforms.interpolation.value,
+            ),
+            normalisation=Normalisation.of(transforms.mean, transforms.std),
+            cuts=cuts.cuts,
+            dimension=cuts.dimension,
+            input_size=(side, side),
+            smallest=max(cuts.smallest, weights.meta["min_size"][0]),
+            licence=weights.meta.get("license"),
+            # SqueezeNet classifies by convolution: its vector is a pool that staging adds.
+            pooling="avg" if name.startswith("squeezenet") else "penultimate",
+            model=name,
+            weights=weights,
+            head=cuts.head,
+        )
+
+
+def read_weights(path: Path, origin: str) -> dict[str, Tensor]:
+    """Read a state dictionary from torch's hub cache.
+
+    Args:
+        path: the file, whose name holds the first digits of its sha256, as torch's hub has it.
+        origin: address that the file is published under, for the message.
+
+    Raises:
+        SourceUnavailable: the file is not there, or holds something else.
+    """
+    if not path.is_file():
+        raise SourceUnavailable(
+            f"expected the weights {path.name} in {path.parent}, they are not there and nothing is downloaded; "
+            f"fetch {origin} where there is a network and put it into that folder (TORCH_HOME moves it)"
+        )
+    expected = _HASH_IN_NAME.search(path.name)
+    if expected is not None:
+        with path.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        if not found.startswith(expected[1]):
+            raise SourceUnavailable(
+                f"expected {path} to have the sha256 {expected[1]}… that its name says, it has {found[:12]}…; "
+                f"delete it and fetch {origin} again"
+            )
+    return cast(dict[str, Tensor], torch.load(path, map_location="cpu", weights_only=True))
+
+
+def _renamed(model: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Fit published state dictionaries to the networks that are built, in place (they carry metadata)."""
+    for name in list(state):
+        if _AUXILIARY.match(name):
+            del state[name]
+        elif model.startswith("densenet") and (old := _OLD_DENSE_LAYER.fullmatch(name)):
+            state[old[1] + old[2]] = state.pop(name)
+    return state

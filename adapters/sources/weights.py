@@ -1,0 +1,46 @@
+"""A stage's identity by what it holds, which no exporter's bytes enter."""
+
+import hashlib
+
+import torch
+
+from adapters.sources.stages import Stages
+from registry.digests import PREFIX, Digest, canonical_json
+
+
+def stage_weights_digest(stages: Stages, k: int) -> Digest:
+    """Return the digest of stage ``k``: what makes it the same stage, whatever exporter writes it.
+
+    Taken over the architecture, the stage's name, the input size, the normalisation where the
+    stage begins with it, and name, dtype, shape and bytes of every parameter and buffer, sorted
+    by name. A trunk that was exported before is found by it, and spaces are built of it.
+    """
+    state = hashlib.sha256()
+    first = k == 0
+    header = {
+        "architecture": stages.architecture,
+        "stage": stages.names[k],
+        "input_size": list(stages.input_size),
+        "mean": list(stages.normalisation.mean) if first else None,
+        "std": list(stages.normalisation.std) if first else None,
+    }
+    state.update(canonical_json(header))
+    _update(state, stages.stages[k])
+    return Digest(PREFIX + state.hexdigest())
+
+
+def head_weights_digest(head: torch.nn.Module, architecture: str) -> Digest:
+    """Return the digest of a head: its architecture's name, and its parameters and buffers as above."""
+    state = hashlib.sha256(canonical_json({"architecture": architecture}))
+    _update(state, head)
+    return Digest(PREFIX + state.hexdigest())
+
+
+def _update(state: "hashlib._Hash", module: torch.nn.Module) -> None:
+    """Hash a module's parameters and buffers, each after a header of its own."""
+    tensors = dict(module.named_parameters()) | dict(module.named_buffers())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        header = {"name": name, "dtype": str(tensor.dtype), "shape": list(tensor.shape)}
+        state.update(canonical_json(header))
+        state.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
