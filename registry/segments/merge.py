@@ -1,0 +1,98 @@
+"""Joins segments into one model: stored fine, run coarse."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from onnx import TensorProto, helper
+
+from registry.errors import InvalidSegment
+from registry.segments.canonical import from_bytes, to_bytes
+from registry.segments.graph import Graph, Value, Weight
+
+RECIPE = "recipe"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A segment in its place.
+
+    Attributes:
+        name: what others are wired to it by.
+        model: the segment's bytes.
+        inputs: for each input port ``recipe:FIELD`` or ``SEGMENT:OUTPUT``.
+    """
+
+    name: str
+    model: bytes = field(repr=False)
+    inputs: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Detached:
+    """A model beside its weights, for models of 2 GiB and more.
+
+    Attributes:
+        model: the model's bytes, with every weight declared external.
+        weights: their values by initialiser name, for ``SessionOptions.add_external_initializers``.
+    """
+
+    model: bytes = field(repr=False)
+    weights: Mapping[str, np.ndarray] = field(repr=False)
+
+
+def merge(nodes: Sequence[Node], outputs: Mapping[str, str]) -> bytes:
+    """Return the canonical model that computes some outputs of a graph of segments.
+
+    Args:
+        nodes: the segments, each after those that it is wired to; those that no output needs
+            leave no trace.
+        outputs: for each wanted name its wire, ``SEGMENT:OUTPUT``.
+
+    Raises:
+        InvalidSegment: a wire leads nowhere, types do not meet, or the result is too large.
+    """
+    graph, values = _join(nodes, outputs)
+    return to_bytes(graph.write(values))
+
+
+def merge_detached(nodes: Sequence[Node], outputs: Mapping[str, str]) -> Detached:
+    """Return the same model beside its weights, whatever its size; arguments as of :func:`merge`."""
+    graph, values = _join(nodes, outputs)
+    weights: dict[str, np.ndarray] = {}
+
+    def store(tensor: TensorProto, weight: Weight) -> None:
+        dtype = helper.tensor_dtype_to_np_dtype(weight.dtype)
+        weights[tensor.name] = np.frombuffer(weight.data, dtype).reshape(weight.shape)
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value=tensor.name)
+
+    return Detached(to_bytes(graph.write(values, store)), weights)
+
+
+def _join(nodes: Sequence[Node], outputs: Mapping[str, str]) -> tuple[Graph, dict[str, Value]]:
+    graph = Graph()
+    values: dict[str, Value] = {}
+    for node in nodes:
+        model = from_bytes(node.model)
+        if unwired := {port.name for port in model.graph.input} ^ set(node.inputs):
+            raise InvalidSegment(
+                f"segment {node.name!r} takes {sorted(port.name for port in model.graph.input)}, "
+                f"{sorted(unwired)} do not match its wires"
+            )
+        wired = {port: _source(wire, values, node.name) for port, wire in node.inputs.items()}
+        for port, value in graph.read(model, wired).items():
+            values[f"{node.name}:{port}"] = value
+    missing = [wire for wire in outputs.values() if wire not in values]
+    if missing or not outputs:
+        raise InvalidSegment(f"expected outputs out of {sorted(values)}, got {missing or 'none'}")
+    return graph, {name: values[wire] for name, wire in outputs.items()}
+
+
+def _source(wire: str, values: Mapping[str, Value], name: str) -> Value | str:
+    segment, _, port = wire.rpartition(":")
+    if segment == RECIPE:
+        return port
+    if wire not in values:
+        raise InvalidSegment(f"segment {name!r} is wired to {wire!r}, which no segment before it leaves")
+    return values[wire]
