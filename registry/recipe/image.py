@@ -7,7 +7,8 @@ the trunk's graph, so that a batch stays uint8 until it reaches the runtime.
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from typing import ClassVar, Self
 
@@ -126,12 +127,19 @@ class ImageRecipe(Recipe):
         """Stack prepared items: ``{"pixels": uint8 [batch, height, width, channels]}``."""
         return {"pixels": np.stack([row["pixels"] for row in rows])}
 
-    def decode(self, data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    def decode(
+        self,
+        data: bytes,
+        max_pixels: int = MAX_PIXELS,
+        room: Callable[[int], AbstractContextManager[None]] | None = None,
+    ) -> np.ndarray:
         """Return a picture file's pixels, uint8 [height, width, channels].
 
         Args:
             data: the file's bytes; of an animation the first frame counts.
             max_pixels: width times height that the header may announce.
+            room: called with the announced pixels; decoding happens inside the context that it
+                returns, so that a server can bound the memory of several at once.
 
         Raises:
             UndecodableInput: the bytes are not a whole picture of a known format.
@@ -147,7 +155,8 @@ class ImageRecipe(Recipe):
                         f"a picture may have {max_pixels:,} pixels, this one is {width} x {height} "
                         f"= {width * height:,}; scale it down"
                     )
-                return self.convert(image)
+                with nullcontext() if room is None else room(width * height):
+                    return self.convert(image)
         except InputTooLarge:
             raise
         # Pillow's decoders raise a dozen kinds of exception on broken files, struct.error and

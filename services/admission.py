@@ -1,0 +1,205 @@
+"""Who comes in, and for how long: limits on requests and bytes, deadlines, clients that left.
+
+A request is a ``Visit``. Timers for each one would cost more than small answers do, so a sweep
+looks at those that have been here for a while: it ends visits whose time is up and begins to listen
+for the client's leaving.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from time import perf_counter
+from typing import Any, TypeAlias
+
+from registry.errors import InputTooLarge
+from services.errors import DeadlineExceeded, MalformedRequest, Overloaded
+
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+
+_SWEEP_S = 0.05
+_DISCONNECT = "http.disconnect"
+
+
+class ClientLeft(Exception):
+    """Nobody waits for the answer any more; there is nobody to tell."""
+
+
+class Visit:
+    """One request under way.
+
+    Attributes:
+        started: ``time.perf_counter()`` at its first byte.
+        deadline: when nobody waits any more, on the same clock.
+    """
+
+    __slots__ = (
+        "_admission",
+        "_end",
+        "_held",
+        "_listener",
+        "_receive",
+        "_task",
+        "_whole",
+        "deadline",
+        "started",
+    )
+
+    def __init__(
+        self, admission: "Admission", receive: Receive, task: "asyncio.Task[Any]", now: float
+    ) -> None:
+        self.started = now
+        self.deadline = now + admission.deadline_s
+        self._admission = admission
+        self._receive = receive
+        self._task = task
+        self._held = 0
+        self._whole = False
+        self._listener: asyncio.Task[None] | None = None
+        self._end: Exception | None = None
+
+    async def body(self, announced: int | None) -> bytes:
+        """Read the whole body.
+
+        Args:
+            announced: its length by the Content-Length header, or None where it comes in chunks.
+
+        Raises:
+            InputTooLarge: it is over the limit; where it is announced, before anything is read.
+            Overloaded: all requests together hold too many bytes already.
+            ClientLeft: the client went away before it had sent everything.
+        """
+        if announced is not None:
+            self._hold(announced)
+        message = await self._receive()
+        if message["type"] == _DISCONNECT:
+            raise ClientLeft
+        first: bytes = message.get("body", b"")
+        if announced is None:
+            self._hold(len(first))
+        if not message.get("more_body"):
+            self._whole = True
+            return first
+        chunks = [first]
+        while not self._whole:
+            message = await self._receive()
+            if message["type"] == _DISCONNECT:
+                raise ClientLeft
+            chunk: bytes = message.get("body", b"")
+            if announced is None:
+                self._hold(len(chunk))
+            chunks.append(chunk)
+            self._whole = not message.get("more_body")
+        return b"".join(chunks)
+
+    def ended(self) -> Exception | None:
+        """Return why the sweep cancelled this visit's task, or None where someone else did."""
+        if self._end is not None:
+            self._task.uncancel()
+        return self._end
+
+    def answering(self) -> None:
+        """Leave the visit alone from now on: its answer is on the way, and may not be cut."""
+        self.deadline = float("inf")
+        self._whole = False
+        if self._listener is not None:
+            self._listener.cancel()
+
+    def leave(self) -> None:
+        """Give back what the visit holds; every visit ends with this."""
+        admission = self._admission
+        admission.visits.discard(self)
+        admission.held_bytes -= self._held
+        if self._listener is not None:
+            self._listener.cancel()
+
+    def sweep(self, now: float) -> None:
+        """End the visit if its time is up; listen for the client once its body is whole."""
+        if self._end is not None:
+            return
+        if now >= self.deadline:
+            self._cancel(DeadlineExceeded(f"no answer within {self._admission.deadline_s:g} seconds"))
+        elif self._whole and self._listener is None and now - self.started >= _SWEEP_S:
+            self._listener = asyncio.ensure_future(self._listen())
+
+    async def _listen(self) -> None:
+        while (await self._receive())["type"] != _DISCONNECT:
+            pass
+        self._cancel(ClientLeft())
+
+    def _cancel(self, end: Exception) -> None:
+        self._end = end
+        self._task.cancel()
+
+    def _hold(self, more: int) -> None:
+        admission = self._admission
+        if self._held + more > admission.max_body_bytes:
+            raise InputTooLarge(f"a body has at most {admission.max_body_bytes:,} bytes, got more")
+        if admission.held_bytes + more > admission.max_held_bytes:
+            raise Overloaded("the requests under way hold as many bytes as the server allows", "bytes")
+        self._held += more
+        admission.held_bytes += more
+
+
+class Admission:
+    """The door: counts requests and the bytes of their bodies, all of one event loop.
+
+    Args:
+        max_requests: requests under way at once.
+        max_body_bytes: bytes of one body.
+        max_held_bytes: bytes of all bodies under way.
+        deadline_s: seconds from a request's first byte to its answer.
+
+    Attributes:
+        visits: the requests under way.
+        held_bytes: what their bodies hold.
+    """
+
+    def __init__(
+        self, *, max_requests: int, max_body_bytes: int, max_held_bytes: int, deadline_s: float
+    ) -> None:
+        self.max_requests = max_requests
+        self.max_body_bytes = max_body_bytes
+        self.max_held_bytes = max_held_bytes
+        self.deadline_s = deadline_s
+        self.visits: set[Visit] = set()
+        self.held_bytes = 0
+        self._sweeping = False
+
+    def enter(self, receive: Receive) -> Visit:
+        """Let a request in; its own task is the one that calls.
+
+        Raises:
+            Overloaded: as many as allowed are in already.
+        """
+        if len(self.visits) >= self.max_requests:
+            raise Overloaded(f"{self.max_requests} requests are under way already", "requests")
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a visit belongs to a task")
+        visit = Visit(self, receive, task, perf_counter())
+        self.visits.add(visit)
+        if not self._sweeping:
+            self._sweeping = True
+            task.get_loop().call_later(_SWEEP_S, self._sweep)
+        return visit
+
+    def _sweep(self) -> None:
+        now = perf_counter()
+        for visit in tuple(self.visits):
+            visit.sweep(now)
+        self._sweeping = bool(self.visits)
+        if self._sweeping:
+            asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep)
+
+
+def content_length(text: bytes | None) -> int | None:
+    """Read a Content-Length header; None where there is none.
+
+    Raises:
+        MalformedRequest: it is not a whole number.
+    """
+    if text is None:
+        return None
+    if not text.isdigit() or len(text) > 18:
+        raise MalformedRequest("Content-Length is a whole number of bytes")
+    return int(text)

@@ -1,0 +1,132 @@
+"""What a version's outputs say: who answered, labels in order of their scores, feature vectors.
+
+The server and the offline commands both make their answers here.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import orjson
+
+from registry.digests import Digest
+from registry.manifest import LOGITS, MULTILABEL, Head, Manifest
+from registry.names import Ref
+from services.errors import MissingOutput
+
+Ranking: TypeAlias = Sequence[tuple[str, float]]
+"""Labels with their scores, the highest first."""
+
+DEFAULT_TOP_K = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who answers: the fields that every answer begins with.
+
+    Attributes:
+        target: target task.
+        ref: the full ref ``source/target@number``.
+        version: the number.
+        digest: the manifest's digest.
+        space_id: the space of its features, or None.
+        labels_digest: digest of the ordered labels, or None without a head.
+        json_prefix: the JSON object of the first five, without its closing brace.
+        headers: ``X-Cultivar-Version`` and ``X-Cultivar-Space``, as they are sent.
+    """
+
+    target: str
+    ref: str
+    version: int
+    digest: Digest
+    space_id: Digest | None
+    labels_digest: Digest | None
+    json_prefix: bytes
+    headers: tuple[tuple[bytes, bytes], ...]
+
+    @classmethod
+    def of(cls, ref: Ref, number: int, manifest: Manifest) -> "Identity":
+        """Return the identity of a registered version."""
+        document = {
+            "target": manifest.transfer.target,
+            "ref": str(ref),
+            "version": number,
+            "digest": manifest.digest,
+            "space_id": manifest.space_id,
+        }
+        headers = [(b"x-cultivar-version", str(ref).encode())]
+        if manifest.space_id is not None:
+            headers.append((b"x-cultivar-space", manifest.space_id.encode()))
+        return cls(
+            target=manifest.transfer.target,
+            ref=str(ref),
+            version=number,
+            digest=manifest.digest,
+            space_id=manifest.space_id,
+            labels_digest=manifest.heads[0].labels_digest if manifest.heads else None,
+            json_prefix=orjson.dumps(document, default=str)[:-1],
+            headers=tuple(headers),
+        )
+
+    def to_json(self) -> dict[str, object]:
+        """Return the fields that ``json_prefix`` holds."""
+        fields: dict[str, object] = orjson.loads(self.json_prefix + b"}")
+        return fields
+
+
+def head_of(manifest: Manifest) -> Head:
+    """Return the head that classify uses: the one named after the target, else the first.
+
+    Raises:
+        MissingOutput: the version has no head.
+    """
+    if not manifest.heads:
+        raise MissingOutput(f"this version of {manifest.transfer.target} has features and no head: use embed")
+    target = manifest.transfer.target
+    return next((head for head in manifest.heads if head.name == target), manifest.heads[0])
+
+
+def rank(head: Head, outputs: Mapping[str, np.ndarray], top_k: int = DEFAULT_TOP_K) -> list[Ranking]:
+    """Return the best labels for each row.
+
+    Args:
+        head: the head that answers.
+        outputs: a program's outputs, its logits float32 [rows, labels] among them.
+        top_k: how many labels, at least 1; clamped to the number of labels.
+    """
+    logits = outputs[LOGITS] if LOGITS in outputs else outputs[f"{LOGITS}.{head.name}"]
+    scores = sigmoid(logits) if head.kind == MULTILABEL else softmax(logits)
+    count = min(top_k, scores.shape[1])
+    order = np.argsort(-logits, axis=1, kind="stable")[:, :count]
+    values = np.take_along_axis(scores, order, axis=1)
+    labels = head.labels
+    return [
+        [(labels[index], score) for index, score in zip(indices, row, strict=True)]
+        for indices, row in zip(order.tolist(), values.tolist(), strict=True)
+    ]
+
+
+def require_features(manifest: Manifest) -> None:
+    """Check that a version has features.
+
+    Raises:
+        MissingOutput: it has a head only.
+    """
+    if manifest.features is None:
+        raise MissingOutput(
+            f"this version of {manifest.transfer.target} has a head and no features: use classify"
+        )
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return probabilities that sum to 1 along the last axis."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    probabilities: np.ndarray = powers / powers.sum(axis=-1, keepdims=True)
+    return probabilities
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Return each logit's own probability, without overflow for large negative ones."""
+    probabilities: np.ndarray = np.exp(-np.logaddexp(0.0, -logits))
+    return probabilities

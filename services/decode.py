@@ -1,0 +1,162 @@
+"""Decoding in threads: from raw items to the rows of a batch, by the version's own recipe.
+
+Pillow lets go of the interpreter's lock while it decodes and scales, so threads are enough. At
+most one item a thread is being decoded, and pictures above a size take turns, which bounds the
+memory that hostile pictures can claim.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from queue import SimpleQueue
+from time import perf_counter
+from typing import TypeAlias
+
+import numpy as np
+
+from registry.errors import InvalidInput
+from registry.recipe import ImageRecipe, Recipe
+from services.errors import DeadlineExceeded
+
+Item: TypeAlias = bytes | str
+Rows: TypeAlias = dict[str, np.ndarray]
+
+LARGE_PIXELS = 16_000_000
+"""Pictures of more pixels than this are decoded one at a time: in RGB and twice in memory, 96 MB."""
+
+_CHUNK_ITEMS = 8
+
+
+class _Call:
+    """The items of one request, and the rows that they become."""
+
+    __slots__ = ("deadline", "future", "items", "left", "lock", "recipe", "rows")
+
+    def __init__(
+        self, recipe: Recipe, items: Sequence[Item], future: "asyncio.Future[Rows]", deadline: float
+    ) -> None:
+        self.recipe = recipe
+        self.items = items
+        self.future = future
+        self.deadline = deadline
+        self.rows: list[Mapping[str, np.ndarray] | None] = [None] * len(items)
+        self.left = len(items)
+        self.lock = threading.Lock()
+
+
+class Decoder:
+    """Threads that prepare items.
+
+    ``prepare`` belongs to the event loop that the decoder was made in.
+
+    Args:
+        threads: items decoded at once.
+        max_pixels: width times height that one picture may have.
+        observe: called with the seconds that each request's decoding took, waiting excluded.
+    """
+
+    def __init__(self, *, threads: int, max_pixels: int, observe: Callable[[float], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._max_pixels = max_pixels
+        self._observe = observe
+        self._turn = threading.Lock()
+        self._calls: SimpleQueue[tuple[_Call, int, int] | None] = SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"decode-{number}", daemon=True)
+            for number in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def prepare(
+        self, recipe: Recipe, items: Sequence[Item], deadline: float = float("inf")
+    ) -> "asyncio.Future[Rows]":
+        """Prepare a request's items, one or more.
+
+        Returns:
+            A future of the recipe's fields, first dimension the items; cancel it to withdraw the
+            request. It fails with an ``InvalidInput`` whose ``index`` names the item, or with
+            ``DeadlineExceeded``.
+        """
+        future: asyncio.Future[Rows] = self._loop.create_future()
+        call = _Call(recipe, items, future, deadline)
+        for start in range(0, len(items), _CHUNK_ITEMS):
+            self._calls.put((call, start, min(start + _CHUNK_ITEMS, len(items))))
+        return future
+
+    def close(self) -> None:
+        """Stop the threads after the items under way; what waits stays unanswered."""
+        for _ in self._threads:
+            self._calls.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _serve(self) -> None:
+        while (work := self._calls.get()) is not None:
+            call, start, stop = work
+            began = perf_counter()
+            if call.future.done():
+                continue
+            try:
+                if call.deadline <= began:
+                    raise DeadlineExceeded("the deadline passed before the inputs could be decoded")
+                for index in range(start, stop):
+                    call.rows[index] = prepare_item(
+                        call.recipe, call.items[index], index, self._max_pixels, self._room
+                    )
+                with call.lock:
+                    call.left -= stop - start
+                    done = not call.left
+                rows = call.recipe.collate([row for row in call.rows if row is not None]) if done else None
+            # Whatever a recipe raises, the request must hear of it and the thread must live on.
+            except Exception as error:
+                self._tell(_fail, call.future, error)
+                continue
+            if rows is not None:
+                self._tell(_succeed, call.future, rows)
+            self._observe(perf_counter() - began)
+
+    @contextmanager
+    def _room(self, pixels: int) -> Iterator[None]:
+        """Hold the place that a picture needs while it is decoded."""
+        if pixels <= LARGE_PIXELS:
+            yield
+        else:
+            with self._turn:
+                yield
+
+    def _tell(self, what: Callable[..., None], *arguments: object) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(what, *arguments)
+
+
+def prepare_item(
+    recipe: Recipe,
+    item: Item,
+    index: int,
+    max_pixels: int,
+    room: Callable[[int], AbstractContextManager[None]] | None = None,
+) -> Mapping[str, np.ndarray]:
+    """Prepare one item of several.
+
+    Raises:
+        InvalidInput: the item cannot be prepared; ``index`` names it.
+    """
+    try:
+        if isinstance(recipe, ImageRecipe) and isinstance(item, bytes):
+            return {"pixels": recipe.decode(item, max_pixels, room)}
+        return recipe.prepare(item)
+    except InvalidInput as error:
+        error.index = index
+        raise
+
+
+def _succeed(future: "asyncio.Future[Rows]", rows: Rows) -> None:
+    if not future.done():
+        future.set_result(rows)
+
+
+def _fail(future: "asyncio.Future[Rows]", error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)

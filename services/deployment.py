@@ -1,0 +1,360 @@
+"""What is served right now, kept in step with the registry.
+
+A thread looks at the registry's position many times a second. Where stages moved it opens and
+warms the new version beside the old one, then replaces the snapshot in one assignment. Requests
+take their version out of the snapshot once, so those under way finish on the old one, which is
+released with the last of them. A version that cannot be opened changes nothing but what is
+reported: the old one goes on answering.
+"""
+
+import gc
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from time import monotonic
+from typing import Protocol
+from weakref import WeakValueDictionary
+
+from registry.digests import PREFIX, Digest
+from registry.errors import AmbiguousRef, CultivarError, UnknownTarget, UnknownVersion
+from registry.names import PRODUCTION
+from registry.versions import Version
+from services import metrics
+from services.errors import MalformedRequest, TargetUnavailable
+from services.opened import Opened, RootedProgram, VersionReader, open_version, program_key
+
+_log = logging.getLogger("cultivar.deployment")
+
+READY = "ready"
+STALE = "stale"
+UNAVAILABLE = "unavailable"
+
+_FIRST_RETRY_S = 1.0
+_LAST_RETRY_S = 60.0
+
+
+class StageReader(VersionReader, Protocol):
+    """What following the registry takes from it."""
+
+    def position(self) -> int:
+        """Return a number that changes with every event; cheap."""
+        ...
+
+    def deployed(self, stage: str) -> Mapping[str, Version]:
+        """Return the version in a stage for every target that has one there."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A version that should be served and could not be opened.
+
+    Attributes:
+        version: which one.
+        reason: the error's name; its words may hold paths and stay in the log.
+    """
+
+    version: Version
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Which deployed version of a target is meant; all None for the one in production.
+
+    Attributes:
+        stage: a stage's name.
+        number: a version's number.
+        digest: the beginning of a version's digest, ``sha256:`` included.
+        source: the source task.
+    """
+
+    stage: str | None = None
+    number: int | None = None
+    digest: str | None = None
+    source: str | None = None
+
+    @classmethod
+    def parse(cls, stage: str | None, version: str | None, source: str | None) -> "Selector":
+        """Read the query's ``stage``, ``version`` (a number or ``sha256:…``) and ``source``.
+
+        Raises:
+            MalformedRequest: a value has another form, or a stage and a version are both given.
+        """
+        if version is None:
+            return cls(stage=stage, source=source)
+        if stage is not None:
+            raise MalformedRequest("stage= and version= both choose the version; give one of them")
+        if version.startswith(PREFIX):
+            return cls(digest=version, source=source)
+        if not version.isascii() or not version.isdigit() or len(version) > 9:
+            raise MalformedRequest(f"version= is a number or sha256: and digits, got {version[:80]!r}")
+        return cls(number=int(version), source=source)
+
+    def matches(self, version: Version) -> bool:
+        """Tell whether a version is meant, its stage aside."""
+        return (
+            self.number in (None, version.number)
+            and (self.digest is None or version.digest.startswith(self.digest))
+            and self.source in (None, version.source)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The deployed versions of one target.
+
+    Attributes:
+        name: the target task.
+        stages: the version that answers for each stage.
+        refused: for each stage the version that ought to answer and cannot.
+    """
+
+    name: str
+    stages: Mapping[str, Opened] = field(default_factory=dict)
+    refused: Mapping[str, Refusal] = field(default_factory=dict)
+
+    def state(self, stage: str) -> str:
+        """Return ``ready``, ``stale`` (an older version answers) or ``unavailable``."""
+        if stage not in self.stages:
+            return UNAVAILABLE
+        return STALE if stage in self.refused else READY
+
+    def pick(self, selector: Selector) -> Opened:
+        """Return the version that a request means.
+
+        Raises:
+            UnknownVersion: it is not deployed.
+            TargetUnavailable: it should be, and could not be opened.
+            AmbiguousRef: several are meant.
+        """
+        stage = selector.stage
+        if stage is None and selector.number is None and selector.digest is None and selector.source is None:
+            stage = PRODUCTION
+        if stage is not None:
+            opened = self.stages.get(stage)
+            if opened is not None and selector.matches(opened.version):
+                return opened
+            refused = [self.refused[stage]] if stage in self.refused else []
+        else:
+            found = {
+                each.version.digest: each for each in self.stages.values() if selector.matches(each.version)
+            }
+            if len(found) > 1:
+                refs = ", ".join(sorted(each.identity.ref for each in found.values()))
+                raise AmbiguousRef(f"several deployed versions of {self.name} are meant: {refs}")
+            if found:
+                return next(iter(found.values()))
+            refused = list(self.refused.values())
+        if any(selector.matches(each.version) for each in refused):
+            raise TargetUnavailable(f"the version of {self.name} that was asked for could not be loaded")
+        there = ", ".join(f"{each.identity.ref} ({stage})" for stage, each in self.stages.items()) or "none"
+        raise UnknownVersion(f"no such version of {self.name} is deployed; there is {there}")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that is served at one moment; immutable.
+
+    Attributes:
+        targets: by name.
+        settled: every target's first attempt at loading has ended.
+    """
+
+    targets: Mapping[str, Target] = field(default_factory=dict)
+    settled: bool = False
+
+    def pick(self, target: str, selector: Selector) -> Opened:
+        """Return the version that a request means.
+
+        Raises:
+            UnknownTarget: the target is not served.
+            UnknownVersion: the version is not deployed.
+            TargetUnavailable: it should be, and could not be opened.
+            AmbiguousRef: several are meant.
+        """
+        found = self.targets.get(target)
+        if found is None:
+            served = ", ".join(sorted(self.targets)) or "none yet"
+            raise UnknownTarget(f"no target {target[:80]!r} is served; there is {served[:500]}")
+        return found.pick(selector)
+
+    def degraded(self) -> list[str]:
+        """Return the targets that nothing answers for."""
+        return sorted(name for name, target in self.targets.items() if not target.stages)
+
+    def opened(self) -> Iterator[Opened]:
+        """Yield every version that answers, once for each stage."""
+        for target in self.targets.values():
+            yield from target.stages.values()
+
+
+class Deployment:
+    """Follows a registry.
+
+    Args:
+        registry: the registry.
+        stages: the stages to serve.
+        targets: the targets to serve; empty for all.
+        threads: cores that one run may use; None takes the machine's quota.
+        poll_s: seconds between two looks.
+        swapped: called after each change, from the thread that looks.
+
+    Attributes:
+        snapshot: what is served; read it once for each request.
+    """
+
+    def __init__(
+        self,
+        registry: StageReader,
+        *,
+        stages: tuple[str, ...],
+        targets: tuple[str, ...] = (),
+        threads: int | None = None,
+        poll_s: float = 0.1,
+        swapped: Callable[[Snapshot], None] = lambda snapshot: None,
+    ) -> None:
+        self.snapshot = Snapshot()
+        self._registry = registry
+        self._stages = stages
+        self._wanted = frozenset(targets)
+        self._threads = threads
+        self._poll_s = poll_s
+        self._swapped = swapped
+        self._programs: WeakValueDictionary[Digest, RootedProgram] = WeakValueDictionary()
+        self._position: int | None = None
+        self._retry_s = _FIRST_RETRY_S
+        self._retry_at = float("inf")
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="deployment", daemon=True)
+
+    def start(self) -> None:
+        """Begin to follow, in a thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop following; what is served stays."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def look(self) -> bool:
+        """Bring the snapshot in step with the registry, if it moved or a refused version is due again.
+
+        Returns:
+            Whether there was something to do.
+        """
+        position = self._registry.position()
+        retry = monotonic() >= self._retry_at
+        if position == self._position and not retry:
+            return False
+        before = self.snapshot
+        wanted = self._read()
+        for name in [name for name in before.targets if name not in wanted]:
+            self._replace(name, None)
+            metrics.SWAPS.labels("withdrawn").inc()
+        for name, versions in wanted.items():
+            target = self._follow(self.snapshot.targets.get(name, Target(name)), versions)
+            if target != self.snapshot.targets.get(name):
+                self._replace(name, target)
+        if not self.snapshot.settled:
+            self.snapshot = replace(self.snapshot, settled=True)
+        self._plan_retry(moved=position != self._position)
+        self._position = position
+        self._report(before)
+        return True
+
+    def _watch(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.look()
+            # The registry may be away for a while: what is served goes on answering.
+            except Exception:
+                _log.exception("the registry could not be read; what is served stays as it is")
+                self._stop.wait(_FIRST_RETRY_S)
+            self._stop.wait(self._poll_s)
+
+    def _read(self) -> dict[str, dict[str, Version]]:
+        wanted: dict[str, dict[str, Version]] = {}
+        for stage in self._stages:
+            for name, version in self._registry.deployed(stage).items():
+                if not self._wanted or name in self._wanted:
+                    wanted.setdefault(name, {})[stage] = version
+        return wanted
+
+    def _follow(self, target: Target, versions: Mapping[str, Version]) -> Target:
+        """Return the target with what the registry wants in each stage, as far as it can be opened."""
+        stages: dict[str, Opened] = {}
+        refused: dict[str, Refusal] = {}
+        for stage, version in versions.items():
+            current = target.stages.get(stage)
+            if (
+                current is not None
+                and current.version.digest == version.digest
+                and current.version.ref == version.ref
+            ):
+                stages[stage] = current
+                continue
+            try:
+                stages[stage] = self._open(target, stages, version)
+                _log.info("%s serves %s", f"{target.name}@{stage}", version.ref)
+                metrics.SWAPS.labels("swapped").inc()
+            except Exception as error:
+                if current is not None:
+                    stages[stage] = current
+                refused[stage] = self._refuse(target.refused.get(stage), stage, version, error)
+        return replace(target, stages=stages, refused=refused)
+
+    def _open(self, target: Target, opened: Mapping[str, Opened], version: Version) -> Opened:
+        for each in (*opened.values(), *target.stages.values()):
+            if each.version.ref == version.ref and each.version.digest == version.digest:
+                return each
+        found = open_version(self._registry, version, threads=self._threads, share=self._programs.get)
+        self._programs[program_key(found.manifest)] = found.program
+        return found
+
+    @staticmethod
+    def _refuse(before: Refusal | None, stage: str, version: Version, error: Exception) -> Refusal:
+        if before is not None and before.version.digest == version.digest:
+            return before
+        words = str(error) if isinstance(error, CultivarError) else repr(error)
+        _log.error("%s@%s keeps what it has; %s is refused: %s", version.target, stage, version.ref, words)
+        metrics.SWAPS.labels("refused").inc()
+        return Refusal(version, type(error).__name__)
+
+    def _replace(self, name: str, target: Target | None) -> None:
+        targets = {key: value for key, value in self.snapshot.targets.items() if key != name}
+        if target is not None:
+            targets[name] = target
+        self.snapshot = replace(self.snapshot, targets=targets)
+        self._swapped(self.snapshot)
+
+    def _plan_retry(self, *, moved: bool) -> None:
+        if not any(target.refused for target in self.snapshot.targets.values()):
+            self._retry_at = float("inf")
+            return
+        self._retry_s = _FIRST_RETRY_S if moved else min(self._retry_s * 2, _LAST_RETRY_S)
+        self._retry_at = monotonic() + self._retry_s
+
+    def _report(self, before: Snapshot) -> None:
+        """Bring ``cultivar_loaded`` in step with the snapshot."""
+        now = {_label(opened) for opened in self.snapshot.opened()}
+        for gone in {_label(opened) for opened in before.opened()} - now:
+            metrics.LOADED.labels(*gone).set(0)
+        for label in now:
+            metrics.LOADED.labels(*label).set(1)
+
+
+def _label(opened: Opened) -> tuple[str, str, str]:
+    return opened.identity.target, opened.identity.ref, opened.program.providers[0]
+
+
+def calm_collector() -> None:
+    """Take everything that is loaded out of the garbage collector's sight, and let it look less often.
+
+    Full collections over a loaded server's objects were measured to be its latency's tail.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 1000)

@@ -1,0 +1,173 @@
+"""What can go wrong between a request and its answer, and the one table from error to status.
+
+The errors of a request that the domain has no word for::
+
+    CultivarError
+    └── RequestError
+        ├── MalformedRequest    the request cannot be understood
+        ├── UnsupportedMedia    a content type that nothing here reads
+        ├── UnknownRoute        no such path
+        ├── WrongMethod         the path exists, the method does not
+        ├── SpaceDiffers        the client expects vectors of another space
+        ├── MissingOutput       the version has no head, or no features
+        ├── TargetUnavailable   the target is known, none of its versions could be loaded
+        ├── Overloaded          more work than the limits allow
+        └── DeadlineExceeded    no answer in time
+"""
+
+from dataclasses import dataclass
+
+from registry.errors import (
+    AmbiguousRef,
+    CultivarError,
+    InputTooLarge,
+    InvalidInput,
+    InvalidName,
+    NotFound,
+    UndecodableInput,
+    UnknownTarget,
+    UnknownVersion,
+    WrongModality,
+)
+
+
+class RequestError(CultivarError):
+    """A request that gets no answer."""
+
+
+class MalformedRequest(RequestError):
+    """The request cannot be understood."""
+
+
+class UnsupportedMedia(RequestError):
+    """A content type that nothing here reads."""
+
+
+class UnknownRoute(RequestError):
+    """No such path."""
+
+
+class WrongMethod(RequestError):
+    """The path exists, the method does not.
+
+    Attributes:
+        allowed: the methods that the path takes.
+    """
+
+    def __init__(self, method: str, allowed: tuple[str, ...]) -> None:
+        super().__init__(f"this route takes {', '.join(allowed)}, got {method[:20]}")
+        self.allowed = allowed
+
+
+class SpaceDiffers(RequestError):
+    """The client expects vectors of another space."""
+
+
+class MissingOutput(RequestError):
+    """The version has no head, or no features."""
+
+
+class TargetUnavailable(RequestError):
+    """The target is known, but none of its versions could be loaded."""
+
+
+class Overloaded(RequestError):
+    """More work than the limits allow.
+
+    Attributes:
+        reason: which limit: ``requests``, ``bytes`` or ``queue``.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class DeadlineExceeded(RequestError):
+    """No answer in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """How an error is answered.
+
+    Attributes:
+        status: HTTP status.
+        code: the error's name for programs.
+        hint: what to do, for people.
+    """
+
+    status: int
+    code: str
+    hint: str
+
+
+_TABLE: tuple[tuple[type[CultivarError], Problem], ...] = (
+    (UnknownRoute, Problem(404, "unknown_route", "The routes are listed in the documentation under 'HTTP'.")),
+    (WrongMethod, Problem(405, "method_not_allowed", "Use one of the methods in the Allow header.")),
+    (UnknownTarget, Problem(404, "unknown_target", "GET /v1/targets lists what is served.")),
+    (UnknownVersion, Problem(404, "unknown_version", "GET /v1/targets lists the versions that are served.")),
+    (NotFound, Problem(404, "not_found", "GET /v1/targets lists what is served.")),
+    (AmbiguousRef, Problem(409, "ambiguous_version", "Add source= to say which transfer is meant.")),
+    (
+        SpaceDiffers,
+        Problem(409, "space_differs", "Embed the whole collection again with the version in force."),
+    ),
+    (MissingOutput, Problem(409, "missing_output", "GET /v1/targets says what kind each target is.")),
+    (
+        InputTooLarge,
+        Problem(413, "too_large", "Send less in one request; the server's settings hold the limits."),
+    ),
+    (
+        UnsupportedMedia,
+        Problem(
+            415,
+            "unsupported_media_type",
+            "Send image/*, multipart/form-data, application/x-npy or application/json.",
+        ),
+    ),
+    (WrongModality, Problem(415, "wrong_modality", "GET /v1/targets says what each target takes.")),
+    (
+        UndecodableInput,
+        Problem(422, "undecodable_input", "Check that the file opens elsewhere, then send it whole."),
+    ),
+    (InvalidInput, Problem(422, "invalid_input", "Send the input in the form that the recipe asks for.")),
+    (
+        InvalidName,
+        Problem(400, "malformed_request", "Names are lower-case letters, digits and '.', '_', '-'."),
+    ),
+    (MalformedRequest, Problem(400, "malformed_request", "The message says what was expected.")),
+    (
+        TargetUnavailable,
+        Problem(503, "target_unavailable", "The server's log says why the version was refused."),
+    ),
+    (Overloaded, Problem(503, "overloaded", "Try again after the seconds in the Retry-After header.")),
+    (DeadlineExceeded, Problem(504, "deadline_exceeded", "Send fewer inputs at once, or try again later.")),
+)
+
+INTERNAL = Problem(500, "internal_error", "The server's log holds the details; try again.")
+INTERNAL_MESSAGE = "an unexpected error stopped this request"
+
+
+def problem_of(error: BaseException) -> Problem:
+    """Return how an error is answered: its row of the table, else an internal error that says nothing."""
+    for kind, problem in _TABLE:
+        if isinstance(error, kind):
+            return problem
+    return INTERNAL
+
+
+def envelope(error: BaseException) -> dict[str, object]:
+    """Return an error's body: ``{"error": {"code", "message", "hint"[, "index"]}}``.
+
+    Errors outside the table may name paths of the host, so their own words stay in the log.
+    """
+    problem = problem_of(error)
+    body: dict[str, object] = {
+        "code": problem.code,
+        "message": INTERNAL_MESSAGE if problem is INTERNAL else str(error),
+        "hint": problem.hint,
+    }
+    if isinstance(error, InvalidInput) and error.index is not None:
+        body["index"] = error.index
+    return {"error": body}

@@ -1,0 +1,146 @@
+"""Cultivar's own protocol: pictures, forms, arrays and JSON in; JSON or arrays out.
+
+Bodies are parsed into ``Inputs``; what a version made of them is written by ``classification``
+and ``embedding``.
+"""
+
+import binascii
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import orjson
+
+from registry.errors import InputTooLarge, UndecodableInput, WrongModality
+from services.answers import Identity, Ranking
+from services.errors import MalformedRequest, UnsupportedMedia
+from services.protocols import multipart, npy
+
+JSON = b"application/json"
+NPY = b"application/x-npy"
+
+IMAGE = "image"
+TEXT = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a request asks about: items that a recipe prepares, or an array that is prepared already.
+
+    Attributes:
+        modality: ``image`` or ``text``.
+        items: raw items; empty where there is an array.
+        array: uint8 [rows, height, width, channels], or None.
+    """
+
+    modality: str
+    items: Sequence[bytes | str] = ()
+    array: np.ndarray | None = None
+
+    def require(self, modality: str, max_rows: int) -> None:
+        """Check the inputs against the model and the limit.
+
+        Raises:
+            WrongModality: the model takes the other kind.
+            InputTooLarge: there are too many.
+            MalformedRequest: there are none.
+        """
+        if self.modality != modality:
+            raise WrongModality(f"this model takes {modality} inputs, got {self.modality}")
+        rows = len(self.items) if self.array is None else len(self.array)
+        if rows > max_rows:
+            raise InputTooLarge(f"a request holds at most {max_rows} inputs, got {rows}")
+        if not rows:
+            raise MalformedRequest("a request holds one input or more, got none")
+
+
+def parse(content_type: str, body: bytes, max_rows: int) -> Inputs:
+    """Read a request's body.
+
+    Args:
+        content_type: the header as it came.
+        body: the whole body.
+        max_rows: inputs that it may hold.
+
+    Raises:
+        UnsupportedMedia: nothing here reads the content type.
+        MalformedRequest: the body is not what the content type says.
+        UndecodableInput: one of its items is not.
+        InputTooLarge: it holds more inputs than allowed.
+    """
+    media = content_type.partition(";")[0].strip().lower()
+    if media.startswith("image/"):
+        return Inputs(IMAGE, (body,))
+    if media == "application/x-npy":
+        return Inputs(IMAGE, array=_pixels(body))
+    if media == "application/json":
+        return _from_json(body, max_rows)
+    if media == "multipart/form-data":
+        return Inputs(IMAGE, multipart.files(body, multipart.boundary_of(content_type), max_rows))
+    came = f"got {media[:100]!r}" if media else "got none"
+    raise UnsupportedMedia(
+        f"the content type is image/*, multipart/form-data, application/x-npy or application/json, {came}"
+    )
+
+
+def classification(identity: Identity, rankings: Sequence[Ranking]) -> bytes:
+    """Return the answer to classify: one result for each input, in order."""
+    results = [
+        {"labels": [{"label": label, "score": score} for label, score in ranking]} for ranking in rankings
+    ]
+    return b'%b,"labels_digest":%b,"results":%b}' % (
+        identity.json_prefix,
+        orjson.dumps(identity.labels_digest),
+        orjson.dumps(results),
+    )
+
+
+def embedding(identity: Identity, features: np.ndarray) -> bytes:
+    """Return the answer to embed: float32 [rows, dim] as lists."""
+    rows = np.ascontiguousarray(features)
+    return b'%b,"dim":%d,"embeddings":%b}' % (
+        identity.json_prefix,
+        rows.shape[1],
+        orjson.dumps(rows, option=orjson.OPT_SERIALIZE_NUMPY),
+    )
+
+
+def _pixels(body: bytes) -> np.ndarray:
+    array = npy.read_uint8(body)
+    if array.ndim != 4:
+        raise UndecodableInput(
+            f"expected uint8 [rows, height, width, channels], got {array.ndim} dimensions: {list(array.shape)}"
+        )
+    return array
+
+
+def _from_json(body: bytes, max_rows: int) -> Inputs:
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise MalformedRequest(f"expected a JSON document; {error}") from error
+    if not isinstance(document, Mapping) or len(document) != 1 or not {"images", "texts"} & set(document):
+        raise MalformedRequest('expected {"images": [base64, …]} or {"texts": [text, …]} and no other key')
+    key, items = next(iter(document.items()))
+    if not isinstance(items, list) or not items:
+        raise MalformedRequest(f"{key!r} is a list of one item or more")
+    if len(items) > max_rows:
+        raise InputTooLarge(f"a request holds at most {max_rows} inputs, got {len(items)}")
+    if key == "texts":
+        return Inputs(TEXT, [_text(item, index) for index, item in enumerate(items)])
+    return Inputs(IMAGE, [_picture(item, index) for index, item in enumerate(items)])
+
+
+def _picture(item: object, index: int) -> bytes:
+    if not isinstance(item, str):
+        raise UndecodableInput(f"expected a picture in base64, got {type(item).__name__}", index)
+    try:
+        return binascii.a2b_base64(item, strict_mode=True)
+    except (binascii.Error, ValueError) as error:
+        raise UndecodableInput(f"expected a picture in base64: {error}", index) from error
+
+
+def _text(item: object, index: int) -> str:
+    if not isinstance(item, str):
+        raise UndecodableInput(f"expected a text, got {type(item).__name__}", index)
+    return item

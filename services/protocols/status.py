@@ -1,0 +1,76 @@
+"""What a server says of itself: the targets that it serves, and whether it is ready."""
+
+from services.deployment import Refusal, Snapshot, Target
+from services.opened import Opened
+
+
+def targets(snapshot: Snapshot) -> dict[str, object]:
+    """Return the answer to ``GET /v1/targets``: an entry for each target and stage."""
+    entries = [
+        _entry(target, stage)
+        for _, target in sorted(snapshot.targets.items())
+        for stage in sorted({*target.stages, *target.refused})
+    ]
+    return {"targets": entries}
+
+
+def readiness(snapshot: Snapshot, *, strict: bool) -> tuple[bool, dict[str, object]]:
+    """Return whether requests should come, and the reasons either way.
+
+    Args:
+        snapshot: what is served.
+        strict: any target that nothing answers for makes the server unready.
+    """
+    degraded = snapshot.degraded()
+    ready = snapshot.settled and not (strict and degraded)
+    refused = [
+        {"target": name, "stage": stage, **_refusal(refusal)}
+        for name, target in sorted(snapshot.targets.items())
+        for stage, refusal in sorted(target.refused.items())
+    ]
+    return ready, {"ready": ready, "degraded": degraded, "refused": refused}
+
+
+def _entry(target: Target, stage: str) -> dict[str, object]:
+    opened, refusal = target.stages.get(stage), target.refused.get(stage)
+    entry: dict[str, object] = {"target": target.name, "stage": stage, "state": target.state(stage)}
+    if opened is not None:
+        entry |= _version(opened)
+    elif refusal is not None:
+        version = refusal.version
+        entry |= {
+            "ref": str(version.ref),
+            "version": version.number,
+            "digest": version.digest,
+            "kind": version.kind,
+            "labels": None,
+            "labels_digest": None,
+            "space_id": version.space_id,
+            "providers": [],
+            "segments": [],
+        }
+    if refusal is not None:
+        entry["refused"] = _refusal(refusal)
+    return entry
+
+
+def _version(opened: Opened) -> dict[str, object]:
+    manifest, head = opened.manifest, opened.head
+    return {
+        "ref": opened.identity.ref,
+        "version": opened.identity.version,
+        "digest": opened.identity.digest,
+        "kind": manifest.kind,
+        "labels": None if head is None else list(head.labels),
+        "labels_digest": opened.identity.labels_digest,
+        "space_id": opened.identity.space_id,
+        "providers": list(opened.program.providers),
+        "segments": [
+            {"name": segment.name, "role": segment.role, "digest": segment.digest}
+            for segment in manifest.segments
+        ],
+    }
+
+
+def _refusal(refusal: Refusal) -> dict[str, object]:
+    return {"ref": str(refusal.version.ref), "reason": refusal.reason}
