@@ -1,0 +1,131 @@
+"""The contract of a blob store: immutable bytes under their digests.
+
+A store knows digests and bytes, and nothing of versions or leases: who may delete what, and
+when, is for the catalog to say. No name that a client sent ever becomes a path.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from registry.digests import Digest
+from registry.errors import DamagedBlob
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A blob that is in the store.
+
+    Attributes:
+        digest: the digest that it is stored under.
+        bytes: its size.
+        modified: when it was stored, in UTC, by the store's clock.
+    """
+
+    digest: Digest
+    bytes: int
+    modified: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """Bytes on their way into the store, or left behind by a writer that died.
+
+    Attributes:
+        name: what to call them when discarding them.
+        digest: what they are to be stored under.
+        bytes: how many there are by now.
+        modified: when they were last written to, in UTC, by the store's clock.
+    """
+
+    name: str
+    digest: Digest
+    bytes: int
+    modified: datetime
+
+
+class Blobs(ABC):
+    """Immutable bytes under their digests. Safe to use from several threads and processes.
+
+    ``tests.contracts.blobs.BlobsContract`` is the suite that every store passes.
+    """
+
+    @abstractmethod
+    def put(self, digest: Digest, data: bytes) -> None:
+        """Store bytes under their digest, durably, all or nothing, and read them back.
+
+        Where sound bytes are there already they stay; damaged ones are replaced.
+
+        Raises:
+            DamagedBlob: the bytes have another digest, or did not read back as they were written.
+            OSError: the store failed, for want of space as an example; nothing is visible then.
+        """
+
+    @abstractmethod
+    def size(self, digest: Digest) -> int | None:
+        """Return how many bytes are stored under a digest, or None where there are none."""
+
+    @abstractmethod
+    def open(self, digest: Digest) -> BinaryIO:
+        """Open a blob for reading from its beginning. What comes is not checked.
+
+        Raises:
+            MissingBlob: there is none.
+        """
+
+    @abstractmethod
+    def path(self, digest: Digest) -> Path:
+        """Return a local read-only file that holds a blob. Its contents are not checked.
+
+        Raises:
+            MissingBlob: there is none.
+        """
+
+    @abstractmethod
+    def delete(self, digest: Digest) -> None:
+        """Take a blob out of the store; one that is not there is no error."""
+
+    @abstractmethod
+    def list(self) -> Iterator[Stored]:
+        """Yield everything that is stored, in no order; blobs that come or go meanwhile may be missed."""
+
+    @abstractmethod
+    def staged(self) -> Iterator[Staged]:
+        """Yield what is on its way in, or was left behind."""
+
+    @abstractmethod
+    def discard(self, name: str) -> None:
+        """Take away something staged; what is gone already is no error."""
+
+    def read(self, digest: Digest) -> bytes:
+        """Return a blob's bytes, checked.
+
+        Raises:
+            MissingBlob: there is none.
+            DamagedBlob: the bytes no longer have this digest.
+        """
+        with self.open(digest) as stream:
+            data = stream.read()
+        _check(digest, Digest.of(data))
+        return data
+
+    def check(self, digest: Digest) -> None:
+        """Read a blob through, in pieces, and compare.
+
+        Raises:
+            MissingBlob: there is none.
+            DamagedBlob: the bytes no longer have this digest.
+        """
+        with self.open(digest) as stream:
+            _check(digest, Digest.of_stream(stream))
+
+
+def _check(digest: Digest, found: Digest) -> None:
+    if found != digest:
+        raise DamagedBlob(
+            f"expected the bytes of {digest}, found bytes of {found}; "
+            "restore the blob from a copy, or publish its version again"
+        )

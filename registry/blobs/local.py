@@ -1,0 +1,147 @@
+"""Blobs as files of one folder.
+
+``sha256/5f/2c9a…`` holds a blob, read-only, under the digits of its digest; ``staging/`` what
+is on its way in. Both lie on one filesystem, so that a rename is atomic.
+"""
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from registry.blobs.blobs import Blobs, Staged, Stored
+from registry.digests import PREFIX, Digest
+from registry.errors import DamagedBlob, InvalidDigest, MissingBlob
+from registry.steps import PUBLISHED, STAGED, SYNCED, VERIFIED, Announce, ignore
+
+_READ_ONLY = 0o444
+
+
+class LocalBlobs(Blobs):
+    """Blobs as files of one folder, each written aside, synced, renamed into place and read back."""
+
+    def __init__(self, folder: Path, announce: Announce = ignore) -> None:
+        self._folder = folder
+        self._published = folder / "sha256"
+        self._staging = folder / "staging"
+        self._announce = announce
+        for each in (self._published, self._staging):
+            _make(each)
+
+    def put(self, digest: Digest, data: bytes) -> None:
+        """Store bytes under their digest; see ``Blobs.put``."""
+        if (found := Digest.of(data)) != digest:
+            raise DamagedBlob(f"expected bytes of {digest}, got bytes of {found}")
+        with contextlib.suppress(MissingBlob, DamagedBlob):
+            self.check(digest)
+            return
+        staged = self._staging / f"{digest.hex}.{secrets.token_hex(8)}"
+        try:
+            self._write(staged, data)
+            place = self._place(digest)
+            _make(place.parent)
+            staged.replace(place)
+        except BaseException:
+            staged.unlink(missing_ok=True)
+            raise
+        _sync(place.parent)
+        self._announce(PUBLISHED)
+        self.check(digest)
+        self._announce(VERIFIED)
+
+    def _write(self, path: Path, data: bytes) -> None:
+        # O_EXCL: nobody else's file, and no link that somebody laid there, is written through.
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            self._announce(STAGED)
+            file.flush()
+            os.fchmod(file.fileno(), _READ_ONLY)
+            os.fsync(file.fileno())
+            self._announce(SYNCED)
+
+    def size(self, digest: Digest) -> int | None:
+        """Return how many bytes are stored under a digest, or None."""
+        try:
+            return self._place(digest).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def open(self, digest: Digest) -> BinaryIO:
+        """Open a blob for reading, unchecked."""
+        try:
+            return self._place(digest).open("rb")
+        except FileNotFoundError as error:
+            raise _missing(digest) from error
+
+    def path(self, digest: Digest) -> Path:
+        """Return a blob's own file, unchecked."""
+        path = self._place(digest)
+        if not path.is_file():
+            raise _missing(digest)
+        return path
+
+    def delete(self, digest: Digest) -> None:
+        """Take a blob's file away."""
+        path = self._place(digest)
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            return
+        _sync(path.parent)
+
+    def list(self) -> Iterator[Stored]:
+        """Yield everything that is stored; files that are none of ours are passed over."""
+        for path in self._published.glob("??/*"):
+            with contextlib.suppress(FileNotFoundError, InvalidDigest):
+                digest, status = Digest(f"{PREFIX}{path.parent.name}{path.name}"), path.stat()
+                yield Stored(digest, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+
+    def staged(self) -> Iterator[Staged]:
+        """Yield what is on its way in, or was left behind."""
+        for path in self._staging.iterdir():
+            with contextlib.suppress(FileNotFoundError, InvalidDigest):
+                digest, status = Digest(PREFIX + path.name.partition(".")[0]), path.stat()
+                modified = datetime.fromtimestamp(status.st_mtime, UTC)
+                yield Staged(path.name, digest, status.st_size, modified)
+
+    def discard(self, name: str) -> None:
+        """Take away something staged."""
+        if name != Path(name).name:
+            raise MissingBlob(f"expected the name of something staged, got {name!r:.100}")
+        (self._staging / name).unlink(missing_ok=True)
+
+    def _place(self, digest: Digest) -> Path:
+        return self._published / digest.hex[:2] / digest.hex[2:]
+
+
+def _missing(digest: Digest) -> MissingBlob:
+    return MissingBlob(
+        f"expected {digest} in the blob store, it is not there; store it, or restore it from a copy"
+    )
+
+
+def _make(folder: Path) -> None:
+    """Make a folder that survives a power cut, with its parents."""
+    if folder.is_dir():
+        return
+    _make(folder.parent)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir()
+    _sync(folder.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Write a folder's entries to the disk: without it a rename may not survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    except OSError as error:  # network filesystems that sync on their own refuse it for folders
+        if error.errno != errno.EINVAL:
+            raise
+    finally:
+        os.close(handle)

@@ -1,0 +1,61 @@
+"""The catalog's migrations, and how they are run."""
+
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from registry.catalog.engine import exclude_migrations, writing
+from registry.catalog.schema import REVISION
+from registry.errors import InvalidSetting
+
+
+def upgrade(engine: sa.Engine) -> None:
+    """Bring a catalog up to the newest schema; any number of processes may do so at the same time.
+
+    Raises:
+        InvalidSetting: the catalog was written by a newer program.
+    """
+    if current(engine) == REVISION:
+        return
+    with writing(engine).begin() as connection:
+        exclude_migrations(connection)
+        if _revision(connection) != REVISION:
+            migrate(connection, REVISION)
+
+
+def current(engine: sa.Engine) -> str | None:
+    """Return the migration that a catalog is at, or None for an empty database."""
+    with engine.connect() as connection:
+        return _revision(connection)
+
+
+def migrate(connection: sa.Connection, revision: str) -> None:
+    """Go up or down to a migration (``base`` is the empty database) within the connection's transaction.
+
+    Raises:
+        InvalidSetting: the catalog is at a migration that this program does not know.
+    """
+    # Alembic takes a while to import, and is needed once in the life of a catalog.
+    from alembic import command, util
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    try:
+        if revision == "base" or (_revision(connection) or "") > revision:
+            command.downgrade(config, revision)
+        else:
+            command.upgrade(config, revision)
+    except util.CommandError as error:
+        raise InvalidSetting(
+            f"expected a catalog at migration {REVISION} or before, got one at {_revision(connection)}; "
+            "update this program"
+        ) from error
+
+
+def _revision(connection: sa.Connection) -> str | None:
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+    return None if found is None else str(found)

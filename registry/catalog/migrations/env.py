@@ -1,0 +1,12 @@
+"""Alembic's door: it runs this file, with the connection that ``migrate`` was given."""
+
+from alembic import context
+
+from registry.catalog.schema import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    transactional_ddl=True,
+)
+context.run_migrations()

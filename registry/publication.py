@@ -1,0 +1,159 @@
+"""Putting a version's bytes into the store, and then its row into the catalog.
+
+Whatever is stored or reused is leased first, so that the garbage collector keeps away from it.
+The version becomes visible in one transaction, when all of its bytes are there and verified. What a
+crash leaves behind is bytes without a version: the leases expire, and the collector takes them.
+"""
+
+import secrets
+import threading
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy.exc import OperationalError
+
+from registry.blobs import Blobs
+from registry.catalog import Catalog
+from registry.catalog.catalog import LIVE
+from registry.digests import Digest
+from registry.errors import DamagedBlob, MissingBlob
+from registry.manifest import Manifest
+from registry.steps import CONFIRMED, LEASED, RELEASED, Announce
+from registry.versions import Version
+
+LEASE = timedelta(hours=1)
+"""How long a publication's claims outlive it when its process dies."""
+
+
+class Publication:
+    """One publication, from its first blob to its version. A context manager; safe to use from several threads.
+
+    As long as it is open, its leases are renewed in the background, however long the work between two
+    calls takes. Leaving it gives them up: what was stored and not registered is garbage.
+
+    Args:
+        catalog: where versions are.
+        blobs: where bytes are.
+        actor: who publishes.
+        clock: tells the time.
+        announce: is told each step.
+        lease: how long a claim lasts without renewal.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        blobs: Blobs,
+        actor: str,
+        clock: Callable[[], datetime],
+        announce: Announce,
+        lease: timedelta = LEASE,
+    ) -> None:
+        self._catalog = catalog
+        self._blobs = blobs
+        self._actor = actor
+        self._clock = clock
+        self._announce = announce
+        self._lease = lease
+        self._holder = secrets.token_hex(16)
+        self._exports: dict[Digest, Digest] = {}
+        self._over = threading.Event()
+        self._renewer = threading.Thread(target=self._renew, name="lease-renewer", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._renewer.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._renewer.join()
+        self._catalog.release(self._holder)
+        self._announce(RELEASED)
+
+    def store(self, kind: str, data: bytes) -> Digest:
+        """Store a blob: leased, written aside, synced, published, verified. Storing it again is cheap.
+
+        Args:
+            kind: ``segment``, ``recipe``, ``items``, ``predictions`` … as ``Manifest.blobs`` calls it.
+            data: the bytes.
+
+        Raises:
+            DamagedBlob: the bytes did not read back as they were written.
+            OSError: the store failed, for want of space as an example; nothing is visible then.
+        """
+        digest = Digest.of(data)
+        self._catalog.lease(self._holder, digest, *self._term(), new=(kind, len(data)))
+        self._announce(LEASED)
+        self._blobs.put(digest, data)
+        self._catalog.confirm(digest, self._clock())
+        self._announce(CONFIRMED)
+        return digest
+
+    def reuse(self, digest: Digest) -> int:
+        """Lease a blob that is in the store already, and return its size in bytes.
+
+        Its bytes are not read again, unless the collector had its eye on them.
+
+        Raises:
+            MissingBlob: it is not in the store.
+            DamagedBlob: its bytes are not what was stored.
+        """
+        blob = self._catalog.lease(self._holder, digest, *self._term())
+        size = self._blobs.size(digest)
+        if blob is None or size is None:
+            raise MissingBlob(f"expected {digest} in the store, to use it again; it is not there: store it")
+        if size != blob.bytes:
+            raise DamagedBlob(f"expected {blob.bytes:,} bytes of {digest}, found {size:,}; store it again")
+        if blob.state != LIVE:
+            self._blobs.check(digest)
+            self._catalog.confirm(digest, self._clock())
+        return size
+
+    def find_export(self, weights: Digest) -> tuple[Digest, int] | None:
+        """Look up the segment that weights were exported to before, and reuse it.
+
+        Args:
+            weights: digest of parameters, buffers, architecture, input size, cut and normalisation.
+
+        Returns:
+            the segment's digest and its size in bytes, leased; or None where it has to be exported.
+        """
+        digest = self._exports.get(weights) or self._catalog.export(weights)
+        if digest is None:
+            return None
+        try:
+            return digest, self.reuse(digest)
+        except (MissingBlob, DamagedBlob):
+            return None
+
+    def remember_export(self, weights: Digest, digest: Digest) -> None:
+        """Let ``find_export`` find a stored segment, in this publication now and for all once it registers."""
+        self._exports[weights] = digest
+
+    def register(self, manifest: Manifest) -> Version:
+        """Make the version visible: number, references and event in one transaction.
+
+        A manifest that is registered already is not registered again: its version is returned.
+
+        Raises:
+            MissingBlob: one of the manifest's blobs was not stored or reused in this publication.
+            CondemnedBlob: this publication was cut off for so long that the collector claimed one of them.
+            UnknownVersion: the manifest's parent is not registered.
+        """
+        self.store("manifest", manifest.to_bytes())
+        return self._catalog.register(manifest, self._holder, self._exports, self._actor, self._clock())
+
+    def _term(self) -> tuple[datetime, datetime]:
+        at = self._clock()
+        return at, at + self._lease
+
+    def _renew(self) -> None:
+        while not self._over.wait(self._lease.total_seconds() / 4):
+            try:
+                self._catalog.renew(self._holder, self._clock() + self._lease)
+            except OperationalError:  # locked or cut off: there are two more turns before a lease expires
+                continue

@@ -1,0 +1,188 @@
+"""Checking that what the registry holds is what was put into it."""
+
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from registry.blobs import Blobs
+from registry.catalog import Catalog, Head
+from registry.digests import Digest
+from registry.errors import CultivarError, IntegrityError
+from registry.lifecycle import DELETED, REGISTERED, check_chain, fold
+from registry.manifest import Manifest
+from registry.names import CANDIDATE, RETIRED, Ref
+from registry.versions import Query, Version
+
+_EVERYTHING = 1 << 31
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Something that is not as it was stored.
+
+    Attributes:
+        kind: ``segment``, ``recipe``, ``manifest`` … for a blob; ``version`` where a catalog row differs
+            from its manifest; ``history`` for a target's events; ``catalog`` for the database itself.
+        id: the blob's digest, the version's ref, the target, or what the database said.
+        refs: the versions that it concerns.
+    """
+
+    kind: str
+    id: str
+    refs: tuple[Ref, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """Return the JSON form."""
+        return {"kind": self.kind, "id": self.id, "refs": [str(ref) for ref in self.refs]}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a verification found.
+
+    Attributes:
+        checked: how many blobs, versions and histories were looked at.
+        damaged: what is wrong with them.
+    """
+
+    checked: int
+    damaged: tuple[Damage, ...]
+
+    @property
+    def ok(self) -> bool:
+        """True where nothing is wrong."""
+        return not self.damaged
+
+    def to_json(self) -> dict[str, object]:
+        """Return the JSON form."""
+        return {
+            "ok": self.ok,
+            "checked": self.checked,
+            "damaged": [damage.to_json() for damage in self.damaged],
+        }
+
+
+Progress = Callable[[int, int], None]
+"""Told how many bytes of how many are hashed."""
+
+
+def verify(
+    catalog: Catalog, blobs: Blobs, version: Version | None = None, progress: Progress = lambda done, total: None
+) -> Report:  # fmt: skip
+    """Re-hash every blob that versions refer to, and compare manifests, rows, references and events.
+
+    Args:
+        catalog: what there should be.
+        blobs: what there is.
+        version: only this one and its target's events; None checks everything.
+        progress: is told how many bytes of how many are hashed.
+    """
+    versions = [version] if version else list(catalog.find(Query(), _EVERYTHING))
+    targets = [version.target] if version else list(catalog.targets())
+    damaged = [] if version else [Damage("catalog", fault, ()) for fault in catalog.faults()]
+
+    needs: dict[Ref, set[tuple[str, Digest]]] = {each.ref: set() for each in versions}
+    needed: dict[Digest, Damage] = {}
+    sizes: dict[Digest, int] = {}
+    for ref, kind, digest, size in catalog.references():
+        if ref in needs:
+            needs[ref].add((kind, digest))
+            before = needed.get(digest, Damage(kind, digest, ()))
+            needed[digest] = Damage(before.kind, digest, (*before.refs, ref))
+            sizes[digest] = size
+
+    damaged += _unsound_blobs(blobs, needed, sizes, progress)
+    for each in versions:
+        if not _row_fits(each, blobs, needs[each.ref]):
+            damaged.append(Damage("version", str(each.ref), (each.ref,)))
+    for target in targets:
+        if not _history_fits(catalog, target):
+            refs = tuple(each.ref for each in versions if each.target == target)
+            damaged.append(Damage("history", target, refs))
+
+    checked = len(needed) + len(versions) + len(targets)
+    return Report(checked, tuple(each for each in damaged if _concerns_anyone(catalog, each)))
+
+
+def _unsound_blobs(
+    blobs: Blobs, needed: Mapping[Digest, Damage], sizes: Mapping[Digest, int], progress: Progress
+) -> list[Damage]:
+    """Hash the blobs, several at a time: hashing leaves the interpreter free for other threads."""
+
+    def sound(digest: Digest) -> bool:
+        try:
+            blobs.check(digest)
+        except (IntegrityError, OSError):  # a disk that cannot read a block says so with an OSError
+            return False
+        return blobs.size(digest) == sizes[digest]
+
+    total, done = sum(sizes.values()), 0
+    damaged = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for digest, is_sound in zip(needed, pool.map(sound, needed), strict=True):
+            if not is_sound:
+                damaged.append(needed[digest])
+            done += sizes[digest]
+            progress(done, total)
+    return damaged
+
+
+def _row_fits(version: Version, blobs: Blobs, needs: set[tuple[str, Digest]]) -> bool:
+    """Tell whether a version's row and references say what its manifest says."""
+    try:
+        manifest = Manifest.parse(blobs.read(version.digest))
+    except (CultivarError, OSError):
+        return False
+    return needs == {("manifest", version.digest), *manifest.blobs()} and (
+        version.transfer == manifest.transfer
+        and version.technique == manifest.technique.name
+        and version.kind == manifest.kind
+        and dict(version.metrics) == dict(manifest.metrics)
+        and version.space_id == manifest.space_id
+        and version.parent == manifest.origin.parent
+    )
+
+
+def _history_fits(catalog: Catalog, target: str) -> bool:
+    """Tell whether a target's events are whole, and lead to the versions and stages that the catalog shows."""
+    while True:
+        head = catalog.head(target)
+        try:
+            fits = _chain_fits(catalog, target, head)
+        except CultivarError:
+            fits = False
+        if catalog.head(target) == head:  # else somebody appended while we looked
+            return fits
+
+
+def _chain_fits(catalog: Catalog, target: str, head: Head) -> bool:
+    events = catalog.events(target)
+    check_chain(events)
+    last = Head(events[-1].seq, events[-1].hash) if events else Head(0, None)
+    standing = fold(events)
+    there = {event.ref: event for event in events if event.action == REGISTERED}
+    for event in events:
+        if event.action == DELETED:
+            del there[event.ref]
+    moved = {event.ref for event in events if event.moves_stage}
+    expected = {
+        (
+            event.id,
+            ref,
+            event.digest,
+            event.at,
+            standing.stages_of(ref) or ((RETIRED if ref in moved else CANDIDATE),),
+        )
+        for ref, event in there.items()
+    }
+    shown = {
+        (each.event, each.ref, each.digest, each.created_at, each.stages)
+        for each in catalog.find(Query(target=target), _EVERYTHING)
+    }
+    return last == head and shown == expected
+
+
+def _concerns_anyone(catalog: Catalog, damage: Damage) -> bool:
+    """Tell whether damage is real: what a version needed may go while we look, if the version goes too."""
+    return not damage.refs or any(catalog.tombstone(ref) is None for ref in damage.refs)
