@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from adapters.datasets.dataset import Dataset
-from adapters.freezing import state_digest
 from adapters.progress import Progress
-from adapters.sources.stages import Frozen
+from adapters.sources.stages import Stages
+from adapters.sources.weights import stage_weights_digest
 from registry.digests import Digest
 
 BATCH_ROWS = 32
@@ -23,12 +23,12 @@ class FeatureKey:
     """What features depend on, apart from the items.
 
     Attributes:
-        weights: digest of the state of every stage that ran.
+        weights: weights digest of every stage that ran, from the input on.
         recipe: digest of the recipe that prepared the rows.
         provider: what computed them: equal weights differ in the last bits from one to another.
     """
 
-    weights: Digest
+    weights: tuple[Digest, ...]
     recipe: Digest
     provider: str
 
@@ -59,6 +59,8 @@ class MemoryStore(FeatureStore):
 
     def put(self, key: FeatureKey, items: Sequence[Digest], rows: np.ndarray) -> None:
         """Keep rows, and forget the oldest where they are too many."""
+        if rows.nbytes > self._max_bytes:
+            return
         for item, row in zip(items, rows, strict=True):
             if (key, item) not in self._rows:
                 self._rows[key, item] = row
@@ -68,7 +70,8 @@ class MemoryStore(FeatureStore):
 
 
 def compute(
-    lower: Frozen,
+    stages: Stages,
+    stop: int,
     dataset: Dataset,
     index: np.ndarray,
     *,
@@ -76,47 +79,52 @@ def compute(
     store: FeatureStore,
     progress: Progress,
 ) -> np.ndarray:
-    """Return what frozen stages leave for the items at these positions, float32 [N, ...].
+    """Return what the first ``stop`` stages leave for the items at these positions, float32 [N, ...].
+
+    The stages are in eval mode and on the CPU afterwards.
 
     Args:
-        lower: the stages to run, from pixels on, at least one.
+        stages: the network.
+        stop: how many stages to run, at least 1.
         dataset: whose rows to run them on.
-        index: positions in the dataset's items.
-        device: where to run; the stages are back on the CPU afterwards.
+        index: positions in the dataset's items, at least one.
+        device: where to run.
         store: rows that are in there already are not computed again.
         progress: who watches.
     """
-    provider = f"torch-{torch.__version__}-{device.type}"
-    key = FeatureKey(state_digest(lower), dataset.recipe.digest, provider)
+    weights = tuple(stage_weights_digest(stages, k) for k in range(stop))
+    key = FeatureKey(weights, dataset.recipe.digest, f"torch-{torch.__version__}-{device.type}")
     digests = [dataset.items[at].digest for at in index]
     rows = dict(store.get(key, digests))
     missing = np.array(
         [at for at, digest in zip(index, digests, strict=True) if digest not in rows], np.int64
     )
     if len(missing):
-        fresh = _run(lower, dataset.pixels, missing, device, progress)
+        fresh = _run(stages, stop, dataset.pixels, missing, device, progress)
         new = [dataset.items[at].digest for at in missing]
         store.put(key, new, fresh)
+        if not rows:
+            return fresh
         rows |= dict(zip(new, fresh, strict=True))
     return np.stack([rows[digest] for digest in digests])
 
 
 @torch.no_grad()
 def _run(
-    lower: Frozen, pixels: np.ndarray, index: np.ndarray, device: torch.device, progress: Progress
+    stages: Stages, stop: int, pixels: np.ndarray, index: np.ndarray, device: torch.device, progress: Progress
 ) -> np.ndarray:
     found: np.ndarray | None = None
-    lower.train(False).to(device)
+    stages.train(False).to(device)
     try:
         with progress.step("features", len(index)) as step:
             for start in range(0, len(index), BATCH_ROWS):
                 batch = torch.from_numpy(pixels[index[start : start + BATCH_ROWS]]).to(device)
-                left = lower(batch).cpu().numpy()
+                left = stages.run(batch, stop=stop).cpu().numpy()
                 if found is None:
                     found = np.empty((len(index), *left.shape[1:]), np.float32)
                 found[start : start + len(left)] = left
                 step.advance(len(left))
     finally:
-        lower.to("cpu")
+        stages.to("cpu")
     assert found is not None, "callers ask for at least one row"
     return found

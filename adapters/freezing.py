@@ -81,11 +81,6 @@ def tensor_digest(tensor: Tensor) -> Digest:
     return Digest.of(head, values.reshape(-1).view(torch.uint8).numpy().data)
 
 
-def state_digest(module: nn.Module) -> Digest:
-    """Return the digest of a module's parameters and buffers, names and order included."""
-    return Digest.of_json([[name, tensor_digest(tensor)] for name, tensor in _state(module)])
-
-
 def _state(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Yield parameters and buffers, those that no state dict holds included."""
     return chain(module.named_parameters(), module.named_buffers())

@@ -91,9 +91,17 @@ class Stages(nn.Module):
         self.normalisation = normalisation
         self.head = head
         self.head_after = len(self.names) if head_after is None else head_after
+        self._frozen = 0
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of the stages that ``split`` freed; those that it froze stay in eval mode."""
+        super().train(mode)
+        for stage in self.stages[: self._frozen]:
+            stage.train(False)
+        return self
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return features, float32 [N, D], of pixels, uint8 [N, H, W, C]."""
@@ -147,6 +155,7 @@ class Stages(nn.Module):
         """
         if not 0 <= k <= len(self):
             raise InvalidValue(f"{self.architecture} has {len(self)} stages to freeze, got {k}")
+        self._frozen = k
         named = list(zip(self.names, self.stages, strict=True))
         lower = Frozen(_sequence(named[:k]))
         upper = nn.Sequential(_sequence(named[k:]))

@@ -10,6 +10,7 @@ from adapters.datasets.dataset import Dataset
 from adapters.sources.source import Source
 from adapters.techniques.fitted import Fitted
 from adapters.techniques.workshop import Workshop
+from registry.errors import DatasetError
 from registry.manifest import Json
 
 
@@ -39,6 +40,18 @@ class Technique(ABC):
     def config(self) -> dict[str, Json]:
         """Return every hyper-parameter as plain JSON values."""
         return asdict(self)
+
+    def demand_labels(self, dataset: Dataset) -> None:
+        """Refuse data that nothing can be told apart by.
+
+        Raises:
+            DatasetError: there are fewer than two labels.
+        """
+        if len(dataset.labels) < 2:
+            raise DatasetError(
+                f"{self.name} learns to tell labels apart and needs two or more; "
+                f"{dataset.name} has {', '.join(dataset.labels) or 'none'}"
+            )
 
     @abstractmethod
     def fit(self, source: Source, dataset: Dataset, workshop: Workshop) -> Fitted:

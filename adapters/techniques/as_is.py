@@ -1,0 +1,217 @@
+"""``as-is``: the source answers with its own labels, under the target's names."""
+
+import difflib
+import json
+import tomllib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from adapters.configuration import MAX_FILE_BYTES
+from adapters.datasets.dataset import Dataset
+from adapters.datasets.labels import clean, ordered
+from adapters.sources.source import Source
+from adapters.sources.stages import Stages
+from adapters.techniques.fitted import Fitted
+from adapters.techniques.technique import Technique
+from adapters.techniques.workshop import Workshop
+from registry.errors import DatasetError, InvalidSetting
+
+Answers = Sequence[str | int]
+"""Labels of the source by name or by number from 0, one or several."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsIs(Technique):
+    """Trains nothing: the source's outputs are chosen, joined and renamed.
+
+    The source's labels that no target label stands for are left out; where several stand for
+    one, their probabilities are added up.
+
+    Attributes:
+        label_map: for each target label one of the source's labels or a list of them, by name or by
+            number from 0; or the path of a JSON or TOML file that holds such a map. None matches
+            labels of the same name, up to case, ``_`` and ``-``.
+    """
+
+    label_map: Mapping[str, object] | None = None
+
+    name: ClassVar[str] = "as-is"
+
+    @classmethod
+    def of(cls, values: Mapping[str, object]) -> Self:
+        """Build the technique; a ``label_map`` that is a text is the path of a file.
+
+        Raises:
+            InvalidSetting: a key is unknown, or the file holds no map.
+        """
+        given = values.get("label_map")
+        return super().of(
+            {**values, "label_map": read_label_map(Path(given))} if isinstance(given, str) else values
+        )
+
+    def fit(self, source: Source, dataset: Dataset, workshop: Workshop) -> Fitted:
+        """Choose the source's outputs.
+
+        Raises:
+            InvalidSetting: the map names a label that the source does not have, or one twice.
+            DatasetError: the source has no labels, or one of the dataset's is not covered.
+        """
+        stages = source.load()
+        if stages.head is None or not source.labels:
+            raise DatasetError(
+                f"{source.spec} has no labels of its own; take another technique than {self.name}"
+            )
+        chosen = self._chosen(source, dataset)
+        if missing := [label for label in dataset.labels if label not in chosen]:
+            near = {name: _nearest(name, source.labels) for name in missing[:3]}
+            raise DatasetError(
+                f"{source.spec} knows no label for {', '.join(f'{name!r}{near[name]}' for name in near)}"
+                f"{f' and {len(missing) - 3} more' if len(missing) > 3 else ''}; give a label map, or take "
+                "a technique that learns a head"
+            )
+        labels = ordered(chosen)
+        return Fitted(
+            technique=self.name,
+            depth=None,
+            stages=stages,
+            frozen=len(stages),
+            head=_head(stages, [chosen[label] for label in labels]),
+            head_after=stages.head_after,
+            labels=labels,
+            config={"label_map": {label: list(chosen[label]) for label in labels}},
+        )
+
+    def _chosen(self, source: Source, dataset: Dataset) -> dict[str, tuple[int, ...]]:
+        """Return the numbers of the source's labels that stand for each target label."""
+        if self.label_map is None:
+            numbers = _numbers(source.labels, loosely=True)
+            found = {label: numbers.get(_loose(label), []) for label in dataset.labels}
+            for label, several in found.items():
+                if len(several) > 1:
+                    raise DatasetError(
+                        f"{source.spec} has {len(several)} labels {label!r}, numbers {several}; "
+                        "say which in a label map"
+                    )
+            return {label: tuple(number) for label, number in found.items() if number}
+        numbers = _numbers(source.labels, loosely=False)
+        chosen = {
+            clean(label): tuple(_number(answer, numbers, source) for answer in _answers(label, value))
+            for label, value in self.label_map.items()
+        }
+        taken: dict[int, str] = {}
+        for label, theirs in chosen.items():
+            for number in theirs:
+                if taken.setdefault(number, label) != label or theirs.count(number) > 1:
+                    raise InvalidSetting(
+                        f"label map: {source.labels[number]!r} stands for {taken[number]!r} and again for {label!r}; "
+                        "it can be used once"
+                    )
+        return chosen
+
+
+class JoinLabels(nn.Module):
+    """Adds up the probabilities of the labels that stand for one: logits [N, S] to logits [N, T]."""
+
+    places: Tensor
+    absent: Tensor
+
+    def __init__(self, groups: Sequence[Sequence[int]]) -> None:
+        super().__init__()
+        width = max(len(group) for group in groups)
+        places = [list(group) + [0] * (width - len(group)) for group in groups]
+        absent = [[0.0] * len(group) + [-1e30] * (width - len(group)) for group in groups]
+        self.register_buffer("places", torch.tensor(places))
+        self.register_buffer("absent", torch.tensor(absent))
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Return, for each group, the logarithm of the sum of its exponentials."""
+        if self.places.shape[1] == 1:
+            return logits[:, self.places[:, 0]]
+        return torch.logsumexp(logits[:, self.places] + self.absent, dim=2)
+
+
+def read_label_map(path: Path) -> dict[str, object]:
+    """Read a map from a JSON or TOML file: target label to source label, or a list of them.
+
+    Raises:
+        InvalidSetting: there is no such file, or it holds something else.
+    """
+    try:
+        with path.open("rb") as stream:
+            text = stream.read(MAX_FILE_BYTES).decode()
+        value = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
+    except OSError as error:
+        raise InvalidSetting(f"expected a label map at {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise InvalidSetting(f"{path}: expected a label map in JSON or TOML; {error}") from error
+    if not isinstance(value, dict):
+        raise InvalidSetting(f"{path}: a label map is an object, target label to source label")
+    return value
+
+
+def _head(stages: Stages, groups: Sequence[tuple[int, ...]]) -> nn.Module:
+    """Return the source's head with its outputs chosen and joined: a linear layer where that is possible."""
+    head = stages.head
+    single = all(len(group) == 1 for group in groups)
+    if isinstance(head, nn.Linear) and single and stages.head_after == len(stages):
+        rows = [group[0] for group in groups]
+        with torch.device("meta"):
+            chosen = nn.Linear(head.in_features, len(rows))
+        chosen = chosen.to_empty(device="cpu")
+        with torch.no_grad():
+            chosen.weight.copy_(head.weight[rows])
+            chosen.bias.copy_(torch.zeros(len(rows)) if head.bias is None else head.bias[rows])
+        return chosen.eval()
+    assert head is not None, "fit looked"
+    return nn.Sequential(head, JoinLabels(groups)).eval()
+
+
+def _answers(label: str, value: object) -> Answers:
+    given = value if isinstance(value, list | tuple) else [value]
+    answers = [each for each in given if isinstance(each, str | int) and not isinstance(each, bool)]
+    if not answers or len(answers) < len(given):
+        raise InvalidSetting(
+            f"label map: {label!r} stands for a source label, by name or number, or a list of them; got {value!r:.100}"
+        )
+    return answers
+
+
+def _number(answer: str | int, numbers: Mapping[str, list[int]], source: Source) -> int:
+    if isinstance(answer, int):
+        if not 0 <= answer < len(source.labels):
+            raise InvalidSetting(
+                f"label map: {source.spec} has labels 0 to {len(source.labels) - 1}, got {answer}"
+            )
+        return answer
+    found = numbers.get(answer, [])
+    if not found:
+        raise InvalidSetting(
+            f"label map: {source.spec} has no label {answer!r}{_nearest(answer, source.labels)}"
+        )
+    if len(found) > 1:
+        raise InvalidSetting(
+            f"label map: {source.spec} has several labels {answer!r}; give a number out of {found}"
+        )
+    return found[0]
+
+
+def _numbers(labels: Sequence[str], *, loosely: bool) -> dict[str, list[int]]:
+    numbers: defaultdict[str, list[int]] = defaultdict(list)
+    for number, label in enumerate(labels):
+        numbers[_loose(label) if loosely else label].append(number)
+    return numbers
+
+
+def _loose(label: str) -> str:
+    return " ".join(label.casefold().replace("_", " ").replace("-", " ").split())
+
+
+def _nearest(name: str, labels: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, labels, n=1)
+    return f" (the nearest is {near[0]!r})" if near else ""

@@ -1,0 +1,45 @@
+"""``partial``: the last stages are retrained, those below stay as they are."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from adapters.configuration import check
+from adapters.datasets.dataset import Dataset
+from adapters.sources.source import Source
+from adapters.techniques.fitted import Fitted
+from adapters.techniques.trained import Trained
+from adapters.techniques.workshop import Workshop
+from registry.errors import InvalidSetting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Partial(Trained):
+    """Retrains the last ``depth`` stages under a head that was solved first.
+
+    What the frozen stages leave is computed once, so an epoch costs only what is retrained. The
+    head starts solved, because a random one would pull the tail out of shape before it fits
+    (Kumar et al., 2022).
+
+    Attributes:
+        depth: stages with parameters to retrain, counted from the top, at least 1.
+    """
+
+    depth: int = 1
+    start: Literal["zero", "ridge", "logistic"] = "logistic"
+    head_factor: float = 1.0
+
+    name: ClassVar[str] = "partial"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.depth >= 1, self.name, "depth", "1 or more stages", self.depth)
+
+    def fit(self, source: Source, dataset: Dataset, workshop: Workshop) -> Fitted:
+        """Train the last stages and the head."""
+        stages = source.load()
+        boundaries = stages.depths()
+        if self.depth > len(boundaries):
+            raise InvalidSetting(
+                f"{source.spec} has {len(boundaries)} stages to retrain, got a depth of {self.depth}"
+            )
+        return self.carry(stages, boundaries[self.depth - 1], dataset, workshop, self.depth)

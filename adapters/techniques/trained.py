@@ -1,0 +1,176 @@
+"""What the techniques that train a network by gradient descent have in common."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from adapters import features, freezing, heads
+from adapters.datasets.dataset import TRAIN, VALIDATION, Dataset
+from adapters.sources.stages import Split, Stages
+from adapters.techniques.fitted import Fitted
+from adapters.techniques.technique import Technique
+from adapters.techniques.workshop import Workshop
+from adapters.training import Examples, Plan, train
+
+MAX_CARRIED_BYTES = 1 << 30
+"""Size over which what a frozen part leaves is computed anew in every epoch instead of kept."""
+
+_MOST_EPOCHS = 200
+_LEAST_EPOCHS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained(Technique):
+    """Hyper-parameters of training; where one is None, the rule beside it settles it.
+
+    Attributes:
+        epochs: None makes enough of them for ``least_steps`` steps, 10 at least and 200 at most:
+            a small dataset needs many passes (BiT-HyperRule's shortest schedule has 500 steps).
+        batch_size: examples a step.
+        optimiser: ``auto`` is ``adamw`` for networks with layer normalisation (transformers,
+            ConvNeXt) and ``sgd`` for the others.
+        learning_rate: None takes the technique's rate for the optimiser.
+        head_factor: the head's learning rate in multiples of it (10 for a new head: TLlib's examples).
+        weight_decay: None is 1e-4 with ``sgd`` and 0.05 with ``adamw``.
+        warmup: share of the steps over which the rate climbs.
+        clip: largest norm of a gradient.
+        label_smoothing: share of the target spread over all labels.
+        patience: epochs without a better validation loss before the end; without a validation
+            part all epochs are run.
+        augment: shift pictures and vary their light at random; nothing is ever mirrored.
+        start: the head to begin with: ``zero``, or ``ridge`` or ``logistic`` solved on the features
+            as they are before training.
+    """
+
+    epochs: int | None = None
+    batch_size: int = 32
+    optimiser: Literal["auto", "sgd", "adamw"] = "auto"
+    learning_rate: float | None = None
+    head_factor: float = 10.0
+    weight_decay: float | None = None
+    warmup: float = 0.1
+    clip: float = 1.0
+    label_smoothing: float = 0.0
+    patience: int | None = 10
+    augment: bool = False
+    start: Literal["zero", "ridge", "logistic"] = "zero"
+
+    rates: ClassVar[Mapping[str, float]] = {"sgd": 0.01, "adamw": 1e-4}
+    least_steps: ClassVar[int] = 500
+
+    def __post_init__(self) -> None:
+        self._plan("sgd", 2)
+
+    def plan(self, stages: Stages, examples: int) -> Plan:
+        """Settle every open hyper-parameter for a network and a number of examples."""
+        layered = any(isinstance(module, nn.LayerNorm) for module in stages.modules())
+        optimiser = self.optimiser if self.optimiser != "auto" else ("adamw" if layered else "sgd")
+        return self._plan(optimiser, examples)
+
+    def _plan(self, optimiser: Literal["sgd", "adamw"], examples: int) -> Plan:
+        enough = math.ceil(self.least_steps / math.ceil(examples / max(1, self.batch_size)))
+        decay = 1e-4 if optimiser == "sgd" else 0.05
+        return Plan(
+            epochs=min(_MOST_EPOCHS, max(_LEAST_EPOCHS, enough)) if self.epochs is None else self.epochs,
+            batch_size=self.batch_size,
+            optimiser=optimiser,
+            learning_rate=self.rates[optimiser] if self.learning_rate is None else self.learning_rate,
+            head_factor=self.head_factor,
+            weight_decay=decay if self.weight_decay is None else self.weight_decay,
+            warmup=self.warmup,
+            clip=self.clip,
+            label_smoothing=self.label_smoothing,
+            patience=self.patience,
+            augment=self.augment,
+        )
+
+    def carry(
+        self, stages: Stages, frozen: int, dataset: Dataset, workshop: Workshop, depth: int | None = None
+    ) -> Fitted:
+        """Train everything above the first ``frozen`` stages, and a head on it.
+
+        Raises:
+            DatasetError: there are fewer than two labels to learn.
+            FrozenPartMoved: one of those stages changed.
+            AdaptationError: training failed.
+        """
+        self.demand_labels(dataset)
+        index, held = dataset.index(TRAIN), dataset.index(VALIDATION)
+        plan = self.plan(stages, len(index))
+        head = self._start(stages, dataset, index, workshop)
+        with freezing.frozen(stages, frozen) as split:
+            body, inputs, places = self._feed(stages, split, dataset, np.concatenate([index, held]), workshop)
+            examples = Examples(inputs, places[: len(index)], dataset.targets(index))
+            validation = Examples(inputs, places[len(index) :], dataset.targets(held))
+            module = head.module()
+            epochs = train(
+                body,
+                module,
+                examples,
+                plan,
+                seed=workshop.seed,
+                device=workshop.device,
+                progress=workshop.progress,
+                validation=validation if len(held) else None,
+                callbacks=workshop.callbacks,
+            )
+        return Fitted(
+            technique=self.name,
+            depth=depth,
+            stages=stages,
+            frozen=frozen,
+            head=module,
+            head_after=len(stages),
+            labels=dataset.labels,
+            config=self.config() | asdict(plan),
+            history=tuple(epoch.to_json() for epoch in epochs),
+        )
+
+    def _start(
+        self, stages: Stages, dataset: Dataset, index: np.ndarray, workshop: Workshop
+    ) -> heads.LinearHead:
+        labels = len(dataset.labels)
+        if self.start == "zero":
+            return heads.zero_head(stages.features_dim, labels)
+        with freezing.frozen(stages, len(stages)):
+            rows = _compute(stages, len(stages), dataset, index, workshop)
+        targets = dataset.targets(index)
+        if self.start == "ridge":
+            return heads.ridge_head(rows, targets, labels)
+        return heads.logistic_head(rows, targets, labels, seed=workshop.seed)
+
+    def _feed(
+        self, stages: Stages, split: Split, dataset: Dataset, index: np.ndarray, workshop: Workshop
+    ) -> tuple[nn.Module, np.ndarray, np.ndarray]:
+        """Return the network to train, its inputs, and where in them the items at ``index`` are.
+
+        What the frozen part leaves is computed once, unless pictures change in every epoch or it
+        would not fit in memory.
+        """
+        if len(split.lower) == 0:
+            return split.upper, dataset.pixels, index
+        if self.augment or _carried_bytes(split, dataset, index) > MAX_CARRIED_BYTES:
+            return nn.Sequential(split.lower, split.upper), dataset.pixels, index
+        return (
+            split.upper,
+            _compute(stages, len(split.lower), dataset, index, workshop),
+            np.arange(len(index)),
+        )
+
+
+def _compute(
+    stages: Stages, stop: int, dataset: Dataset, index: np.ndarray, workshop: Workshop
+) -> np.ndarray:
+    return features.compute(
+        stages, stop, dataset, index, device=workshop.device, store=workshop.store, progress=workshop.progress
+    )
+
+
+def _carried_bytes(split: Split, dataset: Dataset, index: np.ndarray) -> int:
+    one = split.lower(torch.from_numpy(dataset.pixels[index[:1]]))
+    return int(one.nbytes) * len(index)

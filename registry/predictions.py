@@ -1,0 +1,111 @@
+"""What a version answered to each held-out item: stored with it, for paired comparisons later.
+
+A safetensors file with exactly three tensors, its rows in the order of the items' digests:
+``items`` uint8 [N, 32], ``labels`` int64 [N], ``logits`` float32 [N, C]. Equal predictions are equal
+bytes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Self
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from registry.digests import PREFIX, Digest
+from registry.errors import InvalidValue
+
+MAX_BYTES = 1 << 32
+
+_ITEMS, _LABELS, _LOGITS = "items", "labels", "logits"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Predictions:
+    """Answers on a held-out part.
+
+    Attributes:
+        items: raw digests of the items, uint8 [N, 32], ascending, each once.
+        labels: number of the right label of each, int64 [N], 0 up to C.
+        logits: the version's answer to each, float32 [N, C], finite.
+    """
+
+    items: np.ndarray
+    labels: np.ndarray
+    logits: np.ndarray
+
+    def __post_init__(self) -> None:
+        count = len(self.items)
+        if (
+            self.items.dtype != np.uint8
+            or self.labels.dtype != np.int64
+            or self.logits.dtype != np.float32
+            or self.items.shape != (count, 32)
+            or self.labels.shape != (count,)
+            or self.logits.ndim != 2
+            or len(self.logits) != count
+        ):
+            raise InvalidValue(
+                "predictions are items uint8 [N, 32], labels int64 [N] and logits float32 [N, C]; got "
+                + ", ".join(
+                    f"{array.dtype} {list(array.shape)}" for array in (self.items, self.labels, self.logits)
+                )
+            )
+        if not np.isfinite(self.logits).all():
+            raise InvalidValue("predictions hold finite logits, these are not")
+        if count and not (self.labels.min() >= 0 and self.labels.max() < self.logits.shape[1]):
+            raise InvalidValue(
+                f"labels are 0 up to {self.logits.shape[1]}, got {self.labels.min()}…{self.labels.max()}"
+            )
+        keys = [row.tobytes() for row in self.items]
+        if any(before >= after for before, after in pairwise(keys)):
+            raise InvalidValue("predictions stand in the order of their items' digests, each once")
+
+    @classmethod
+    def of(cls, digests: Sequence[Digest], labels: np.ndarray, logits: np.ndarray) -> Self:
+        """Return predictions, put in order.
+
+        Args:
+            digests: of the items, N different ones.
+            labels: number of the right label of each, int64 [N].
+            logits: float32 [N, C].
+
+        Raises:
+            InvalidValue: shapes, dtypes or values are not as said.
+        """
+        raw = np.frombuffer(bytes.fromhex("".join(digest.hex for digest in digests)), np.uint8).reshape(
+            -1, 32
+        )
+        order = np.array(sorted(range(len(digests)), key=lambda at: digests[at]), np.int64)
+        return cls(raw[order], labels[order], np.ascontiguousarray(logits[order]))
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def digests(self) -> tuple[Digest, ...]:
+        """The items' digests, ascending."""
+        return tuple(Digest(PREFIX + row.tobytes().hex()) for row in self.items)
+
+    def to_bytes(self) -> bytes:
+        """Return the stored form; ``parse`` reads it back."""
+        return save({_ITEMS: self.items, _LABELS: self.labels, _LOGITS: self.logits})
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Read the stored form.
+
+        Raises:
+            InvalidValue: the bytes are something else.
+        """
+        if len(data) > MAX_BYTES:
+            raise InvalidValue(f"predictions have at most {MAX_BYTES:,} bytes, got {len(data):,}")
+        try:
+            tensors = load(data)
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise InvalidValue(f"expected stored predictions; {error}") from error
+        if set(tensors) != {_ITEMS, _LABELS, _LOGITS}:
+            raise InvalidValue(f"predictions hold items, labels and logits, got {sorted(tensors)[:10]}")
+        return cls(tensors[_ITEMS], tensors[_LABELS], tensors[_LOGITS])
