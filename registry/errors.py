@@ -24,6 +24,7 @@ The tree::
     │   ├── CondemnedBlob       the garbage collector has claimed the bytes
     │   ├── VersionInUse        a deletion that would take something away
     │   └── GateFailed          a promotion that its gates refuse
+    ├── StorageFailure          the catalog's database or the store's disk failed
     ├── IntegrityError          stored bytes are not what was stored
     │   ├── MissingBlob
     │   ├── DamagedBlob
@@ -134,6 +135,10 @@ class VersionInUse(Conflict):
 
 class GateFailed(Conflict):
     """A promotion that its gates refuse; it can be forced with a reason."""
+
+
+class StorageFailure(CultivarError):
+    """The catalog's database cannot be reached, read or written, or the blob store's disk failed."""
 
 
 class IntegrityError(CultivarError):

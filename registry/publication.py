@@ -12,13 +12,11 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Self
 
-from sqlalchemy.exc import OperationalError
-
 from registry.blobs import Blobs
 from registry.catalog import Catalog
 from registry.catalog.catalog import LIVE
 from registry.digests import Digest
-from registry.errors import DamagedBlob, MissingBlob
+from registry.errors import DamagedBlob, MissingBlob, StorageFailure
 from registry.manifest import Manifest
 from registry.steps import CONFIRMED, LEASED, RELEASED, Announce
 from registry.versions import Version
@@ -83,7 +81,7 @@ class Publication:
 
         Raises:
             DamagedBlob: the bytes did not read back as they were written.
-            OSError: the store failed, for want of space as an example; nothing is visible then.
+            StorageFailure: the store failed, for want of space as an example; nothing is visible then.
         """
         digest = Digest.of(data)
         self._catalog.lease(self._holder, digest, *self._term(), new=(kind, len(data)))
@@ -155,5 +153,5 @@ class Publication:
         while not self._over.wait(self._lease.total_seconds() / 4):
             try:
                 self._catalog.renew(self._holder, self._clock() + self._lease)
-            except OperationalError:  # locked or cut off: there are two more turns before a lease expires
+            except StorageFailure:  # locked or cut off: there are two more turns before a lease expires
                 continue

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from registry.blobs import Blobs
 from registry.catalog import Catalog, Head
 from registry.digests import Digest
-from registry.errors import CultivarError, IntegrityError
+from registry.errors import CultivarError, IntegrityError, StorageFailure
 from registry.lifecycle import DELETED, REGISTERED, check_chain, fold
 from registry.manifest import Manifest
 from registry.names import CANDIDATE, RETIRED, Ref
@@ -113,7 +113,7 @@ def _unsound_blobs(
     def sound(digest: Digest) -> bool:
         try:
             blobs.check(digest)
-        except (IntegrityError, OSError):  # a disk that cannot read a block says so with an OSError
+        except (IntegrityError, StorageFailure):
             return False
         return blobs.size(digest) == sizes[digest]
 
@@ -132,7 +132,7 @@ def _row_fits(version: Version, blobs: Blobs, needs: set[tuple[str, Digest]]) ->
     """Tell whether a version's row and references say what its manifest says."""
     try:
         manifest = Manifest.parse(blobs.read(version.digest))
-    except (CultivarError, OSError):
+    except CultivarError:
         return False
     return needs == {("manifest", version.digest), *manifest.blobs()} and (
         version.transfer == manifest.transfer

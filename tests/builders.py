@@ -55,7 +55,7 @@ def trunk(seed: int = 0) -> bytes:
         helper.make_node("ReduceMean", ["scaled", "axes"], ["colours"], keepdims=0),
         helper.make_node("Gemm", ["colours", "weights"], ["features"]),
     ]
-    constants = {"scale": np.float32(255), "axes": np.array([1, 2]), "weights": weights}
+    constants: dict[str, ArrayLike] = {"scale": np.float32(255), "axes": np.array([1, 2]), "weights": weights}
     return _segment(
         nodes,
         constants,

@@ -6,13 +6,14 @@ when, is for the catalog to say. No name that a client sent ever becomes a path.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
 from registry.digests import Digest
-from registry.errors import DamagedBlob
+from registry.errors import DamagedBlob, StorageFailure
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class Blobs(ABC):
 
         Raises:
             DamagedBlob: the bytes have another digest, or did not read back as they were written.
-            OSError: the store failed, for want of space as an example; nothing is visible then.
+            StorageFailure: the store failed, for want of space as an example; nothing is visible then.
         """
 
     @abstractmethod
@@ -106,8 +107,9 @@ class Blobs(ABC):
         Raises:
             MissingBlob: there is none.
             DamagedBlob: the bytes no longer have this digest.
+            StorageFailure: the store cannot read them.
         """
-        with self.open(digest) as stream:
+        with _reading(digest), self.open(digest) as stream:
             data = stream.read()
         _check(digest, Digest.of(data))
         return data
@@ -118,9 +120,19 @@ class Blobs(ABC):
         Raises:
             MissingBlob: there is none.
             DamagedBlob: the bytes no longer have this digest.
+            StorageFailure: the store cannot read them.
         """
-        with self.open(digest) as stream:
-            _check(digest, Digest.of_stream(stream))
+        with _reading(digest), self.open(digest) as stream:
+            found = Digest.of_stream(stream)
+        _check(digest, found)
+
+
+@contextmanager
+def _reading(digest: Digest) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageFailure(f"expected to read {digest}, the store failed: {error.strerror}") from error
 
 
 def _check(digest: Digest, found: Digest) -> None:

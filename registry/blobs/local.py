@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from registry.blobs.blobs import Blobs, Staged, Stored
 from registry.digests import PREFIX, Digest
-from registry.errors import DamagedBlob, InvalidDigest, MissingBlob
+from registry.errors import DamagedBlob, InvalidDigest, MissingBlob, StorageFailure
 from registry.steps import PUBLISHED, STAGED, SYNCED, VERIFIED, Announce, ignore
 
 _READ_ONLY = 0o444
@@ -45,10 +45,15 @@ class LocalBlobs(Blobs):
             place = self._place(digest)
             _make(place.parent)
             staged.replace(place)
+            _sync(place.parent)
+        except OSError as error:
+            staged.unlink(missing_ok=True)
+            raise StorageFailure(
+                f"could not store {len(data):,} bytes under {self._folder}: {error.strerror}; make room there"
+            ) from error
         except BaseException:
             staged.unlink(missing_ok=True)
             raise
-        _sync(place.parent)
         self._announce(PUBLISHED)
         self.check(digest)
         self._announce(VERIFIED)

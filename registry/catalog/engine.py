@@ -1,13 +1,15 @@
 """What differs between the databases: connections, transactions, upserts. Nothing else may."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from registry.errors import InvalidSetting
+from registry.errors import InvalidSetting, StorageFailure
 
 _BUSY_TIMEOUT_S = 60
 _WRITES = "writes"
@@ -37,6 +39,19 @@ def writing(engine: sa.Engine) -> sa.Engine:
     for it, but would fail as soon as another had written.
     """
     return engine.execution_options(**{_WRITES: True})
+
+
+@contextmanager
+def explained(engine: sa.Engine) -> Iterator[None]:
+    """Turn what goes wrong with the database, not with our statements, into a ``StorageFailure``."""
+    try:
+        yield
+    except (sa.exc.IntegrityError, sa.exc.ProgrammingError):
+        raise
+    except (sa.exc.DatabaseError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
+        cause = getattr(error, "orig", None) or error
+        name = engine.url.render_as_string(hide_password=True)
+        raise StorageFailure(f"expected the catalog {name} to answer, it failed: {cause}") from error
 
 
 def insert_new(connection: sa.Connection, table: sa.Table, **values: object) -> None:

@@ -6,7 +6,8 @@ transfer, the target, a version, the counter of events. What a lock guards is lo
 a statement after it, which sees everything committed before it was granted.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Self
 
@@ -14,7 +15,7 @@ import sqlalchemy as sa
 
 from registry.catalog import migrations
 from registry.catalog.catalog import CONDEMNED, LIVE, STAGED, Blob, Catalog, Head
-from registry.catalog.engine import faults, insert_new, insert_or_update, open_engine, writing
+from registry.catalog.engine import explained, faults, insert_new, insert_or_update, open_engine, writing
 from registry.catalog.schema import (
     blobs,
     counters,
@@ -52,8 +53,8 @@ class SqlCatalog(Catalog):
     """Versions, stages, events and the claims on blobs in a SQL database."""
 
     def __init__(self, engine: sa.Engine, announce: Announce = ignore) -> None:
-        self._engine = engine
-        self._writing = writing(engine)
+        self._reader = engine
+        self._writer = writing(engine)
         self._announce = announce
 
     @classmethod
@@ -64,12 +65,23 @@ class SqlCatalog(Catalog):
             InvalidSetting: the URL cannot be used, or the catalog was written by a newer program.
         """
         engine = open_engine(url)
-        migrations.upgrade(engine)
+        with explained(engine):
+            migrations.upgrade(engine)
         return cls(engine, announce)
 
     def close(self) -> None:
         """Let go of every connection."""
-        self._engine.dispose()
+        self._reader.dispose()
+
+    @contextmanager
+    def _read(self) -> Iterator[sa.Connection]:
+        with explained(self._reader), self._reader.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _write(self) -> Iterator[sa.Connection]:
+        with explained(self._writer), self._writer.begin() as connection:
+            yield connection
 
     # Claims on blobs
 
@@ -77,7 +89,7 @@ class SqlCatalog(Catalog):
         self, holder: str, digest: Digest, at: datetime, expires: datetime, new: tuple[str, int] | None = None
     ) -> Blob | None:
         """Claim a digest; see ``Catalog.lease``."""
-        with self._writing.begin() as connection:
+        with self._write() as connection:
             if new is not None:
                 kind, size = new
                 insert_new(connection, blobs, digest=digest, kind=kind, bytes=size, state=STAGED, since=at)
@@ -89,35 +101,37 @@ class SqlCatalog(Catalog):
             insert_or_update(connection, leases, digest=digest, holder=holder, expires=expires)
             blob = _blob(row)
             if blob.state == CONDEMNED:
-                blob = Blob(digest, blob.kind, blob.bytes, STAGED, at)
-                _set_state(connection, [digest], STAGED, at)
+                kind, size = new or (blob.kind, blob.bytes)
+                blob = Blob(digest, kind, size, STAGED, at)
+                revived = blobs.update().where(blobs.c.digest == digest)
+                connection.execute(revived.values(kind=kind, bytes=size, state=STAGED, since=at))
             return blob
 
     def confirm(self, digest: Digest, at: datetime) -> None:
         """Say that a leased blob's bytes are there."""
         staged = (blobs.c.digest == digest) & (blobs.c.state == STAGED)
-        with self._writing.begin() as connection:
+        with self._write() as connection:
             connection.execute(blobs.update().where(staged).values(state=LIVE, since=at))
 
     def renew(self, holder: str, expires: datetime) -> None:
         """Extend every lease of a holder."""
-        with self._writing.begin() as connection:
+        with self._write() as connection:
             connection.execute(leases.update().where(leases.c.holder == holder).values(expires=expires))
 
     def release(self, holder: str) -> None:
         """Give up every lease of a holder."""
-        with self._writing.begin() as connection:
+        with self._write() as connection:
             connection.execute(leases.delete().where(leases.c.holder == holder))
 
     def leased(self, digest: Digest, at: datetime) -> bool:
         """Tell whether somebody's lease on a digest runs."""
         running = sa.exists().where((leases.c.digest == digest) & (leases.c.expires > at))
-        with self._engine.begin() as connection:
+        with self._read() as connection:
             return bool(connection.execute(sa.select(running)).scalar_one())
 
     def export(self, weights: Digest) -> Digest | None:
         """Return the segment that weights were exported to before."""
-        with self._engine.begin() as connection:
+        with self._read() as connection:
             found = connection.execute(
                 sa.select(exports.c.digest).where(exports.c.weights == weights)
             ).scalar()
@@ -130,7 +144,7 @@ class SqlCatalog(Catalog):
     ) -> Version:
         """Register a version in one transaction; see ``Catalog.register``."""
         needed = sorted({("manifest", manifest.digest), *manifest.blobs()})
-        with self._writing.begin() as connection:
+        with self._write() as connection:
             _check_claims(connection, holder, {digest for _, digest in needed})
             number = _next_number(connection, manifest.transfer)
             live = (versions.c.digest == manifest.digest) & sa.not_(versions.c.deleted)
@@ -162,7 +176,7 @@ class SqlCatalog(Catalog):
         wanted = sa.select(versions).where(*_conditions(query)).order_by(versions.c.event.desc()).limit(limit)
         if before is not None:
             wanted = wanted.where(versions.c.event < before)
-        with self._engine.begin() as connection:
+        with self._read() as connection:
             return _versions(connection, wanted)
 
     def tombstone(self, ref: Ref) -> Event | None:
@@ -172,7 +186,7 @@ class SqlCatalog(Catalog):
             .where(events.c.target == ref.target, events.c.source == ref.source)
             .where(events.c.number == ref.number, events.c.action == DELETED)
         )
-        with self._engine.begin() as connection:
+        with self._read() as connection:
             row = connection.execute(wanted).one_or_none()
         return None if row is None else _event(row)
 
@@ -191,7 +205,7 @@ class SqlCatalog(Catalog):
             .join(blobs, blobs.c.digest == refs.c.digest)
             .order_by(versions.c.event, refs.c.kind, refs.c.digest)
         )
-        with self._engine.begin() as connection:
+        with self._read() as connection:
             for row in connection.execute(wanted):
                 ref = Ref.of(Transfer(row.source, row.target), row.number)
                 yield ref, row.kind, Digest(row.digest), row.bytes
@@ -200,12 +214,12 @@ class SqlCatalog(Catalog):
 
     def targets(self) -> Sequence[str]:
         """Return every target that a version was ever registered for, sorted."""
-        with self._engine.begin() as connection:
+        with self._read() as connection:
             return sorted(connection.execute(sa.select(targets.c.name)).scalars())
 
     def position(self) -> int:
         """Return the id of the last event of all."""
-        with self._engine.begin() as connection:
+        with self._read() as connection:
             return int(connection.execute(_EVENT_COUNT).scalar_one())
 
     def events(self, target: str, until: datetime | None = None) -> Sequence[Event]:
@@ -213,24 +227,24 @@ class SqlCatalog(Catalog):
         wanted = sa.select(events).where(events.c.target == target).order_by(events.c.seq)
         if until is not None:
             wanted = wanted.where(events.c.at <= until)
-        with self._engine.begin() as connection:
+        with self._read() as connection:
             return [_event(row) for row in connection.execute(wanted)]
 
     def standing(self, target: str) -> Standing:
         """Return where a target's versions stand."""
-        with self._engine.begin() as connection:
+        with self._read() as connection:
             return _standing(connection, target)
 
     def head(self, target: str) -> Head:
         """Return the end of a target's chain as it was noted beside it."""
         wanted = sa.select(targets.c.seq, targets.c.hash).where(targets.c.name == target)
-        with self._engine.begin() as connection:
+        with self._read() as connection:
             row = connection.execute(wanted).one_or_none()
         return Head(0, None) if row is None else Head(row.seq, row.hash and Digest(row.hash))
 
     def faults(self) -> Sequence[str]:
         """Return what the database finds wrong with itself."""
-        with self._engine.begin() as connection:
+        with self._read() as connection:
             return faults(connection)
 
     def promote(
@@ -244,7 +258,7 @@ class SqlCatalog(Catalog):
         forced: bool,
     ) -> Event:
         """Append a promotion; see ``Catalog.promote``."""
-        with self._writing.begin() as connection:
+        with self._write() as connection:
             standing = _expected(connection, version.target, expect)
             _check_live(connection, version)
             event = _append(
@@ -259,7 +273,7 @@ class SqlCatalog(Catalog):
 
     def roll_back(self, target: str, expect: int, actor: str, at: datetime, reason: str | None) -> Event:
         """Append a rollback of production; see ``Catalog.roll_back``."""
-        with self._writing.begin() as connection:
+        with self._write() as connection:
             standing = _expected(connection, target, expect)
             ref = standing.rollback(target)
             digest = connection.execute(sa.select(versions.c.digest).where(_names(ref))).scalar_one()
@@ -272,7 +286,7 @@ class SqlCatalog(Catalog):
     def delete(self, version: Version, actor: str, at: datetime, reason: str) -> Event:
         """Append a version's deletion and drop its references."""
         ref = version.ref
-        with self._writing.begin() as connection:
+        with self._write() as connection:
             _lock(connection, ref.target)
             _check_live(connection, version)
             standing = _standing(connection, ref.target)
@@ -302,7 +316,7 @@ class SqlCatalog(Catalog):
     def unknown(self, digests: Sequence[Digest]) -> Sequence[Digest]:
         """Return those of some digests that the catalog does not know."""
         known: set[str] = set()
-        with self._engine.begin() as connection:
+        with self._read() as connection:
             for some in _chunks(list(digests)):
                 wanted = sa.select(blobs.c.digest).where(blobs.c.digest.in_(some))
                 known |= set(connection.execute(wanted).scalars())
@@ -310,7 +324,7 @@ class SqlCatalog(Catalog):
 
     def adopt(self, digest: Digest, size: int, at: datetime) -> None:
         """Condemn bytes that the catalog does not know."""
-        with self._writing.begin() as connection:
+        with self._write() as connection:
             insert_new(
                 connection, blobs, digest=digest, kind="unknown", bytes=size, state=CONDEMNED, since=at
             )
@@ -318,26 +332,26 @@ class SqlCatalog(Catalog):
     def unneeded(self, at: datetime) -> Sequence[Blob]:
         """Return the blobs that nothing needs, sorted by digest."""
         wanted = sa.select(blobs).where(*_nothing_needs(at)).order_by(blobs.c.digest)
-        with self._engine.begin() as connection:
+        with self._read() as connection:
             return [_blob(row) for row in connection.execute(wanted)]
 
     def condemn(self, digests: Sequence[Digest], at: datetime) -> None:
         """Condemn those of some blobs that are still unneeded, and drop the leases that have expired."""
         for some in _chunks(sorted(digests)):
-            with self._writing.begin() as connection:
+            with self._write() as connection:
                 among = blobs.c.digest.in_(some)
                 locked = sa.select(blobs.c.digest).where(among).order_by(blobs.c.digest).with_for_update()
                 connection.execute(locked).all()
                 unneeded = blobs.update().where(among, blobs.c.state != CONDEMNED, *_nothing_needs(at))
                 connection.execute(unneeded.values(state=CONDEMNED, since=at))
-        with self._writing.begin() as connection:
+        with self._write() as connection:
             connection.execute(leases.delete().where(leases.c.expires <= at))
 
     def reclaim(self, digest: Digest, at: datetime, before: datetime, delete: Callable[[], None]) -> bool:
         """Delete a blob that was condemned long enough ago, and forget it."""
         this = blobs.c.digest == digest
         due = (blobs.c.state == CONDEMNED) & (blobs.c.since <= before)
-        with self._writing.begin() as connection:
+        with self._write() as connection:
             connection.execute(sa.select(blobs.c.digest).where(this).with_for_update()).all()
             wanted = sa.select(blobs.c.digest).where(this, due, *_nothing_needs(at))
             if connection.execute(wanted).one_or_none() is None:
@@ -526,11 +540,6 @@ def _project(connection: sa.Connection, old: Standing, new: Standing) -> None:
 def _remember(connection: sa.Connection, exported: Mapping[Digest, Digest]) -> None:
     for weights, digest in sorted(exported.items()):
         insert_new(connection, exports, weights=weights, digest=digest)
-
-
-def _set_state(connection: sa.Connection, digests: Iterable[Digest], state: str, at: datetime) -> None:
-    these = blobs.c.digest.in_(list(digests))
-    connection.execute(blobs.update().where(these).values(state=state, since=at))
 
 
 def _row(manifest: Manifest, number: int, event: Event) -> dict[str, object]:

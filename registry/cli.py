@@ -1,0 +1,292 @@
+"""The registry's commands: ``list show history promote rollback delete verify gc``."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from registry import instants
+from registry.collection import GRACE
+from registry.errors import InvalidValue
+from registry.lifecycle import Event
+from registry.manifest import Json, Manifest
+from registry.names import Ref
+from registry.promotion import Promotion
+from registry.registry import MAX_LIMIT, Registry
+from registry.shell import Shell, command
+from registry.verification import Report
+from registry.versions import Page, Version
+
+_MEGABYTE = 1_000_000
+
+
+class Time(click.ParamType[datetime]):
+    """A moment, RFC 3339."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Read a moment such as ``2026-05-03T14:00:00Z``."""
+        try:
+            return value if isinstance(value, datetime) else instants.parse(str(value))
+        except InvalidValue as error:
+            self.fail(str(error), param, ctx)
+
+
+class Duration(click.ParamType[timedelta]):
+    """A length of time: seconds, or a number with ``s``, ``m``, ``h`` or ``d``."""
+
+    name = "duration"
+    _UNITS: Mapping[str, str] = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """Read a length of time such as ``0``, ``90s`` or ``1h``."""
+        if isinstance(value, timedelta):
+            return value
+        match = re.fullmatch(r"(\d{1,6})([smhd]?)", str(value))
+        if match is None:
+            self.fail(f"expected a number of seconds, or like 15m, 1h, 7d; got {value!r:.50}", param, ctx)
+        return timedelta(**{self._UNITS[match[2] or "s"]: int(match[1])})
+
+
+@command("list")
+@click.option("--target", metavar="TASK", help="Only versions for this target task.")
+@click.option("--source", metavar="TASK", help="Only versions carried over from this source task.")
+@click.option("--stage", metavar="STAGE", help="Only versions in this stage, candidate and retired included.")
+@click.option("--technique", metavar="NAME", help="Only versions that were carried over like this.")
+@click.option(
+    "--limit", type=click.IntRange(1, MAX_LIMIT), default=100, show_default=True, help="How many at most."
+)
+@click.option("--cursor", metavar="NEXT", help="Go on where another page ended.")
+def list_versions(
+    shell: Shell,
+    target: str | None,
+    source: str | None,
+    stage: str | None,
+    technique: str | None,
+    limit: int,
+    cursor: str | None,
+) -> None:
+    """List versions, the last registered first."""
+    with Registry.open(shell.settings) as registry:
+        page = registry.versions(
+            target=target, source=source, stage=stage, technique=technique, limit=limit, cursor=cursor
+        )
+    document = {"versions": [version.to_json() for version in page.versions], "next": page.next}
+    shell.emit(document, lambda out: _show_page(out, page))
+
+
+@command("show")
+@click.argument("ref")
+def show(shell: Shell, ref: str) -> None:
+    """Show one version and what it is made of.
+
+    REF is [SOURCE/]TARGET[@STAGE or @NUMBER or @sha256:PREFIX]; a bare target means production.
+    """
+    with Registry.open(shell.settings) as registry:
+        version = registry.resolve(ref)
+        manifest = registry.manifest(version)
+    document = {**version.to_json(), "manifest": manifest.to_json()}
+    shell.emit(document, lambda out: _show_version(out, version, manifest))
+
+
+@command("history")
+@click.argument("target")
+@click.option(
+    "--at", type=Time(), metavar="TIME", help="What was in each stage then, like 2026-05-03T14:00:00Z."
+)
+def history(shell: Shell, target: str, at: datetime | None) -> None:
+    """Show what happened to a target's versions, or what was in its stages at a time."""
+    with Registry.open(shell.settings) as registry:
+        if at is None:
+            events = registry.history(target)
+            passed = [event.to_json() for event in events]
+            shell.emit({"target": target, "events": passed}, lambda out: _show_events(out, events))
+        else:
+            stages = registry.stages_at(target, at)
+            then = {stage: str(ref) for stage, ref in stages.items()}
+            moment = instants.to_text(at)
+            shell.emit(
+                {"target": target, "at": moment, "stages": then},
+                lambda out: _show_stages(out, target, moment, stages),
+            )
+
+
+@command("promote")
+@click.argument("ref")
+@click.argument("stage")
+@click.option(
+    "--expect", type=click.IntRange(0), metavar="EVENT", help="Only if this is the last stage event."
+)
+@click.option("--force", is_flag=True, help="Promote whatever the gates say; needs --reason.")
+@click.option("--reason", metavar="TEXT", help="Why; kept in the history.")
+def promote(shell: Shell, ref: str, stage: str, expect: int | None, force: bool, reason: str | None) -> None:
+    """Move a version to a stage; whatever was there retires.
+
+    STAGE is staging, production or a name of your own. Promoting to retired takes a version out of every
+    stage and out of what a rollback can return to.
+    """
+    if force and not reason:
+        raise click.UsageError("--force needs --reason TEXT")
+    with Registry.open(shell.settings) as registry:
+        promotion = registry.promote(ref, stage, expect=expect, force=force, reason=reason)
+    shell.emit(promotion.to_json(), lambda out: _show_promotion(out, promotion))
+
+
+@command("rollback")
+@click.argument("target")
+@click.option(
+    "--expect", type=click.IntRange(0), metavar="EVENT", help="Only if this is the last stage event."
+)
+@click.option("--reason", metavar="TEXT", help="Why; kept in the history.")
+def rollback(shell: Shell, target: str, expect: int | None, reason: str | None) -> None:
+    """Return a target's production to the version before; repeated, further back."""
+    with Registry.open(shell.settings) as registry:
+        promotion = registry.rollback(target, expect=expect, reason=reason)
+    shell.emit(promotion.to_json(), lambda out: _show_promotion(out, promotion))
+
+
+@command("delete")
+@click.argument("ref")
+@click.option("--reason", metavar="TEXT", required=True, help="Why; kept in the history.")
+def delete(shell: Shell, ref: str, reason: str) -> None:
+    """Delete a version that no stage, rollback or child needs; gc then frees its bytes."""
+    with Registry.open(shell.settings) as registry:
+        event = registry.delete(ref, reason)
+    shell.emit(event.to_json(), lambda out: out.print(f"{event.ref} deleted", highlight=False))
+
+
+@command("verify")
+@click.argument("ref", required=False)
+def verify(shell: Shell, ref: str | None) -> None:
+    """Read every byte that versions need, and check it; ends with 1 if anything is damaged."""
+    with Registry.open(shell.settings) as registry, _bar(shell, "verifying, MB", _MEGABYTE) as progress:
+        report = registry.verify(ref, progress)
+    shell.emit(report.to_json(), lambda out: _show_report(out, report))
+    if not report.ok:
+        click.get_current_context().exit(1)
+
+
+@command("gc")
+@click.option("--dry-run", is_flag=True, help="Only say what would be deleted now.")
+@click.option(
+    "--grace", type=Duration(), default=GRACE, show_default="1h", metavar="TIME",
+    help="How long condemned bytes stay for readers; 0 deletes at once.",
+)  # fmt: skip
+def gc(shell: Shell, dry_run: bool, grace: timedelta) -> None:
+    """Delete bytes that no version needs: condemned by one run, deleted by one after the grace period."""
+    with Registry.open(shell.settings) as registry, _bar(shell, "collecting") as progress:
+        collection = registry.collect(dry_run=dry_run, grace=grace, progress=progress)
+    verb = "would remove" if dry_run else "removed"
+
+    def render(out: Console) -> None:
+        for name in collection.removed:
+            out.print(name, highlight=False)
+        out.print(f"{verb} {len(collection.removed)}, {collection.bytes:,} bytes", highlight=False)
+        if collection.condemned:
+            out.print(f"{collection.condemned} more wait for their grace period to end", highlight=False)
+
+    shell.emit(collection.to_json(), render)
+
+
+@contextmanager
+def _bar(shell: Shell, what: str, unit: int = 1) -> Iterator[Callable[[int, int], None]]:
+    with shell.progress() as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done / unit, total=total / unit)
+
+
+def _show_page(out: Console, page: Page) -> None:
+    if not page.versions:
+        out.print("no versions")
+        return
+    table = _table("version", "technique", "stages", "metrics", "registered")
+    for version in page.versions:
+        metrics = ", ".join(f"{name} {_figure(value)}" for name, value in version.metrics.items())
+        table.add_row(
+            str(version.ref), version.technique, " ".join(version.stages), metrics, _clock(version.created_at)
+        )
+    out.print(table)
+    if page.next is not None:
+        out.print(f"more: --cursor {page.next}", highlight=False)
+
+
+def _show_version(out: Console, version: Version, manifest: Manifest) -> None:
+    lines = {
+        "version": str(version.ref),
+        "digest": version.digest,
+        "stages": " ".join(version.stages),
+        "technique": version.technique,
+        "source": f"{manifest.origin.spec} ({manifest.origin.licence or 'licence unknown'})",
+        "parent": version.parent or "none",
+        "space": version.space_id or "none",
+        "labels": "; ".join(f"{head.name}: {len(head.labels)}" for head in manifest.heads) or "none",
+        "data": ", ".join(f"{part.count:,} {name}" for name, part in manifest.parts.items()),
+        "metrics": ", ".join(f"{name} {_figure(value)}" for name, value in version.metrics.items()),
+        "parity": ", ".join(
+            f"{name} within {value:.1e}" for name, value in manifest.parity.max_abs_difference.items()
+        ),
+        "registered": _clock(version.created_at),
+    }
+    for name, value in lines.items():
+        out.print(f"{name:<11}{escape(value)}", highlight=False, soft_wrap=True)
+    table = _table("segment", "role", "bytes", "digest")
+    for segment in manifest.segments:
+        table.add_row(segment.name, segment.role, f"{segment.bytes:,}", segment.digest.short)
+    out.print(table)
+
+
+def _show_events(out: Console, events: Sequence[Event]) -> None:
+    table = _table("event", "at", "actor", "action", "version", "stage", "reason")
+    for event in events:
+        reason = f"{'forced: ' if event.forced else ''}{event.reason or ''}"
+        table.add_row(
+            str(event.id), _clock(event.at), escape(event.actor), event.action, str(event.ref),
+            event.stage or "", escape(reason),
+        )  # fmt: skip
+    out.print(table)
+
+
+def _show_stages(out: Console, target: str, moment: str, stages: Mapping[str, Ref]) -> None:
+    if not stages:
+        out.print(f"{target} had no version in a stage at {moment}", highlight=False)
+    for stage, ref in sorted(stages.items()):
+        out.print(f"{stage:<12}{ref}", highlight=False)
+
+
+def _show_promotion(out: Console, promotion: Promotion) -> None:
+    for gate in promotion.gates:
+        out.print(f"{gate.name}: {gate.outcome}", highlight=False)
+    before = f", before {promotion.previous}" if promotion.previous not in (None, promotion.ref) else ""
+    out.print(
+        f"{promotion.target}@{promotion.stage} is {promotion.ref}{before} (event {promotion.event})",
+        highlight=False,
+    )
+
+
+def _show_report(out: Console, report: Report) -> None:
+    for damage in report.damaged:
+        refs = ", ".join(str(ref) for ref in damage.refs) or "no version"
+        out.print(f"damaged {damage.kind} {escape(damage.id)}: {refs}", highlight=False, soft_wrap=True)
+    found = "all sound" if report.ok else f"{len(report.damaged)} damaged"
+    out.print(f"{report.checked} checked, {found}", highlight=False)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column == "version")
+    return table
+
+
+def _figure(value: Json) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _clock(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S}"
