@@ -132,8 +132,7 @@ class Visit:
 
     def _hold(self, more: int) -> None:
         admission = self._admission
-        if self._held + more > admission.max_body_bytes:
-            raise InputTooLarge(f"a body has at most {admission.max_body_bytes:,} bytes, got more")
+        admission.check_length(self._held + more)
         if admission.held_bytes + more > admission.max_held_bytes:
             raise Overloaded("the requests under way hold as many bytes as the server allows", "bytes")
         self._held += more
@@ -182,6 +181,27 @@ class Admission:
             self._sweeping = True
             task.get_loop().call_later(_SWEEP_S, self._sweep)
         return visit
+
+    def check_length(self, body_bytes: int) -> None:
+        """Check a body's length.
+
+        Raises:
+            InputTooLarge: it is over the limit.
+        """
+        if body_bytes > self.max_body_bytes:
+            raise InputTooLarge(f"a body has at most {self.max_body_bytes:,} bytes, got more")
+
+    def limited(self, receive: Receive) -> Receive:
+        """Return a way to receive a body that stops, as if the client had left, when it is over the limit."""
+        received = 0
+
+        async def receive_within_limit() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            return {"type": _DISCONNECT} if received > self.max_body_bytes else message
+
+        return receive_within_limit
 
     def _sweep(self) -> None:
         now = perf_counter()

@@ -3,12 +3,12 @@
 The server and the offline commands both make their answers here.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-import orjson
 
 from registry.digests import Digest
 from registry.manifest import LOGITS, MULTILABEL, Head, Manifest
@@ -65,13 +65,13 @@ class Identity:
             digest=manifest.digest,
             space_id=manifest.space_id,
             labels_digest=manifest.heads[0].labels_digest if manifest.heads else None,
-            json_prefix=orjson.dumps(document, default=str)[:-1],
+            json_prefix=json.dumps(document, separators=(",", ":")).encode()[:-1],
             headers=tuple(headers),
         )
 
     def to_json(self) -> dict[str, object]:
         """Return the fields that ``json_prefix`` holds."""
-        fields: dict[str, object] = orjson.loads(self.json_prefix + b"}")
+        fields: dict[str, object] = json.loads(self.json_prefix + b"}")
         return fields
 
 

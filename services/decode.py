@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import TypeAlias
 
 import numpy as np
+from PIL import Image
 
 from registry.errors import InvalidInput
 from registry.recipe import ImageRecipe, Recipe
@@ -62,6 +63,7 @@ class Decoder:
         self._observe = observe
         self._turn = threading.Lock()
         self._calls: SimpleQueue[tuple[_Call, int, int] | None] = SimpleQueue()
+        Image.init()  # or the first picture would wait for every format's plugin
         self._threads = [
             threading.Thread(target=self._serve, name=f"decode-{number}", daemon=True)
             for number in range(threads)

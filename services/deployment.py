@@ -7,22 +7,21 @@ released with the last of them. A version that cannot be opened changes nothing 
 reported: the old one goes on answering.
 """
 
-import gc
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from time import monotonic
-from typing import Protocol
 from weakref import WeakValueDictionary
 
 from registry.digests import PREFIX, Digest
 from registry.errors import AmbiguousRef, CultivarError, UnknownTarget, UnknownVersion
 from registry.names import PRODUCTION
+from registry.registry import Registry
 from registry.versions import Version
 from services import metrics
 from services.errors import MalformedRequest, TargetUnavailable
-from services.opened import Opened, RootedProgram, VersionReader, open_version, program_key
+from services.opened import Opened, RootedProgram, open_version, program_key
 
 _log = logging.getLogger("cultivar.deployment")
 
@@ -32,18 +31,6 @@ UNAVAILABLE = "unavailable"
 
 _FIRST_RETRY_S = 1.0
 _LAST_RETRY_S = 60.0
-
-
-class StageReader(VersionReader, Protocol):
-    """What following the registry takes from it."""
-
-    def position(self) -> int:
-        """Return a number that changes with every event; cheap."""
-        ...
-
-    def deployed(self, stage: str) -> Mapping[str, Version]:
-        """Return the version in a stage for every target that has one there."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +181,7 @@ class Deployment:
     """Follows a registry.
 
     Args:
-        registry: the registry.
+        connect: opens the registry; called from the thread that looks, again until it succeeds.
         stages: the stages to serve.
         targets: the targets to serve; empty for all.
         threads: cores that one run may use; None takes the machine's quota.
@@ -207,7 +194,7 @@ class Deployment:
 
     def __init__(
         self,
-        registry: StageReader,
+        connect: Callable[[], Registry],
         *,
         stages: tuple[str, ...],
         targets: tuple[str, ...] = (),
@@ -216,7 +203,8 @@ class Deployment:
         swapped: Callable[[Snapshot], None] = lambda snapshot: None,
     ) -> None:
         self.snapshot = Snapshot()
-        self._registry = registry
+        self._connect = connect
+        self._registry: Registry | None = None
         self._stages = stages
         self._wanted = frozenset(targets)
         self._threads = threads
@@ -245,21 +233,25 @@ class Deployment:
         Returns:
             Whether there was something to do.
         """
-        position = self._registry.position()
+        if self._registry is None:
+            self._registry = self._connect()
+        registry = self._registry
+        position = registry.position()
         retry = monotonic() >= self._retry_at
         if position == self._position and not retry:
             return False
         before = self.snapshot
-        wanted = self._read()
+        wanted = self._read(registry)
         for name in [name for name in before.targets if name not in wanted]:
             self._replace(name, None)
             metrics.SWAPS.labels("withdrawn").inc()
         for name, versions in wanted.items():
-            target = self._follow(self.snapshot.targets.get(name, Target(name)), versions)
+            target = self._follow(registry, self.snapshot.targets.get(name, Target(name)), versions)
             if target != self.snapshot.targets.get(name):
                 self._replace(name, target)
         if not self.snapshot.settled:
             self.snapshot = replace(self.snapshot, settled=True)
+            self._swapped(self.snapshot)
         self._plan_retry(moved=position != self._position)
         self._position = position
         self._report(before)
@@ -275,15 +267,15 @@ class Deployment:
                 self._stop.wait(_FIRST_RETRY_S)
             self._stop.wait(self._poll_s)
 
-    def _read(self) -> dict[str, dict[str, Version]]:
+    def _read(self, registry: Registry) -> dict[str, dict[str, Version]]:
         wanted: dict[str, dict[str, Version]] = {}
         for stage in self._stages:
-            for name, version in self._registry.deployed(stage).items():
-                if not self._wanted or name in self._wanted:
-                    wanted.setdefault(name, {})[stage] = version
+            for version in registry.deployed(stage):
+                if not self._wanted or version.target in self._wanted:
+                    wanted.setdefault(version.target, {})[stage] = version
         return wanted
 
-    def _follow(self, target: Target, versions: Mapping[str, Version]) -> Target:
+    def _follow(self, registry: Registry, target: Target, versions: Mapping[str, Version]) -> Target:
         """Return the target with what the registry wants in each stage, as far as it can be opened."""
         stages: dict[str, Opened] = {}
         refused: dict[str, Refusal] = {}
@@ -297,7 +289,7 @@ class Deployment:
                 stages[stage] = current
                 continue
             try:
-                stages[stage] = self._open(target, stages, version)
+                stages[stage] = self._open(registry, target, stages, version)
                 _log.info("%s serves %s", f"{target.name}@{stage}", version.ref)
                 metrics.SWAPS.labels("swapped").inc()
             except Exception as error:
@@ -306,11 +298,13 @@ class Deployment:
                 refused[stage] = self._refuse(target.refused.get(stage), stage, version, error)
         return replace(target, stages=stages, refused=refused)
 
-    def _open(self, target: Target, opened: Mapping[str, Opened], version: Version) -> Opened:
+    def _open(
+        self, registry: Registry, target: Target, opened: Mapping[str, Opened], version: Version
+    ) -> Opened:
         for each in (*opened.values(), *target.stages.values()):
             if each.version.ref == version.ref and each.version.digest == version.digest:
                 return each
-        found = open_version(self._registry, version, threads=self._threads, share=self._programs.get)
+        found = open_version(registry, version, threads=self._threads, share=self._programs.get)
         self._programs[program_key(found.manifest)] = found.program
         return found
 
@@ -348,13 +342,3 @@ class Deployment:
 
 def _label(opened: Opened) -> tuple[str, str, str]:
     return opened.identity.target, opened.identity.ref, opened.program.providers[0]
-
-
-def calm_collector() -> None:
-    """Take everything that is loaded out of the garbage collector's sight, and let it look less often.
-
-    Full collections over a loaded server's objects were measured to be its latency's tail.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 1000)

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 
+from registry.errors import CultivarError
 from services import metrics
 from services.admission import Admission, ClientLeft, Receive, Visit, content_length
 from services.answers import DEFAULT_TOP_K, Identity
@@ -46,6 +47,7 @@ _QUERY = {metrics.CLASSIFY: frozenset({"stage", "version", "source", "top_k"})}
 _QUERY[metrics.EMBED] = _QUERY[metrics.CLASSIFY] - {"top_k"}
 _POST = ("POST", "OPTIONS")
 _GET = ("GET", "HEAD", "OPTIONS")
+_OWN = frozenset({"/livez", "/readyz", "/v1/targets"})
 
 _log = logging.getLogger("cultivar.http")
 
@@ -77,7 +79,8 @@ class Hot:
         inference: returns what answers, or None while the process is still starting.
         admission: returns the door, likewise.
         beyond: takes what is not HTTP, and the paths that are its own.
-        is_beyond: tells which paths those are.
+        beyond_paths: those paths. Others are unknown here and there, and BentoML would keep a metric
+            for every path that anyone ever tries.
     """
 
     def __init__(
@@ -85,12 +88,12 @@ class Hot:
         inference: Callable[[], Inference | None],
         admission: Admission,
         beyond: Application | None = None,
-        is_beyond: Callable[[str], bool] = lambda path: False,
+        beyond_paths: Collection[str] = frozenset(),
     ) -> None:
         self._inference = inference
         self._admission = admission
         self._beyond = beyond
-        self._is_beyond = is_beyond
+        self._beyond_paths = frozenset(beyond_paths) - _OWN
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI connection."""
@@ -102,15 +105,27 @@ class Hot:
         parts = path.split("/")
         if len(parts) == 4 and parts[1] == "v1" and parts[2] in _QUERY and parts[3]:
             await self._infer(scope, receive, send, parts[2], parts[3])
-        elif self._beyond is not None and self._is_beyond(path):
-            await self._beyond(scope, receive, send)
+        elif self._beyond is not None and path in self._beyond_paths:
+            await self._hand_over(self._beyond, scope, receive, send)
         else:
             await _send(send, self._describe(scope["method"], path))
+
+    async def _hand_over(self, beyond: Application, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let BentoML answer, within the limit on bodies, which it has none for."""
+        try:
+            length = content_length(dict(scope["headers"]).get(b"content-length"))
+            self._admission.check_length(length or 0)
+        except CultivarError as error:
+            await _send(send, _problem(error))
+            return
+        if scope["path"] == "/metrics":
+            metrics.bury_dead_workers()
+        await beyond(scope, self._admission.limited(receive), send)
 
     def _describe(self, method: str, path: str) -> Reply:
         """Answer the routes that take no body."""
         try:
-            if path not in ("/livez", "/readyz", "/v1/targets"):
+            if path not in _OWN:
                 raise UnknownRoute(f"there is no route {path[:200]!r}")
             if method == "OPTIONS":
                 return _allow(_GET)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -11,28 +10,13 @@ from registry.errors import InvalidManifest, RuntimeFailure
 from registry.manifest import FEATURES, LOGITS, Head, Manifest
 from registry.program import Program
 from registry.recipe import Recipe
+from registry.registry import Registry
 from registry.signature import TensorSpec
 from registry.versions import Version
 from services.answers import Identity, head_of
 
 _WARM_ROWS = (1, 2)
 """Batches that are run before a version answers: the second finds graphs that took one row as a constant."""
-
-
-class VersionReader(Protocol):
-    """What opening a version takes from the registry."""
-
-    def manifest(self, version: Version) -> Manifest:
-        """Return a version's manifest, checked against its digest."""
-        ...
-
-    def recipe(self, manifest: Manifest) -> Recipe:
-        """Return a version's recipe, checked against its digest."""
-        ...
-
-    def blob(self, digest: Digest) -> bytes:
-        """Return stored bytes, checked against their digest."""
-        ...
 
 
 class RootedProgram:
@@ -92,7 +76,7 @@ def program_key(manifest: Manifest) -> Digest:
 
 
 def open_version(
-    reader: VersionReader,
+    registry: Registry,
     version: Version,
     *,
     threads: int | None = None,
@@ -101,7 +85,7 @@ def open_version(
     """Load a version, run it once and check what comes out.
 
     Args:
-        reader: the registry.
+        registry: where it is.
         version: which one.
         threads: cores that one run may use; None takes the machine's quota.
         share: finds a program by its ``program_key`` that is open already.
@@ -111,13 +95,13 @@ def open_version(
         InvalidValue: they are not a version that this program understands.
         RuntimeFailure: ONNX Runtime refuses it, or its outputs are not what the manifest says.
     """
-    manifest = reader.manifest(version)
-    recipe = reader.recipe(manifest)
+    manifest = registry.manifest(version)
+    recipe = registry.recipe(manifest)
     program = share(program_key(manifest))
     if program is None:
         if manifest.signature.inputs != recipe.fields:
             raise InvalidManifest("a version's inputs are the fields of its recipe; these differ")
-        program = RootedProgram(Program(manifest, reader.blob, threads=threads), manifest.signature.inputs)
+        program = RootedProgram(Program(manifest, registry.blob, threads=threads), manifest.signature.inputs)
         _warm(manifest, program)
     return Opened(
         version,

@@ -119,6 +119,11 @@ def _from_json(body: bytes, max_rows: int) -> Inputs:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise MalformedRequest(f"expected a JSON document; {error}") from error
+    return read_document(document, max_rows)
+
+
+def read_document(document: object, max_rows: int) -> Inputs:
+    """Read ``{"images": [base64, …]}`` or ``{"texts": [text, …]}``; raises as ``parse`` does."""
     if not isinstance(document, Mapping) or len(document) != 1 or not {"images", "texts"} & set(document):
         raise MalformedRequest('expected {"images": [base64, …]} or {"texts": [text, …]} and no other key')
     key, items = next(iter(document.items()))

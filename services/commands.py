@@ -1,0 +1,160 @@
+"""The commands ``serve``, ``classify`` and ``embed``."""
+
+import json
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from registry.registry import Registry
+from registry.shell import Shell, command
+from services.answers import DEFAULT_TOP_K, Ranking
+from services.offline import Offline, files_of, write_parquet
+from services.server import Server, stopped_by_signals
+from services.settings import ServeSettings, split_names
+
+_T = TypeVar("_T")
+_SHOWN_COMPONENTS = 6
+
+
+@command("serve")
+@click.option("--host", metavar="IP", help="Address to listen on (CULTIVAR_SERVE_HOST, else 127.0.0.1).")
+@click.option("--port", type=click.IntRange(1, 65_535), help="Port (CULTIVAR_SERVE_PORT, else 3000).")
+@click.option(
+    "--workers", type=click.IntRange(1, 256), help="Server processes, each with its own models; default 1."
+)
+@click.option(
+    "--stage", "stages", metavar="STAGE", multiple=True, help="A stage to serve besides production."
+)
+@click.option("--targets", metavar="A,B", help="The targets to serve; default all.")
+@click.option(
+    "--strict-ready", is_flag=True, default=None, help="Not ready while any target is without an answer."
+)
+def serve(
+    shell: Shell,
+    host: str | None,
+    port: int | None,
+    workers: int | None,
+    stages: tuple[str, ...],
+    targets: str | None,
+    strict_ready: bool | None,
+) -> None:
+    """Serve what is in production over HTTP, and follow promotions."""
+    settings = ServeSettings.read(
+        host=host,
+        port=port,
+        workers=workers,
+        stages=tuple(stage for text in stages for stage in split_names(text)) or None,
+        targets=None if targets is None else split_names(targets),
+        strict_ready=strict_ready,
+    )
+    with Server(settings, shell.settings) as server, stopped_by_signals(server):
+        if server.wait_until_ready(timeout_s=None):
+            document = _served(server)
+            shell.emit(document, lambda console: _show_served(console, document))
+            server.wait()
+
+
+def _served(server: Server) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{server.url}/v1/targets", timeout=10) as answer:
+        entries = json.load(answer)["targets"]
+    targets = [{key: entry[key] for key in ("target", "stage", "ref", "state")} for entry in entries]
+    return {"url": server.url, "pid": server.pid, "targets": targets}
+
+
+def _show_served(console: Console, document: dict[str, Any]) -> None:
+    names = ", ".join(f"{entry['target']}@{entry['stage']}" for entry in document["targets"])
+    console.print(f"ready on {document['url']}: {names or 'no target yet'}", highlight=False, soft_wrap=True)
+
+
+@command("classify")
+@click.argument("ref")
+@click.argument(
+    "inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path)
+)
+@click.option(
+    "--top-k", type=click.IntRange(min=1), default=DEFAULT_TOP_K, show_default=True, help="Labels for each."
+)
+def classify(shell: Shell, ref: str, inputs: tuple[Path, ...], top_k: int) -> None:
+    """Classify files, or the pictures inside folders, without a server."""
+    paths = files_of(inputs)
+    with Registry.open(shell.settings) as registry:
+        offline = Offline(registry, ref)
+    rankings = _with_progress(
+        shell, "classify", len(paths), lambda advance: offline.classify(paths, top_k, advance)
+    )
+    results = [
+        {"input": str(path), "labels": [{"label": label, "score": score} for label, score in ranking]}
+        for path, ranking in zip(paths, rankings, strict=True)
+    ]
+    identity = offline.identity
+    document = {**identity.to_json(), "labels_digest": identity.labels_digest, "results": results}
+    shell.emit(document, lambda console: _show_rankings(console, identity.ref, paths, rankings))
+
+
+def _show_rankings(console: Console, ref: str, paths: list[Path], rankings: list[Ranking]) -> None:
+    table = Table(title=escape(ref))
+    for heading in ("input", "label", "score", "then"):
+        table.add_column(heading, justify="right" if heading == "score" else "left")
+    for path, ((label, score), *others) in zip(paths, rankings, strict=True):
+        then = ", ".join(f"{other} {value:.3f}" for other, value in others)
+        table.add_row(escape(str(path)), escape(label), f"{score:.3f}", escape(then))
+    console.print(table)
+
+
+@command("embed")
+@click.argument("ref")
+@click.argument(
+    "inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path)
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A Parquet file to write the vectors to.",
+)
+def embed(shell: Shell, ref: str, inputs: tuple[Path, ...], output: Path | None) -> None:
+    """Turn files, or the pictures inside folders, into feature vectors, without a server."""
+    paths = files_of(inputs)
+    with Registry.open(shell.settings) as registry:
+        offline = Offline(registry, ref)
+    identity, dimension = offline.identity, offline.dimension
+    document: dict[str, object] = {**identity.to_json(), "dim": dimension}
+    if output is not None:
+        _with_progress(
+            shell,
+            "embed",
+            len(paths),
+            lambda advance: write_parquet(output, identity, paths, offline.embed(paths, advance), dimension),
+        )
+        document |= {"rows": len(paths), "output": str(output)}
+        shell.emit(
+            document, lambda console: console.print(f"{len(paths)} vectors of {dimension} in {output}")
+        )
+        return
+    vectors = _with_progress(
+        shell, "embed", len(paths), lambda advance: np.concatenate(list(offline.embed(paths, advance)))
+    )
+    document |= {"inputs": [str(path) for path in paths], "embeddings": vectors.tolist()}
+    shell.emit(document, lambda console: _show_vectors(console, identity.ref, paths, vectors))
+
+
+def _show_vectors(console: Console, ref: str, paths: list[Path], vectors: np.ndarray) -> None:
+    table = Table(
+        "input", f"the first of {vectors.shape[1]} components; -o FILE.parquet keeps all", title=escape(ref)
+    )
+    for path, row in zip(paths, vectors, strict=True):
+        table.add_row(escape(str(path)), " ".join(f"{value:.4g}" for value in row[:_SHOWN_COMPONENTS]))
+    console.print(table)
+
+
+def _with_progress(shell: Shell, title: str, total: int, work: Callable[[Callable[[int], None]], _T]) -> _T:
+    with shell.progress() as progress:
+        task = progress.add_task(title, total=total)
+        return work(lambda done: progress.advance(task, done))

@@ -1,0 +1,203 @@
+"""``cultivar serve``: BentoML's server as a child process, with a home of its own.
+
+BentoML keeps its metrics in its home and wipes them at each start, so two servers must not share
+one: every server gets a temporary home, which is removed with it.
+"""
+
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Self
+
+from registry.errors import InvalidSetting, RuntimeFailure
+from registry.settings import Settings
+from services.settings import ServeSettings
+
+SERVICE = "services.app:service"
+ROOT = Path(__file__).resolve().parent.parent
+"""The folder that the packages are in: the working directory of BentoML's processes."""
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_POLL_S = 0.05
+_STOP_S = 30.0
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+class Server:
+    """A server process, as a context manager; leaving it stops the process and removes its home.
+
+    Args:
+        settings: the server's settings; port 0 is not one: see ``free_port``.
+        registry: where the registry is.
+        log: file that the process writes its log to; None for this process's stderr.
+
+    Raises:
+        InvalidSetting: the serving dependencies are not installed, or the port is taken.
+    """
+
+    def __init__(self, settings: ServeSettings, registry: Settings, log: int | None = None) -> None:
+        if importlib.util.find_spec("bentoml") is None:
+            raise InvalidSetting("serving needs BentoML, which is not installed; install cultivar[serve]")
+        self.settings = settings
+        self._registry = registry
+        self._log = log
+        self._home: tempfile.TemporaryDirectory[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopping = False
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        host = _EVERYWHERE.get(self.settings.host, self.settings.host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.settings.port}"
+
+    @property
+    def pid(self) -> int:
+        """The supervisor's process id."""
+        if self._process is None:
+            raise RuntimeError("the server was not started")
+        return self._process.pid
+
+    def __enter__(self) -> Self:
+        check_port(self.settings.host, self.settings.port)
+        self._home = tempfile.TemporaryDirectory(prefix="cultivar-serve-")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bentoml", "serve", SERVICE, *self._options()],
+            env=self._environment(self._home.name),
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log if self._log is not None else sys.stderr.fileno(),
+            stderr=subprocess.STDOUT,
+            # Ctrl-C reaches this process alone, which passes it on once.
+            start_new_session=True,
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        process, home = self._process, self._home
+        if process is not None and process.poll() is None:
+            self.stop()
+            try:
+                process.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        if home is not None:
+            home.cleanup()
+
+    def wait_until_ready(self, timeout_s: float | None = 120.0) -> bool:
+        """Wait until ``/readyz`` says so; None waits for as long as the process lives.
+
+        Returns:
+            False where the process was told to stop before it was ready.
+
+        Raises:
+            RuntimeFailure: the process ended, or was not ready in time.
+        """
+        limit = time.monotonic() + (float("inf") if timeout_s is None else timeout_s)
+        while time.monotonic() < limit:
+            if self._process is None or self._process.poll() is not None:
+                if self._stopping:
+                    return False
+                raise RuntimeFailure("expected the server to start, its process ended; its log says why")
+            if self._is_ready():
+                return True
+            time.sleep(_POLL_S)
+        raise RuntimeFailure(
+            f"expected the server to be ready within {timeout_s:g} s, it was not; its log says why"
+        )
+
+    def wait(self) -> None:
+        """Wait for the process to end.
+
+        Raises:
+            RuntimeFailure: it ended though nobody had told it to.
+        """
+        if self._process is None:
+            raise RuntimeError("the server was not started")
+        status = self._process.wait()
+        if not self._stopping:
+            raise RuntimeFailure(f"the server's process ended with status {status}; its log says why")
+
+    def stop(self) -> None:
+        """Tell the process to finish what is under way and end; returns at once."""
+        self._stopping = True
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+
+    def _is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/readyz", timeout=1) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def _options(self) -> list[str]:
+        return ["--host", self.settings.host, "--port", str(self.settings.port), "--working-dir", str(ROOT)]
+
+    def _environment(self, home: str) -> Mapping[str, str]:
+        return (
+            os.environ
+            | self.settings.to_environment()
+            | {
+                "CULTIVAR_HOME": str(self._registry.home),
+                "CULTIVAR_CATALOG": self._registry.catalog,
+                "CULTIVAR_BLOBS": self._registry.blobs,
+                "CULTIVAR_ACTOR": self._registry.actor,
+                "BENTOML_HOME": home,
+                "BENTOML_DO_NOT_TRACK": "True",
+            }
+        )
+
+
+@contextmanager
+def stopped_by_signals(server: Server) -> Iterator[None]:
+    """Stop a server on SIGINT and SIGTERM for as long as the block runs."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        server.stop()
+
+    before = {number: signal.signal(number, stop) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def check_port(host: str, port: int) -> None:
+    """Check that an address can be listened on.
+
+    Raises:
+        InvalidSetting: it is taken, or not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except (OSError, OverflowError) as error:
+        raise InvalidSetting(
+            f"expected to listen on {host} port {port}: {error}; choose another --host or --port"
+        ) from error
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """Return a port that nobody listens on at this moment."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
