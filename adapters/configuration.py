@@ -34,6 +34,20 @@ def read_file(path: Path) -> dict[str, object]:
         raise InvalidSetting(f"{path}: expected TOML; {error}") from error
 
 
+def settings(file: str | None, flags: Mapping[str, object]) -> dict[str, object]:
+    """Return the keys of a TOML file, if one is named, with the flags that were given over them.
+
+    Args:
+        file: path of the file, or None.
+        flags: those that are None were not given.
+
+    Raises:
+        InvalidSetting: the file cannot be read.
+    """
+    written = {} if file is None else read_file(Path(file))
+    return written | {name: value for name, value in flags.items() if value is not None}
+
+
 def configure(cls: type[_T], values: Mapping[str, object], what: str) -> _T:
     """Build a frozen dataclass from plain values.
 

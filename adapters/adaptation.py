@@ -1,0 +1,122 @@
+"""The whole trip: a dataset and a source in, a registered version out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from adapters import datasets, techniques
+from adapters.phases import Phases
+from adapters.progress import Progress, Silent
+from adapters.publish import Carried, publish, weights_digest
+from adapters.sources import providers
+from adapters.sources.source import Source
+from registry.errors import InvalidSetting
+from registry.manifest import Manifest
+from registry.names import SCRATCH_SOURCE, Transfer
+from registry.promotion import Promotion
+from registry.registry import Registry
+from registry.versions import Version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What is to be carried over, and how.
+
+    Attributes:
+        data: a folder, a table or ``example:NAME``.
+        source: a source's spec.
+        target: the target task.
+        technique: a technique's name.
+        test: data to hold out; None holds out a part of ``data``.
+        settings: hyper-parameters of the technique that differ from its defaults.
+        source_task: the source task, where the source's provider declares none.
+        seed: of everything random.
+        promote: stage to promote the version to, or None.
+    """
+
+    data: str
+    source: str
+    target: str
+    technique: str
+    test: str | None = None
+    settings: Mapping[str, object] = field(default_factory=dict)
+    source_task: str | None = None
+    seed: int = 0
+    promote: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Adaptation:
+    """What came of an order.
+
+    Attributes:
+        version: the registered version.
+        manifest: what it is made of.
+        promotion: how it was promoted, where that was asked for.
+        seconds: by phase, in order.
+    """
+
+    version: Version
+    manifest: Manifest
+    promotion: Promotion | None
+    seconds: Mapping[str, float]
+
+    def to_json(self) -> dict[str, object]:
+        """Return the form in which the command line shows it."""
+        parity = self.manifest.parity
+        return self.version.to_json() | {
+            "parity": {
+                "max_abs_difference": max(parity.max_abs_difference.values()),
+                "top1_agreement": parity.top1_agreement,
+                "inputs": sum(parity.inputs.values()),
+            },
+            "segments": [
+                {"role": segment.role, "digest": segment.digest, "bytes": segment.bytes}
+                for segment in self.manifest.segments
+            ],
+            "seconds": round(sum(self.seconds.values()), 3),
+            "phases": {name: round(seconds, 3) for name, seconds in self.seconds.items()},
+        }
+
+
+def adapt(order: Order, registry: Registry, progress: Progress | None = None) -> Adaptation:
+    """Carry a source over to a dataset's task and register what comes of it.
+
+    Args:
+        order: what to do.
+        registry: where the version goes.
+        progress: who watches.
+
+    Raises:
+        CultivarError: any of the steps failed; nothing is registered then.
+    """
+    watcher = progress or Silent()
+    phases = Phases()
+    technique = techniques.technique(order.technique, order.settings)
+    with phases.phase("source"):
+        source = providers.find(order.source)
+        transfer = Transfer(_source_task(order, source, technique.pretrained), order.target)
+        stages = source.load(None if technique.pretrained else order.seed)
+        weights = weights_digest(stages)
+    with phases.phase("data"):
+        dataset = datasets.load(
+            order.data, source.recipe, test=order.test, labelled=technique.labelled, progress=watcher
+        )
+    with phases.phase("fit"):
+        fitted = technique.fit(source, dataset, techniques.Workshop(seed=order.seed, progress=watcher))
+    carried = Carried(transfer, source, weights, fitted, dataset, order.seed)
+    with registry.publication() as publication:
+        version, manifest = publish(carried, publication, registry.blob, phases)
+    promotion = None
+    if order.promote is not None:
+        with phases.phase("promote"):
+            promotion = registry.promote(version.ref, order.promote)
+            version = registry.resolve(version.ref)
+    return Adaptation(version, manifest, promotion, phases.seconds)
+
+
+def _source_task(order: Order, source: Source, pretrained: bool) -> str:
+    if not pretrained:
+        return SCRATCH_SOURCE
+    if order.source_task is not None and order.source_task != source.task:
+        raise InvalidSetting(f"{source.spec} learnt the task {source.task!r}; leave out --source-task")
+    return source.task

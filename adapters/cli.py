@@ -1,0 +1,136 @@
+"""The commands that carry models over: ``sources`` and ``adapt``."""
+
+import sys
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from registry.shell import Shell, command
+
+
+@command("sources", short_help="List what can be transferred from.")
+@click.option("--provider", metavar="SCHEME", help="Only this provider's: bundled, torchvision.")
+@click.option("--at-hand", is_flag=True, help="Only those whose weights are on this machine.")
+def sources(shell: Shell, provider: str | None, at_hand: bool) -> None:
+    """List every source: its task, feature dimension, cut points, and whether its weights are at hand."""
+    from adapters.sources.providers import offered
+
+    found = [source for source in offered(provider) if not at_hand or source.weights_at_hand()]
+    document = {
+        "sources": [
+            {
+                "spec": source.spec,
+                "task": source.task,
+                "modality": source.modality,
+                "dimension": source.dimension,
+                "cuts": list(source.cuts),
+                "labels": len(source.labels),
+                "licence": source.licence,
+                "at_hand": source.weights_at_hand(),
+            }
+            for source in found
+        ]
+    }
+
+    def show(out: Console) -> None:
+        table = Table("source", "task", "dimension", "cut points", "weights", box=None)
+        for source in found:
+            at_hand = "at hand" if source.weights_at_hand() else "-"
+            cuts = " ".join(source.cuts)
+            table.add_row(source.spec, source.task, str(source.dimension), cuts, at_hand)
+        out.print(table)
+
+    shell.emit(document, show)
+
+
+@command("adapt", short_help="Carry a source over to a dataset's task and register the version.")
+@click.argument("data")
+@click.option(
+    "--source", required=True, metavar="SPEC", help="What to start from; 'cultivar sources' lists them."
+)
+@click.option("--target", required=True, metavar="TASK", help="The target task to register under.")
+@click.option(
+    "--technique",
+    required=True,
+    metavar="NAME",
+    help="as-is, features, frozen, partial, full, lp-ft or scratch.",
+)
+@click.option("--test", metavar="DATA", help="Data to hold out; else a fifth of DATA is held out.")
+@click.option("--depth", type=click.IntRange(1), help="Stages to retrain, from the top (partial).")
+@click.option("--epochs", type=click.IntRange(1), help="Most epochs to train for.")
+@click.option("--label-map", metavar="FILE", help="JSON or TOML: target label to source labels (as-is).")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of everything random."
+)
+@click.option(
+    "--config", metavar="FILE", help="TOML with the technique's hyper-parameters; flags win over it."
+)
+@click.option("--source-task", metavar="TASK", help="The source task, where the source does not say.")
+@click.option("--promote", metavar="STAGE", help="Promote the version to this stage at the end.")
+def adapt(
+    shell: Shell,
+    data: str,
+    source: str,
+    target: str,
+    technique: str,
+    test: str | None,
+    depth: int | None,
+    epochs: int | None,
+    label_map: str | None,
+    seed: int,
+    config: str | None,
+    source_task: str | None,
+    promote: str | None,
+) -> None:
+    """Carry a source over to the task of DATA, prove the export, evaluate it, and register the version.
+
+    DATA is a folder of class folders (train/, val/, test/ inside where present), a .csv, .jsonl or
+    .parquet file with the columns image, label and optionally group, or example:digits.
+    """
+    from adapters.adaptation import Order
+    from adapters.adaptation import adapt as run
+    from adapters.configuration import settings
+    from adapters.progress import Bars
+    from registry.registry import Registry
+
+    flags = {"depth": depth, "epochs": epochs, "label_map": label_map}
+    order = Order(
+        data=data,
+        source=source,
+        target=target,
+        technique=technique,
+        test=test,
+        settings=settings(config, flags),
+        source_task=source_task,
+        seed=seed,
+        promote=promote,
+    )
+    with Registry.open(shell.settings) as registry:
+        adaptation = run(order, registry, Bars(sys.stderr))
+    document = adaptation.to_json()
+
+    def show(out: Console) -> None:
+        version, manifest = adaptation.version, adaptation.manifest
+        table = Table.grid(padding=(0, 2))
+        table.add_row(
+            "version", f"[bold]{version.ref}[/]  {version.digest[:19]}  {', '.join(version.stages)}"
+        )
+        for name in ("accuracy", "balanced_accuracy", "ece"):
+            if isinstance(figure := manifest.metrics.get(name), float):
+                table.add_row(
+                    name.replace("_", " "), f"{figure:.4f}  on {manifest.metrics['items']} held-out items"
+                )
+        parity = manifest.parity
+        worst = max(parity.max_abs_difference.values())
+        table.add_row("parity", f"{worst:.2g} at most, on {sum(parity.inputs.values())} inputs")
+        table.add_row(
+            "segments",
+            "  ".join(f"{each.name} ({each.role}, {each.bytes:,} B)" for each in manifest.segments),
+        )
+        table.add_row(
+            "seconds", "  ".join(f"{name} {spent:.1f}" for name, spent in adaptation.seconds.items())
+        )
+        out.print(table)
+
+    shell.emit(document, show)

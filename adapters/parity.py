@@ -1,0 +1,147 @@
+"""The proof that an exported version answers as the torch model does.
+
+The version is opened in ONNX Runtime as a server would open it and fed raw items through its own
+recipe, in batches of several sizes. Features and raw logits are compared with torch's.
+"""
+
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from registry.errors import ParityError
+from registry.manifest import LOGITS, Parity
+from registry.program import Program
+from registry.recipe import Recipe
+
+MIN_INPUTS = 256
+BATCHES = (1, 2, 3, 17)
+RELATIVE_TOLERANCE = 1e-4
+"""Allowed difference as a share of an output's largest value, where that is over 1."""
+
+Reference = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
+"""Torch's answer: the recipe's fields of a batch to ``features`` and, with a head, ``logits``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """Raw items to compare on, and where each came from.
+
+    Attributes:
+        items: at least 256 raw items.
+        counts: how many are ``test``, ``train`` and ``synthetic``, in that order.
+    """
+
+    items: tuple[bytes | str, ...]
+    counts: Mapping[str, int]
+
+
+def choose_probes(parts: Mapping[str, Sequence[bytes | str]], modality: str, seed: int) -> Probes:
+    """Take 256 probes: held-out items first, then training items, then seeded synthetic ones.
+
+    Args:
+        parts: raw items by part, the parts in the order of preference.
+        modality: which kind of synthetic items to make up the number with.
+        seed: of the synthetic items.
+    """
+    items: list[bytes | str] = []
+    counts: dict[str, int] = {}
+    for part, available in parts.items():
+        taken = list(available)[: MIN_INPUTS - len(items)]
+        items += taken
+        counts[part] = len(taken)
+    missing = MIN_INPUTS - len(items)
+    counts["synthetic"] = missing
+    items += _SYNTHETIC[modality](missing, seed)
+    return Probes(tuple(items), counts)
+
+
+def prove(program: Program, recipe: Recipe, reference: Reference, probes: Probes) -> Parity:
+    """Compare a version with its torch model.
+
+    Args:
+        program: the version, opened from the bytes that will be served.
+        recipe: the version's recipe.
+        reference: torch's answer.
+        probes: what to compare on.
+
+    Raises:
+        ParityError: an output differs by more than 1e-4 times the larger of 1 and its scale, is not
+            finite, or a first label differs although torch's two best are further apart than
+            twice that.
+    """
+    rows = [recipe.prepare(item) for item in probes.items]
+    expected, got = [], []
+    for batch in _batches(rows):
+        fields = recipe.collate(batch)
+        expected.append(reference(fields))
+        got.append(program.run(fields))
+    differences, tolerances = {}, {}
+    for name in program.outputs:
+        wanted = np.concatenate([answer[name] for answer in expected])
+        answered = np.concatenate([answer[name] for answer in got])
+        differences[name], tolerances[name] = _compare(name, wanted, answered)
+    agreement = None
+    if LOGITS in program.outputs:
+        wanted = np.concatenate([answer[LOGITS] for answer in expected])
+        answered = np.concatenate([answer[LOGITS] for answer in got])
+        agreement = _top1_agreement(wanted, answered, tolerances[LOGITS])
+    return Parity(differences, tolerances, agreement, probes.counts, BATCHES)
+
+
+def _batches(rows: Sequence[Mapping[str, np.ndarray]]) -> Iterator[Sequence[Mapping[str, np.ndarray]]]:
+    """Cut rows into batches of 1, 2, 3 and 17, over and over."""
+    start = turn = 0
+    while start < len(rows):
+        size = BATCHES[turn % len(BATCHES)]
+        yield rows[start : start + size]
+        start += size
+        turn += 1
+
+
+def _compare(name: str, wanted: np.ndarray, answered: np.ndarray) -> tuple[float, float]:
+    if wanted.shape != answered.shape:
+        raise ParityError(f"{name}: torch gives {wanted.shape}, the exported version {answered.shape}")
+    if not (np.isfinite(wanted).all() and np.isfinite(answered).all()):
+        raise ParityError(f"{name}: expected finite numbers; torch or the exported version gives others")
+    tolerance = RELATIVE_TOLERANCE * max(1.0, float(np.abs(wanted).max(initial=0.0)))
+    difference = float(np.abs(wanted - answered).max(initial=0.0))
+    if difference > tolerance:
+        raise ParityError(
+            f"{name}: the exported version differs from torch by {difference:.3g}, allowed is {tolerance:.3g}; "
+            "the version was not registered"
+        )
+    return difference, tolerance
+
+
+def _top1_agreement(wanted: np.ndarray, answered: np.ndarray, tolerance: float) -> float:
+    """Return the share of equal first labels where torch's two best are clearly apart; raise below 1."""
+    if wanted.shape[1] == 1:
+        return 1.0
+    two_best = np.partition(wanted, -2, axis=1)[:, -2:]
+    clear = (two_best[:, 1] - two_best[:, 0]) > 2 * tolerance
+    equal = wanted.argmax(axis=1)[clear] == answered.argmax(axis=1)[clear]
+    if not equal.all():
+        raise ParityError(
+            f"the exported version puts another label first on {int((~equal).sum())} of {len(equal)} inputs; "
+            "the version was not registered"
+        )
+    return 1.0
+
+
+def _synthetic_pictures(count: int, seed: int) -> list[bytes | str]:
+    """Make pictures between plain noise and smooth shades, as PNG files."""
+    random = np.random.default_rng(seed)
+    pictures: list[bytes | str] = []
+    for _ in range(count):
+        cells = int(random.integers(2, 33))
+        image = Image.fromarray(random.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
+        buffer = io.BytesIO()
+        image.resize((64, 64), Image.Resampling.BICUBIC).save(buffer, "PNG", compress_level=1)
+        pictures.append(buffer.getvalue())
+    return pictures
+
+
+_SYNTHETIC: Mapping[str, Callable[[int, int], list[bytes | str]]] = {"image": _synthetic_pictures}

@@ -1,0 +1,215 @@
+"""From a fitted network to a registered version: the only caller of the registry's publication.
+
+Segments are exported and stored, opened again from the store as a server will open them, proved
+equal to torch, evaluated on the held-out part; then the version is registered.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import version as library_version
+
+import numpy as np
+import torch
+
+from adapters.datasets import TEST, TRAIN, Dataset
+from adapters.evaluation import held_out
+from adapters.export import exit_port, export, export_head, wires
+from adapters.parity import MIN_INPUTS, choose_probes, prove
+from adapters.phases import Phases
+from adapters.sources.source import Source
+from adapters.sources.stages import Stages
+from adapters.sources.weights import stage_weights_digest
+from adapters.techniques import Fitted
+from registry.digests import Digest
+from registry.errors import InvalidSegment
+from registry.manifest import (
+    CLASSIFICATION,
+    FEATURES,
+    LOGITS,
+    Head,
+    Json,
+    Manifest,
+    Origin,
+    Parity,
+    Part,
+    Segment,
+    Technique,
+    Wire,
+)
+from registry.names import Transfer
+from registry.program import Program
+from registry.publication import Publication
+from registry.signature import Signature, TensorSpec
+from registry.space import Space
+from registry.versions import Version
+
+LIBRARIES = ("torch", "torchvision", "onnx", "onnxscript", "numpy", "pillow", "scikit-learn")
+PENULTIMATE = "penultimate"
+"""Pooling of a network whose features are the tensor that its last layer takes."""
+EVALUATION_BATCH = 32
+
+_UNPROVED = Parity({}, {}, None, {}, ())
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """A transfer that is ready to be published.
+
+    Attributes:
+        transfer: source task and target task.
+        source: what was carried over.
+        weights: digest of the source's parameters and buffers before anything was trained.
+        fitted: what became of it.
+        dataset: what it learnt from and is tested on.
+        seed: of everything random.
+    """
+
+    transfer: Transfer
+    source: Source
+    weights: Digest
+    fitted: Fitted
+    dataset: Dataset
+    seed: int
+
+
+def publish(
+    carried: Carried, publication: Publication, read_blob: Callable[[Digest], bytes], phases: Phases
+) -> tuple[Version, Manifest]:
+    """Export, prove, evaluate and register a transfer.
+
+    Args:
+        carried: what to publish.
+        publication: an open publication of the registry.
+        read_blob: returns stored bytes, verified.
+        phases: is told where the time goes.
+
+    Raises:
+        ParityError: the exported version does not answer as torch does; nothing is registered.
+        InvalidSegment: the network cannot be exported.
+    """
+    with phases.phase("export"):
+        segments = (*_stored_stages(carried.fitted, publication), *_stored_head(carried.fitted, publication))
+        draft = _draft(carried, segments, publication)
+        program = Program(draft, read_blob)
+    with phases.phase("parity"):
+        parity = _proved(carried, program)
+    with phases.phase("evaluate"):
+        metrics, stored = _evaluated(carried, program, publication)
+    with phases.phase("register"):
+        manifest = replace(draft, parity=parity, metrics=metrics, predictions=stored)
+        return publication.register(manifest), manifest
+
+
+def weights_digest(stages: Stages) -> Digest:
+    """Return the digest of all the parameters and buffers of a network's stages."""
+    return Digest.of_json([stage_weights_digest(stages, index) for index in range(len(stages))])
+
+
+def _stored_stages(fitted: Fitted, publication: Publication) -> Iterator[Segment]:
+    """Yield a segment for each stage from the input on; those not in the store yet are exported and stored."""
+    stages = fitted.stages
+    weights = [stage_weights_digest(stages, index) for index in range(len(stages))]
+    found = [publication.find_export(digest) for digest in weights]
+    if None in found:
+        first = found.index(None)
+        for index, exported in enumerate(export(stages, first), start=first):
+            found[index] = publication.store("segment", exported.model), len(exported.model)
+            publication.remember_export(weights[index], exported.digest)
+    for index, stored in enumerate(found):
+        if stored is None:
+            raise InvalidSegment(f"{stages.architecture}: stage {stages.names[index]!r} was not exported")
+        role = "trunk" if index < fitted.frozen else "tail"
+        inputs = {port: Wire.parse(wire) for port, wire in wires(stages, index).items()}
+        yield Segment(stages.names[index], role, *stored, weights[index], inputs, (exit_port(stages, index),))
+
+
+def _stored_head(fitted: Fitted, publication: Publication) -> Iterator[Segment]:
+    """Yield the head's segment, stored; nothing for a feature extractor."""
+    if fitted.head is None:
+        return
+    head = export_head(fitted.stages, fitted.head, after=fitted.head_after)
+    digest = publication.store("segment", head.model)
+    inputs = {port: Wire.parse(wire) for port, wire in head.inputs.items()}
+    yield Segment(head.name, "head", digest, len(head.model), head.weights, inputs, head.outputs)
+
+
+def _draft(carried: Carried, segments: tuple[Segment, ...], publication: Publication) -> Manifest:
+    """Return the manifest without its proof and its figures."""
+    fitted, source, dataset = carried.fitted, carried.source, carried.dataset
+    below = [segment for segment in segments if segment.role != "head"]
+    recipe = publication.store("recipe", dataset.recipe.to_bytes())
+    outputs = [TensorSpec(FEATURES, "float32", ("batch", fitted.stages.features_dim))]
+    heads: tuple[Head, ...] = ()
+    if fitted.head is not None:
+        outputs.append(TensorSpec(LOGITS, "float32", ("batch", len(fitted.labels))))
+        heads = (
+            Head(carried.transfer.target, CLASSIFICATION, Wire(segments[-1].name, LOGITS), fitted.labels),
+        )
+    return Manifest(
+        transfer=carried.transfer,
+        modality=source.modality,
+        technique=Technique(fitted.technique, fitted.depth, fitted.config),
+        origin=Origin(source.spec, source.architecture, carried.weights, source.licence),
+        recipe=recipe,
+        segments=segments,
+        features=Wire(below[-1].name, FEATURES),
+        heads=heads,
+        signature=Signature(dataset.recipe.fields, tuple(outputs)),
+        space=Space(
+            tuple(segment.weights for segment in below),
+            recipe,
+            PENULTIMATE,
+            "none",
+            fitted.stages.features_dim,
+        ),
+        parts=_stored_parts(dataset, publication),
+        excluded=dataset.excluded,
+        metrics={},
+        predictions=None,
+        parity=_UNPROVED,
+        seed=carried.seed,
+        libraries={name: library_version(name) for name in LIBRARIES},
+    )
+
+
+def _stored_parts(dataset: Dataset, publication: Publication) -> Mapping[str, Part]:
+    """Store the item digests of each part, one a line."""
+    return {
+        name: Part(
+            len(digests), publication.store("items", "".join(f"{each}\n" for each in digests).encode())
+        )
+        for name, digests in dataset.part_digests().items()
+    }
+
+
+def _proved(carried: Carried, program: Program) -> Parity:
+    """Compare the opened version with torch."""
+    fitted, dataset = carried.fitted, carried.dataset
+    raw = {part: [item.read() for item in dataset.part(part)[:MIN_INPUTS]] for part in (TEST, TRAIN)}
+    probes = choose_probes(raw, carried.source.modality, carried.seed)
+
+    def reference(fields: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        with torch.no_grad():
+            below = fitted.stages.run(torch.from_numpy(fields["pixels"]), stop=fitted.head_after)
+            answer = {FEATURES: fitted.stages.run(below, start=fitted.head_after).numpy()}
+            return answer if fitted.head is None else answer | {LOGITS: fitted.head(below).numpy()}
+
+    return prove(program, dataset.recipe, reference, probes)
+
+
+def _evaluated(
+    carried: Carried, program: Program, publication: Publication
+) -> tuple[Mapping[str, Json], Digest | None]:
+    """Measure the opened version on the held-out part and store its predictions there."""
+    dataset, labels = carried.dataset, carried.fitted.labels
+    index = dataset.index(TEST)
+    if not labels or not len(index):
+        return {}, None
+    logits = np.concatenate(
+        [
+            program.run({"pixels": dataset.pixels[index[start : start + EVALUATION_BATCH]]}, [LOGITS])[LOGITS]
+            for start in range(0, len(index), EVALUATION_BATCH)
+        ]
+    )
+    predictions, metrics = held_out(dataset, logits, labels)
+    return metrics, publication.store("predictions", predictions.to_bytes())
