@@ -6,6 +6,7 @@ writing walks back from the outputs, so nothing that they do not need is left. W
 depends on the computation alone: not on names, order, metadata or producer.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -93,9 +94,9 @@ class Call:
     def attribute(self, name: str, default: int | None = None) -> int | None:
         """Return an integer attribute."""
         for data in self.attributes:
-            attribute = AttributeProto.FromString(data)
-            if attribute.name == name:
-                return int(attribute.i)
+            given = AttributeProto.FromString(data)
+            if given.name == name:
+                return int(given.i)
         return default
 
 
@@ -155,10 +156,16 @@ class Graph:
         domain: str = "",
         outputs: tuple[bool, ...] = (True,),
     ) -> tuple[Result, ...]:
-        """Return the outputs of an operator on some values."""
-        key = (operator, domain, tuple(map(id, inputs)), tuple(attributes), outputs)
+        """Return the outputs of an operator on some values.
+
+        Attributes at their default are left out: an exporter may write ``alpha=1`` or not, and
+        ONNX Runtime fills it in.
+        """
+        defaults: frozenset[bytes] = frozenset() if domain else _defaults(operator)
+        told = tuple(data for data in attributes if data not in defaults)
+        key = (operator, domain, tuple(map(id, inputs)), told, outputs)
         if key not in self._results:
-            call = Call(operator, domain, tuple(inputs), tuple(attributes), outputs)
+            call = Call(operator, domain, tuple(inputs), told, outputs)
             self._results[key] = tuple(Result(call, index) for index in range(len(outputs)))
         return self._results[key]
 
@@ -295,7 +302,7 @@ class _Reader:
             results = self.graph.call(
                 node.op_type,
                 [self.value(name) if name else None for name in node.input],
-                [_attribute(attribute) for attribute in sorted(node.attribute, key=lambda a: a.name)],
+                _attributes(node),
                 node.domain,
                 tuple(bool(name) for name in node.output),
             )
@@ -406,15 +413,38 @@ def _is_positional(name: str) -> bool:
     return name[:1] in ("v", "w") and name[1:].isdecimal()
 
 
-def _attribute(attribute: AttributeProto) -> bytes:
-    if attribute.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) or attribute.ref_attr_name:
-        raise InvalidSegment(
-            f"a segment has no control flow, got a graph in the attribute {attribute.name!r}"
-        )
-    plain = AttributeProto()
-    plain.CopyFrom(attribute)
-    plain.ClearField("doc_string")
-    return bytes(plain.SerializeToString(deterministic=True))
+def attribute(name: str, value: int) -> bytes:
+    """Return an integer attribute as calls hold it."""
+    return bytes(onnx.helper.make_attribute(name, value).SerializeToString(deterministic=True))
+
+
+def _attributes(node: NodeProto) -> list[bytes]:
+    """Return a node's attributes, sorted by name."""
+    attributes = []
+    for given in sorted(node.attribute, key=lambda a: a.name):
+        if given.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) or given.ref_attr_name:
+            raise InvalidSegment(
+                f"a segment has no control flow, got a graph in the attribute {given.name!r}"
+            )
+        plain = AttributeProto()
+        plain.CopyFrom(given)
+        plain.ClearField("doc_string")
+        attributes.append(bytes(plain.SerializeToString(deterministic=True)))
+    return attributes
+
+
+@functools.cache
+def _defaults(operator: str) -> frozenset[bytes]:
+    """Return the attributes of one of ONNX's own operators at their default values, as calls hold them."""
+    try:
+        schema = onnx.defs.get_schema(operator, OPSET, "")
+    except onnx.defs.SchemaError as error:
+        raise InvalidSegment(f"opset {OPSET} has no operator {operator!r:.100}") from error
+    return frozenset(
+        bytes(declared.default_value.SerializeToString(deterministic=True))
+        for declared in schema.attributes.values()
+        if declared.default_value.type != AttributeProto.UNDEFINED
+    )
 
 
 def _constant(graph: Graph, node: NodeProto) -> Weight:
