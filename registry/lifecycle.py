@@ -188,8 +188,11 @@ class Standing:
         displaced = self.stages.get(stage)
         if displaced == ref:
             return self
-        below = self.below + (() if displaced is None or stage != PRODUCTION else (displaced,))
-        return replace(self, stages={**self.stages, stage: ref}, below=below)
+        stages = {**self.stages, stage: ref}
+        if stage != PRODUCTION:
+            return replace(self, stages=stages)
+        below = [*self.below] if displaced is None else [*self.below, displaced]
+        return replace(self, stages=stages, below=_unrepeated(below, ref))
 
     def without(self, ref: Ref) -> "Standing":
         """Return the standing in which a version is in no place, and no rollback leads to it."""

@@ -7,6 +7,7 @@ is on its way in. Both lie on one filesystem, so that a rename is atomic.
 import contextlib
 import errno
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -19,13 +20,14 @@ from registry.errors import DamagedBlob, InvalidDigest, MissingBlob, StorageFail
 from registry.steps import PUBLISHED, STAGED, SYNCED, VERIFIED, Announce, ignore
 
 _READ_ONLY = 0o444
+_STAGED = re.compile(r"[0-9a-f]{64}\.[0-9a-z]+")
 
 
 class LocalBlobs(Blobs):
     """Blobs as files of one folder, each written aside, synced, renamed into place and read back."""
 
     def __init__(self, folder: Path, announce: Announce = ignore) -> None:
-        self._folder = folder
+        self.folder = folder
         self._published = folder / "sha256"
         self._staging = folder / "staging"
         self._announce = announce
@@ -49,7 +51,7 @@ class LocalBlobs(Blobs):
         except OSError as error:
             staged.unlink(missing_ok=True)
             raise StorageFailure(
-                f"could not store {len(data):,} bytes under {self._folder}: {error.strerror}; make room there"
+                f"could not store {len(data):,} bytes under {self.folder}: {error.strerror}; make room there"
             ) from error
         except BaseException:
             staged.unlink(missing_ok=True)
@@ -109,14 +111,16 @@ class LocalBlobs(Blobs):
     def staged(self) -> Iterator[Staged]:
         """Yield what is on its way in, or was left behind."""
         for path in self._staging.iterdir():
-            with contextlib.suppress(FileNotFoundError, InvalidDigest):
-                digest, status = Digest(PREFIX + path.name.partition(".")[0]), path.stat()
+            if _STAGED.fullmatch(path.name) is None:
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                digest, status = Digest(PREFIX + path.stem), path.stat()
                 modified = datetime.fromtimestamp(status.st_mtime, UTC)
                 yield Staged(path.name, digest, status.st_size, modified)
 
     def discard(self, name: str) -> None:
         """Take away something staged."""
-        if name != Path(name).name:
+        if _STAGED.fullmatch(name) is None:
             raise MissingBlob(f"expected the name of something staged, got {name!r:.100}")
         (self._staging / name).unlink(missing_ok=True)
 

@@ -90,12 +90,7 @@ class SqlCatalog(Catalog):
     ) -> Blob | None:
         """Claim a digest; see ``Catalog.lease``."""
         with self._write() as connection:
-            if new is not None:
-                kind, size = new
-                insert_new(connection, blobs, digest=digest, kind=kind, bytes=size, state=STAGED, since=at)
-            row = connection.execute(
-                sa.select(blobs).where(blobs.c.digest == digest).with_for_update()
-            ).one_or_none()
+            row = _claimable(connection, digest, new, at)
             if row is None:
                 return None
             insert_or_update(connection, leases, digest=digest, holder=holder, expires=expires)
@@ -404,6 +399,21 @@ def _conditions(query: Query) -> Iterator[sa.ColumnElement[bool]]:
             yield here.where(stages.c.stage == stage)
 
 
+def _claimable(
+    connection: sa.Connection, digest: Digest, new: tuple[str, int] | None, at: datetime
+) -> sa.Row[Any] | None:
+    """Lock a blob's row, made where it is not and the blob is a new one."""
+    locked = sa.select(blobs).where(blobs.c.digest == digest).with_for_update()
+    while True:
+        if new is not None:
+            kind, size = new
+            insert_new(connection, blobs, digest=digest, kind=kind, bytes=size, state=STAGED, since=at)
+        row = connection.execute(locked).one_or_none()
+        # On PostgreSQL the row may go between the two, while it is waited for: it was being reclaimed.
+        if row is not None or new is None:
+            return row
+
+
 def _check_claims(connection: sa.Connection, holder: str, needed: set[Digest]) -> None:
     """Lock the blobs and check that each is live and leased by the holder."""
     found: dict[str, str] = {}
@@ -413,9 +423,9 @@ def _check_claims(connection: sa.Connection, holder: str, needed: set[Digest]) -
         found |= {row.digest: row.state for row in connection.execute(locked)}
         claims = sa.select(leases.c.digest).where(leases.c.holder == holder, leases.c.digest.in_(some))
         held |= set(connection.execute(claims).scalars())
+    for digest in sorted(digest for digest, state in found.items() if state == CONDEMNED):
+        raise CondemnedBlob(f"the garbage collector has claimed {digest}; store it again, then register")
     for digest in sorted(needed):
-        if found.get(digest) == CONDEMNED:
-            raise CondemnedBlob(f"the garbage collector has claimed {digest}; store it again, then register")
         if found.get(digest) != LIVE or digest not in held:
             raise MissingBlob(
                 f"expected {digest} stored or reused in this publication, it was not; store it first"

@@ -1,0 +1,130 @@
+"""The catalog on SQLite and on PostgreSQL, and its migrations."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from registry.catalog import SqlCatalog, migrations
+from registry.catalog.engine import open_engine, writing
+from registry.catalog.schema import REVISION, events, metadata, targets
+from registry.errors import InvalidSetting, StorageFailure
+from registry.versions import Query
+from tests.builders import tiny
+from tests.contracts.catalog import CatalogContract, register
+
+
+class SqlCatalogContract(CatalogContract):
+    """What every SQL catalog keeps to; inherit, and provide the fixture ``url`` of an empty database."""
+
+    @pytest.fixture
+    def catalog(self, url: str) -> Iterator[SqlCatalog]:
+        catalog = SqlCatalog.open(url)
+        yield catalog
+        catalog.close()
+
+    @pytest.mark.parametrize("statement", [events.update().values(actor="eve"), events.delete()])
+    def test_events_are_append_only(self, catalog: SqlCatalog, url: str, statement: sa.Executable) -> None:
+        register(catalog, tiny())
+        engine = open_engine(url)
+        with pytest.raises(sa.exc.DBAPIError, match="append-only"), engine.begin() as connection:
+            connection.execute(statement)
+        engine.dispose()
+        assert [event.actor for event in catalog.events("digits")] == ["ada"]
+
+    def test_what_was_registered_is_there_after_a_restart(self, catalog: SqlCatalog, url: str) -> None:
+        version = register(catalog, tiny())
+        again = SqlCatalog.open(url)
+        assert again.find(Query(), 10) == [version]
+        again.close()
+
+    def test_the_migrations_lead_to_the_schema_and_back(self, url: str) -> None:
+        engine = open_engine(url)
+        migrations.upgrade(engine)
+        assert migrations.current(engine) == REVISION
+        with engine.connect() as connection:
+            assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        with writing(engine).begin() as connection:
+            migrations.migrate(connection, "base")
+        with engine.connect() as connection:
+            assert set(sa.inspect(connection).get_table_names()) <= {"alembic_version"}
+        migrations.upgrade(engine)
+        with engine.connect() as connection:
+            assert connection.execute(sa.select(targets)).all() == []
+        engine.dispose()
+
+    def test_a_catalog_of_a_newer_program_is_refused(self, catalog: SqlCatalog, url: str) -> None:
+        engine = open_engine(url)
+        with writing(engine).begin() as connection:
+            connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+        engine.dispose()
+        with pytest.raises(InvalidSetting, match="update this program"):
+            SqlCatalog.open(url)
+
+    def test_several_processes_may_open_it_for_the_first_time_at_once(self, url: str) -> None:
+        script = (
+            "import sys; from registry.catalog import SqlCatalog; print('up', flush=True); sys.stdin.readline(); "
+            "catalog = SqlCatalog.open(sys.argv[1]); print(catalog.position()); catalog.close()"
+        )
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", script, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+            for _ in range(4)
+        ]
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "up\n"
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+        assert [process.communicate()[0] for process in processes] == ["0\n"] * 4
+        assert [process.returncode for process in processes] == [0] * 4
+
+
+class TestSqlite(SqlCatalogContract):
+    @pytest.fixture
+    def url(self, tmp_path: Path) -> str:
+        return f"sqlite:///{tmp_path / 'new' / 'catalog.sqlite'}"
+
+    def test_it_is_set_up_to_survive_a_power_cut(self, catalog: SqlCatalog, url: str) -> None:
+        engine = open_engine(url)
+        with engine.connect() as connection:
+            found = {
+                name: connection.execute(sa.text(f"PRAGMA {name}")).scalar()
+                for name in ("journal_mode", "synchronous", "foreign_keys")
+            }
+        engine.dispose()
+        assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+
+    def test_a_damaged_file_is_a_failure_in_words(self, catalog: SqlCatalog, url: str) -> None:
+        catalog.close()
+        path = Path(url.removeprefix("sqlite:///"))
+        path.write_bytes(b"not a database" * 1000)
+        with pytest.raises(StorageFailure, match="not a database"):
+            SqlCatalog.open(url)
+
+    @pytest.mark.parametrize(
+        "url", ["sqlite://", "sqlite:///:memory:", "sqlite:////proc/nowhere/catalog.sqlite"]
+    )
+    def test_a_place_that_cannot_be_is_refused(self, url: str) -> None:
+        with pytest.raises(InvalidSetting):
+            SqlCatalog.open(url)
+
+
+class TestPostgresql(SqlCatalogContract):
+    @pytest.fixture
+    def url(self, postgres: Callable[[], str]) -> str:
+        return postgres()
+
+
+def test_the_schema_names_the_newest_migration() -> None:
+    script = ScriptDirectory(str(Path(migrations.__file__).parent))
+    assert script.get_current_head() == REVISION
