@@ -151,6 +151,11 @@ def ridge_head(
     return scale.fold(sharpness * weight, sharpness * mean, l2, search)
 
 
+_TIE = 1e-3
+"""Log losses, in nats, that count as equal. Where classes can be separated the loss falls for ever as
+the penalty weakens, and only confidence grows."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Effort:
     """How far to go on: iterations at most, and the relative gain and the slope that are too small to go on for."""
@@ -247,7 +252,7 @@ def _search(
         scores = np.tensordot(rows, state[:-1], axes=1) + state[-1]
         return _log_loss(scores[np.arange(len(rows)), fold], targets)
 
-    return _descend(left_out)
+    return _descend(left_out, _TIE)
 
 
 def _stratified(targets: np.ndarray, folds: int) -> np.ndarray:
@@ -258,8 +263,13 @@ def _stratified(targets: np.ndarray, folds: int) -> np.ndarray:
     return fold
 
 
-def _descend(cost: Callable[[float], float]) -> tuple[float, tuple[tuple[float, float], ...]]:
-    """Find the penalty of the grid with the least cost; return it and every (penalty, cost) tried."""
+def _descend(
+    cost: Callable[[float], float], tolerance: float = 0.0
+) -> tuple[float, tuple[tuple[float, float], ...]]:
+    """Find the strongest penalty of the grid whose cost is the least, or within a tolerance of it.
+
+    Returns it, and every (penalty, cost) tried.
+    """
     tried: dict[int, float] = {}
     for place in range(0, len(GRID), 4):
         tried[place] = cost(GRID[place])
@@ -269,7 +279,8 @@ def _descend(cost: Callable[[float], float]) -> tuple[float, tuple[tuple[float, 
     for place in range(max(0, around - 3), min(len(GRID), around + 4)):
         if place not in tried:
             tried[place] = cost(GRID[place])
-    best = min(tried, key=lambda place: (tried[place], place))
+    least = min(tried.values())
+    best = min(place for place, value in tried.items() if value <= least + tolerance)
     return GRID[best], tuple((GRID[place], value) for place, value in tried.items())
 
 

@@ -38,6 +38,9 @@ class Plan:
             With a validation part the best epoch's weights are kept.
         augment: random translations of up to an eighth of a side, and slight changes of
             brightness and contrast. Pictures are never mirrored: a letter or digit would be another.
+        batch_norm: ``learn`` takes statistics from each batch and moves the running ones; ``keep``
+            normalises by the running ones as they are, so that the network trained is the network
+            served. Scales and shifts are trained either way.
     """
 
     epochs: int
@@ -51,6 +54,7 @@ class Plan:
     label_smoothing: float
     patience: int | None
     augment: bool
+    batch_norm: Literal["learn", "keep"]
 
     def __post_init__(self) -> None:
         def demand(holds: bool, name: str, want: str) -> None:
@@ -61,6 +65,7 @@ class Plan:
         demand(self.optimiser in ("sgd", "adamw"), "optimiser", "sgd or adamw")
         demand(0 < self.learning_rate < math.inf, "learning_rate", "above 0")
         demand(0 < self.head_factor < math.inf, "head_factor", "above 0")
+        demand(self.batch_norm in ("learn", "keep"), "batch_norm", "learn or keep")
         demand(0 <= self.weight_decay < math.inf, "weight_decay", "0 or more")
         demand(0 <= self.warmup < 1, "warmup", "a share from 0 up to 1")
         demand(self.clip > 0, "clip", "above 0")
@@ -242,7 +247,7 @@ def _epochs(
         callback.on_start(network, plan)
     with progress.step("training", plan.epochs) as step:
         for number in range(1, plan.epochs + 1):
-            network.train(True)
+            _train_mode(network, plan)
             total = 0.0
             shuffled = order.permutation(len(examples))
             for rows in _slices(len(examples), plan.batch_size):
@@ -274,6 +279,14 @@ def _epochs(
     for callback in callbacks:
         callback.on_end(network, history)
     return tuple(history)
+
+
+def _train_mode(network: nn.Module, plan: Plan) -> None:
+    network.train(True)
+    if plan.batch_norm == "keep":
+        for module in network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.train(False)
 
 
 def _measured(

@@ -76,6 +76,7 @@ class AsIs(Technique):
                 "a technique that learns a head"
             )
         labels = ordered(chosen)
+        stages.split(len(stages))
         return Fitted(
             technique=self.name,
             depth=None,

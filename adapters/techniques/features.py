@@ -20,6 +20,7 @@ class Features(Technique):
     def fit(self, source: Source, dataset: Dataset, workshop: Workshop) -> Fitted:
         """Load the source; the dataset is what the version will be compared on."""
         stages = source.load()
+        stages.split(len(stages))
         return Fitted(
             technique=self.name,
             depth=None,

@@ -20,6 +20,7 @@ class LpFt(Trained):
     Underperform Out-of-Distribution", 2022).
     """
 
+    batch_norm: Literal["learn", "keep"] = "keep"
     start: Literal["zero", "ridge", "logistic"] = "logistic"
     head_factor: float = 1.0
 

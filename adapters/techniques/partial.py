@@ -25,6 +25,7 @@ class Partial(Trained):
     """
 
     depth: int = 1
+    batch_norm: Literal["learn", "keep"] = "keep"
     start: Literal["zero", "ridge", "logistic"] = "logistic"
     head_factor: float = 1.0
 

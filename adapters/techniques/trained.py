@@ -43,6 +43,8 @@ class Trained(Technique):
         patience: epochs without a better validation loss before the end; without a validation
             part all epochs are run.
         augment: shift pictures and vary their light at random; nothing is ever mirrored.
+        batch_norm: ``learn`` new statistics, or ``keep`` the source's: a head that was solved on the
+            network as it is served loses its fit when statistics jump to those of the batch.
         start: the head to begin with: ``zero``, or ``ridge`` or ``logistic`` solved on the features
             as they are before training.
     """
@@ -58,6 +60,7 @@ class Trained(Technique):
     label_smoothing: float = 0.0
     patience: int | None = 10
     augment: bool = False
+    batch_norm: Literal["learn", "keep"] = "learn"
     start: Literal["zero", "ridge", "logistic"] = "zero"
 
     rates: ClassVar[Mapping[str, float]] = {"sgd": 0.01, "adamw": 1e-4}
@@ -87,6 +90,7 @@ class Trained(Technique):
             label_smoothing=self.label_smoothing,
             patience=self.patience,
             augment=self.augment,
+            batch_norm=self.batch_norm,
         )
 
     def carry(

@@ -1,0 +1,113 @@
+"""Heads are solved to the optimum, and are one linear layer on the features as they come."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from adapters.heads import DEFAULT_L2, GRID, logistic_head, ridge_head, zero_head
+from registry.errors import DatasetError
+
+
+def _clusters(per_class: int, dimension: int, spread: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).normal(size=(4, dimension)) * 2 + 5
+    targets = np.repeat(np.arange(4), per_class)
+    features = centres[targets] + random.normal(size=(len(targets), dimension)) * spread
+    return features.astype(np.float32), targets
+
+
+@pytest.mark.parametrize(("per_class", "dimension"), [(50, 6), (5, 60)])
+def test_logistic_regression_is_scikit_learns_optimum(per_class: int, dimension: int) -> None:
+    features, targets = _clusters(per_class, dimension, 3.0)
+    l2 = 0.05
+    head = logistic_head(features, targets, 4, l2=l2)
+    scaled = (features - features.mean(axis=0)) / features.std(axis=0)
+    reference = LogisticRegression(C=1 / (l2 * len(targets)), tol=1e-8, max_iter=5000).fit(scaled, targets)
+    ours = features @ head.weight.T + head.bias
+    theirs = reference.decision_function(scaled)
+    centred = [scores - scores.mean(axis=1, keepdims=True) for scores in (ours, theirs)]
+    assert np.abs(centred[0] - centred[1]).max() < 5e-3
+
+
+def test_the_penalty_is_chosen_from_the_grid_by_what_is_left_out() -> None:
+    noisy = logistic_head(*_clusters(12, 40, 8.0), 4)
+    clean = logistic_head(*_clusters(12, 40, 1.0), 4)
+    assert {noisy.l2, clean.l2} <= set(GRID)
+    assert noisy.l2 > clean.l2
+    losses = dict(noisy.search)
+    assert losses[noisy.l2] <= min(losses.values()) + 1e-3
+    assert len(GRID) == 45 and GRID[0] == 1e5 and GRID[-1] == pytest.approx(1e-6)
+
+
+def test_one_item_a_class_takes_the_documented_penalty() -> None:
+    head = logistic_head(*_clusters(1, 10, 0.5), 4)
+    assert head.l2 == DEFAULT_L2 and head.search == ()
+
+
+@pytest.mark.parametrize("solve", [logistic_head, ridge_head])
+def test_a_head_generalises(solve: object) -> None:
+    assert callable(solve)
+    head = solve(*_clusters(30, 20, 2.0), 4)
+    features, targets = _clusters(200, 20, 2.0, seed=1)
+    scores = features @ head.weight.T + head.bias
+    assert (scores.argmax(axis=1) == targets).mean() > 0.95
+    shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
+    confidence = (shifted / shifted.sum(axis=1, keepdims=True)).max(axis=1).mean()
+    assert confidence > 0.8
+
+
+def test_the_same_data_give_the_same_bits() -> None:
+    first, second = (logistic_head(*_clusters(20, 30, 3.0), 4, seed=1) for _ in range(2))
+    assert first.weight.tobytes() == second.weight.tobytes() and first.bias.tobytes() == second.bias.tobytes()
+
+
+def test_constant_features_get_no_weight() -> None:
+    features, targets = _clusters(20, 5, 1.0)
+    features[:, 2] = 3.5
+    for head in (logistic_head(features, targets, 4), ridge_head(features, targets, 4)):
+        assert np.abs(head.weight[:, 2]).max() < 1e-3
+        assert np.isfinite(head.weight).all()
+
+
+def test_features_that_hardly_vary_are_not_blown_up() -> None:
+    features, targets = _clusters(20, 5, 1.0)
+    features[:, 2] = 3.5
+    features[0, 2] = 3.5001
+    assert np.abs(logistic_head(features, targets, 4).weight[:, 2]).max() < 50
+
+
+def test_a_label_without_items_still_has_its_row() -> None:
+    features, targets = _clusters(20, 5, 1.0)
+    head = logistic_head(features, targets, 6)
+    assert head.weight.shape == (6, 5)
+    assert (features @ head.weight.T + head.bias).argmax(axis=1).max() < 4
+
+
+def test_features_that_are_not_finite_are_refused() -> None:
+    features, targets = _clusters(5, 5, 1.0)
+    features[3, 3] = np.inf
+    with pytest.raises(DatasetError, match="finite"), np.errstate(invalid="ignore"):
+        logistic_head(features, targets, 4)
+
+
+def test_one_label_alone_is_refused() -> None:
+    with pytest.raises(DatasetError, match="at least two"):
+        ridge_head(np.ones((4, 3), np.float32), np.zeros(4, np.int64), 2)
+
+
+def test_the_module_computes_what_the_head_says_and_draws_nothing_at_random() -> None:
+    features, targets = _clusters(10, 7, 1.0)
+    head = logistic_head(features, targets, 4)
+    state = torch.random.get_rng_state()
+    module = head.module()
+    assert torch.equal(torch.random.get_rng_state(), state)
+    with torch.no_grad():
+        assert np.allclose(
+            module(torch.from_numpy(features)).numpy(), features @ head.weight.T + head.bias, atol=1e-4
+        )
+
+
+def test_a_head_of_zeros_prefers_nothing() -> None:
+    head = zero_head(3, 2)
+    assert not head.weight.any() and not head.bias.any() and head.weight.shape == (2, 3)
