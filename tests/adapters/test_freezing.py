@@ -34,7 +34,9 @@ def test_train_on_the_whole_and_on_the_frozen_part_changes_nothing() -> None:
 def test_batch_norm_statistics_that_drift_are_caught_and_named() -> None:
     stages = TinySource().load()
     with (
-        pytest.raises(FrozenPartMoved, match=r"low: 1\.1\.running_mean, low: 1\.1\.running_var.* 1 more"),
+        pytest.raises(
+            FrozenPartMoved, match=r"low: 1\.1\.running_mean.*running_var.*num_batches_tracked changed"
+        ),
         frozen(stages, 2),
     ):
         for module in stages.stages[0].modules():
@@ -51,7 +53,7 @@ def test_a_parameter_that_was_written_to_is_caught() -> None:
 def test_a_buffer_that_no_state_dict_holds_is_part_of_the_proof() -> None:
     stages = TinySource().load()
     with pytest.raises(FrozenPartMoved, match=r"low: 0\.shift"), frozen(stages, 1):
-        stages.stages[0].get_submodule("0").shift.add_(1e-3)  # type: ignore[union-attr, operator]
+        stages.stages[0].get_submodule("0").shift.add_(1e-3)  # type: ignore[operator]
 
 
 def test_a_tensor_that_came_or_went_is_caught() -> None:

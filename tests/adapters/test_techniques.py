@@ -140,7 +140,7 @@ def test_frozen_learns_from_the_validation_part_too_because_it_chooses_nothing_b
 def test_training_stops_early_and_keeps_the_best_epoch(shapes_data: Dataset) -> None:
     index = shapes_data.index(TRAIN, VALIDATION)
     data = shapes_data.divided({TRAIN: index[::2], VALIDATION: index[1::2]})
-    settings: ClassVar = {"epochs": 60, "patience": 2, "learning_rate": 0.3}
+    settings = {"epochs": 60, "patience": 2, "learning_rate": 0.3}
     fitted = technique("full", settings).fit(TinySource(), data, Workshop(device=CPU))
     losses = [epoch["validation_loss"] for epoch in fitted.history]
     assert len(losses) < 60 and losses.index(min(losses)) == len(losses) - 3
