@@ -3,12 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-from onnx import TensorProto, helper
-
 from registry.errors import InvalidSegment
-from registry.segments.canonical import from_bytes, to_bytes
-from registry.segments.graph import Graph, Value, Weight
+from registry.segments.canonical import Detached, detach, from_bytes, to_bytes
+from registry.segments.graph import Graph, Value
 
 RECIPE = "recipe"
 
@@ -26,19 +23,6 @@ class Node:
     name: str
     model: bytes = field(repr=False)
     inputs: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Detached:
-    """A model beside its weights, for models of 2 GiB and more.
-
-    Attributes:
-        model: the model's bytes, with every weight declared external.
-        weights: their values by initialiser name, for ``SessionOptions.add_external_initializers``.
-    """
-
-    model: bytes = field(repr=False)
-    weights: Mapping[str, np.ndarray] = field(repr=False)
 
 
 def merge(nodes: Sequence[Node], outputs: Mapping[str, str]) -> bytes:
@@ -59,15 +43,7 @@ def merge(nodes: Sequence[Node], outputs: Mapping[str, str]) -> bytes:
 def merge_detached(nodes: Sequence[Node], outputs: Mapping[str, str]) -> Detached:
     """Return the same model beside its weights, whatever its size; arguments as of :func:`merge`."""
     graph, values = _join(nodes, outputs)
-    weights: dict[str, np.ndarray] = {}
-
-    def store(tensor: TensorProto, weight: Weight) -> None:
-        dtype = helper.tensor_dtype_to_np_dtype(weight.dtype)
-        weights[tensor.name] = np.frombuffer(weight.data, dtype).reshape(weight.shape)
-        tensor.data_location = TensorProto.EXTERNAL
-        tensor.external_data.add(key="location", value=tensor.name)
-
-    return Detached(to_bytes(graph.write(values, store)), weights)
+    return detach(graph, values)
 
 
 def _join(nodes: Sequence[Node], outputs: Mapping[str, str]) -> tuple[Graph, dict[str, Value]]:
