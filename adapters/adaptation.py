@@ -7,7 +7,6 @@ from adapters import datasets, techniques
 from adapters.phases import Phases
 from adapters.progress import Progress, Silent
 from adapters.publish import Carried, publish, weights_digest
-from adapters.sources import providers
 from adapters.sources.source import Source
 from registry.errors import InvalidSetting
 from registry.manifest import Manifest
@@ -23,7 +22,7 @@ class Order:
 
     Attributes:
         data: a folder, a table or ``example:NAME``.
-        source: a source's spec.
+        source: what to start from.
         target: the target task.
         technique: a technique's name.
         test: data to hold out; None holds out a part of ``data``.
@@ -34,7 +33,7 @@ class Order:
     """
 
     data: str
-    source: str
+    source: Source
     target: str
     technique: str
     test: str | None = None
@@ -93,8 +92,8 @@ def adapt(order: Order, registry: Registry, progress: Progress | None = None) ->
     phases = Phases()
     technique = techniques.technique(order.technique, order.settings)
     with phases.phase("source"):
-        source = providers.find(order.source)
-        transfer = Transfer(_source_task(order, source, technique.pretrained), order.target)
+        source = order.source
+        transfer = Transfer(_source_task(order, technique.pretrained), order.target)
         stages = source.load(None if technique.pretrained else order.seed)
         weights = weights_digest(stages)
     with phases.phase("data"):
@@ -114,9 +113,10 @@ def adapt(order: Order, registry: Registry, progress: Progress | None = None) ->
     return Adaptation(version, manifest, promotion, phases.seconds)
 
 
-def _source_task(order: Order, source: Source, pretrained: bool) -> str:
+def _source_task(order: Order, pretrained: bool) -> str:
     if not pretrained:
         return SCRATCH_SOURCE
-    if order.source_task is not None and order.source_task != source.task:
-        raise InvalidSetting(f"{source.spec} learnt the task {source.task!r}; leave out --source-task")
-    return source.task
+    declared = order.source.task
+    if order.source_task not in (None, declared):
+        raise InvalidSetting(f"{order.source.spec} learnt the task {declared!r}; leave out --source-task")
+    return declared

@@ -92,12 +92,13 @@ def adapt(
     from adapters.adaptation import adapt as run
     from adapters.configuration import settings
     from adapters.progress import Bars
+    from adapters.sources.providers import find
     from registry.registry import Registry
 
     flags = {"depth": depth, "epochs": epochs, "label_map": label_map}
     order = Order(
         data=data,
-        source=source,
+        source=find(source),
         target=target,
         technique=technique,
         test=test,
