@@ -1,0 +1,203 @@
+"""The loop: batches, schedule, precision, hooks, and what it refuses."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from adapters.progress import Bars, Silent
+from adapters.training import Callback, Epoch, Examples, Plan, train
+from registry.errors import AdaptationError, InvalidSetting
+
+CPU = torch.device("cpu")
+
+
+PLAN = Plan(
+    epochs=20,
+    batch_size=8,
+    optimiser="sgd",
+    learning_rate=0.1,
+    head_factor=1.0,
+    weight_decay=0.0,
+    warmup=0.1,
+    clip=1.0,
+    label_smoothing=0.0,
+    patience=None,
+    augment=False,
+    batch_norm="learn",
+)
+
+
+def plan(**changed: Any) -> Plan:
+    return replace(PLAN, **changed)
+
+
+def examples(count: int = 33) -> Examples:
+    random = np.random.default_rng(0)
+    targets = np.arange(count) % 3
+    inputs = np.eye(3, 6, dtype=np.float32)[targets] * 3 + random.normal(size=(count, 6)).astype(np.float32)
+    return Examples(inputs.astype(np.float32), np.arange(count), targets)
+
+
+def network(seed: int = 0) -> tuple[nn.Module, nn.Module]:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2)), nn.Linear(8, 3)
+
+
+def run(
+    settings: Plan, data: Examples | None = None, seed: int = 0, **more: Any
+) -> tuple[nn.Module, nn.Module, tuple[Epoch, ...]]:
+    body, head = network()
+    history = train(
+        body, head, data or examples(), settings, seed=seed, device=CPU, progress=Silent(), **more
+    )
+    return body, head, history
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+def test_it_learns(optimiser: str) -> None:
+    data = examples()
+    body, head, history = run(plan(optimiser=optimiser, learning_rate=0.05), data)
+    with torch.no_grad():
+        answers = head(body(torch.from_numpy(data.inputs))).argmax(dim=1).numpy()
+    assert (answers == data.targets).mean() > 0.9
+    assert history[-1].loss < history[0].loss and [epoch.number for epoch in history] == list(range(1, 21))
+
+
+def test_one_seed_gives_the_same_bits_and_another_does_not() -> None:
+    first, again, other = (run(plan(epochs=3), seed=seed) for seed in (1, 1, 2))
+    weights = [body.state_dict()["0.weight"] for body, _, _ in (first, again, other)]
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+    assert first[2] == again[2]
+
+
+def test_a_last_batch_of_one_joins_the_one_before_it() -> None:
+    sizes: list[int] = []
+
+    class Watch(nn.Module):
+        def forward(self, value: torch.Tensor) -> torch.Tensor:
+            sizes.append(len(value))
+            return value
+
+    body, head = network()
+    watched = nn.Sequential(Watch(), body)
+    train(watched, head, examples(17), plan(epochs=1), seed=0, device=CPU, progress=Silent())
+    assert sizes == [8, 9]
+
+
+def test_the_rate_climbs_and_falls_to_nothing() -> None:
+    rates: list[float] = []
+
+    class Rates(Callback):
+        def on_epoch(self, network: nn.Module, epoch: Epoch) -> None:
+            rates.append(epoch.rate)
+
+    run(plan(warmup=0.3), callbacks=(Rates(),))
+    peak = rates.index(max(rates))
+    assert 4 <= peak <= 6 and rates[:peak] == sorted(rates[:peak])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True) and rates[-1] == pytest.approx(0, abs=1e-6)
+    assert max(rates) == pytest.approx(0.1, rel=0.02)
+
+
+def test_a_loss_that_is_not_finite_stops_with_advice() -> None:
+    data = examples()
+    data.inputs[5, 0] = np.inf
+    with pytest.raises(AdaptationError, match=r"loss became nan in epoch 1; try a learning rate below 0\.1"):
+        run(plan(), data)
+
+
+def test_every_hook_is_called_in_its_place() -> None:
+    calls: list[str] = []
+
+    class Trace(Callback):
+        def on_start(self, network: nn.Module, plan: Plan) -> None:
+            calls.append("start")
+
+        def on_step(self, network: nn.Module, loss: float) -> None:
+            calls.append("step")
+
+        def on_epoch(self, network: nn.Module, epoch: Epoch) -> None:
+            calls.append("epoch")
+
+        def on_end(self, network: nn.Module, history: Sequence[Epoch]) -> None:
+            calls.append("end")
+
+    run(plan(epochs=2), examples(16), callbacks=(Callback(), Trace()))
+    assert calls == ["start", "step", "step", "epoch", "step", "step", "epoch", "end"]
+
+
+def test_statistics_that_are_kept_do_not_move_while_scales_learn() -> None:
+    fresh = network()[0].state_dict()
+    kept, learnt = (run(plan(epochs=2, batch_norm=each))[0].state_dict() for each in ("keep", "learn"))
+    assert torch.equal(kept["1.running_mean"], fresh["1.running_mean"])
+    assert not torch.equal(kept["1.weight"], fresh["1.weight"])
+    assert not torch.equal(learnt["1.running_mean"], fresh["1.running_mean"])
+
+
+def test_biases_and_scales_are_not_decayed() -> None:
+    body, head = nn.Linear(6, 4), nn.Linear(4, 3)
+    with torch.no_grad():
+        body.bias.fill_(5.0)
+        body.weight.zero_()
+        head.weight.zero_()
+    flat = Examples(np.zeros((6, 6), np.float32), np.arange(6), np.arange(6) % 3)
+    train(
+        body,
+        head,
+        flat,
+        plan(epochs=1, batch_size=6, weight_decay=0.5),
+        seed=0,
+        device=CPU,
+        progress=Silent(),
+    )
+    assert torch.equal(body.bias, torch.full((4,), 5.0))
+
+
+def test_augmentation_moves_pictures_and_mirrors_none() -> None:
+    seen: list[torch.Tensor] = []
+
+    class Keep(nn.Module):
+        def forward(self, value: torch.Tensor) -> torch.Tensor:
+            seen.append(value)
+            return value.float().mean(dim=(1, 2))
+
+    ramp = np.broadcast_to(np.arange(16, dtype=np.uint8)[None, None, :, None] * 16, (32, 16, 16, 3)).copy()
+    data = Examples(ramp, np.arange(32), np.arange(32) % 2)
+    body = nn.Sequential(Keep())
+    train(body, nn.Linear(3, 2), data, plan(epochs=1, augment=True), seed=0, device=CPU, progress=Silent())
+    pictures = torch.cat(seen)
+    assert pictures.dtype == torch.uint8 and pictures.shape == (32, 16, 16, 3)
+    assert len({picture.numpy().tobytes() for picture in pictures}) > 16
+    assert (pictures[:, :, 1:].int() >= pictures[:, :, :-1].int()).all()
+
+
+def test_bars_say_how_it_goes() -> None:
+    stream = io.StringIO()
+    body, head = network()
+    train(body, head, examples(), plan(epochs=2), seed=0, device=CPU, progress=Bars(stream))
+    assert "training" in stream.getvalue() and "2/2" in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"epochs": 0}, "epochs is 1"),
+        ({"batch_size": 1}, "batch_size is 2"),
+        ({"learning_rate": 0.0}, "learning_rate is above 0"),
+        ({"learning_rate": float("nan")}, "learning_rate is above 0"),
+        ({"warmup": 1.0}, "warmup is a share"),
+        ({"label_smoothing": 1.0}, "label_smoothing is a share"),
+        ({"clip": 0.0}, "clip is above 0"),
+        ({"patience": 0}, "patience is 1"),
+        ({"batch_norm": "drop"}, "batch_norm is learn or keep"),
+    ],
+)
+def test_a_plan_that_cannot_be_run_is_refused(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidSetting, match=message):
+        plan(**changed)
