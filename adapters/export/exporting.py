@@ -15,6 +15,7 @@ from adapters.sources.stages import Stages
 from adapters.sources.weights import head_weights_digest, stage_weights_digest
 from registry.digests import Digest
 from registry.errors import InvalidSegment
+from registry.segments import canonical
 from registry.segments.graph import OPSET
 
 PIXELS = "pixels"
@@ -73,11 +74,12 @@ def export(stages: Stages, first: int = 0) -> list[Exported]:
     if not 0 <= first < len(stages):
         raise InvalidSegment(f"{stages.architecture} has the stages 0 to {len(stages) - 1}, got {first}")
     names = stages.names[first:]
+    taps = [f"tap:{name}" for name in names]
     with _evaluating(stages):
         example = _example(stages, first)
-        model = _to_onnx(_Taps(list(stages.stages)[first:]), example, ENTRY if first else PIXELS, names)
+        model = to_onnx(_Taps(list(stages.stages)[first:]), example, ENTRY if first else PIXELS, taps)
     exits = [exit_port(stages, k) for k in range(first, len(stages))]
-    models = cut(model, [f"tap:{name}" for name in names], ENTRY, exits)
+    models = cut(model, taps, ENTRY, exits)
     return [
         Exported(name, data, stage_weights_digest(stages, k), wires(stages, k), (exit_,))
         for k, (name, data, exit_) in enumerate(zip(names, models, exits, strict=True), start=first)
@@ -103,8 +105,7 @@ def export_head(stages: Stages, head: nn.Module, name: str = "head", after: int 
         model = linear_head(_array(head.weight), _array(bias))
     else:
         with _evaluating(stages), _evaluating(head):
-            proto = _to_onnx(_Taps([head]), _example(stages, after), port, [name])
-        (model,) = cut(proto, [f"tap:{name}"], port, [LOGITS])
+            model = canonical(to_onnx(head, _example(stages, after), port, [LOGITS]))
     weights = head_weights_digest(head, stages.architecture)
     below = stages.names[after - 1]
     return Exported(name, model, weights, {port: f"{below}:{FEATURES if on_features else EXIT}"}, (LOGITS,))
@@ -125,7 +126,15 @@ class _Taps(nn.Module):
         return tuple(taps)
 
 
-def _to_onnx(module: nn.Module, example: Tensor, entry: str, names: Sequence[str]) -> ModelProto:
+def to_onnx(module: nn.Module, example: Tensor, entry: str, outputs: Sequence[str]) -> ModelProto:
+    """Return what torch's exporter makes of a module in eval mode, optimised.
+
+    Args:
+        module: takes one tensor; set to eval mode.
+        example: what it takes, batch first, two rows or more.
+        entry: the input's name.
+        outputs: the outputs' names.
+    """
     program = torch.onnx.export(
         module.eval(),
         (example,),
@@ -133,7 +142,7 @@ def _to_onnx(module: nn.Module, example: Tensor, entry: str, names: Sequence[str
         optimize=True,
         opset_version=OPSET,
         input_names=[entry],
-        output_names=[f"tap:{name}" for name in names],
+        output_names=list(outputs),
         dynamic_shapes=({0: torch.export.Dim("batch")},),
         external_data=False,
         verbose=False,

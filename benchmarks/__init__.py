@@ -1,0 +1,1 @@
+"""Measured claims: every figure that the documentation states comes from a command in here."""
