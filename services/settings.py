@@ -44,7 +44,7 @@ class ServeSettings:
         decode_threads: threads that decode pictures; 0 takes the cores of the machine's quota.
         max_batch_rows: rows that one run of a model takes.
         batches_in_flight: runs under way at once.
-        model_threads: cores that one run may use; 0 takes the machine's quota.
+        model_threads: cores that one run may use; 0 shares the quota among the workers and their runs.
         poll_s: seconds between two looks at the registry.
     """
 
