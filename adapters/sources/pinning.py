@@ -5,10 +5,15 @@ would end the sharing between old versions and new ones.
 """
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from torchvision.models import WeightsEnum
 
 from adapters.sources.proposal import propose_cuts
 from adapters.sources.torchvision import build
@@ -19,6 +24,28 @@ LEAST_SIDE = 32
 """Smallest input worth running, in pixels: what most networks reduce to one place."""
 
 
+def sketch(name: str, weights: WeightsEnum) -> nn.Module:
+    """Return the network that some weights fit, on the meta device: its design, no memory for its weights."""
+    with _Weightless():
+        return build(name, weights).to("meta")
+
+
+class _Weightless(TorchFunctionMode):
+    """Makes uninitialised tensors, which is what layers make their weights of, on the meta device.
+
+    Not every tensor: a network such as RegNet computes its own widths with small ones.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        return func(*args, **{**(kwargs or {}), **({"device": "meta"} if func is torch.empty else {})})
+
+
 def main() -> None:
     """Propose cuts for the models that have none yet."""
     entries = json.loads(PINNED.read_text()) if PINNED.exists() else {}
@@ -26,7 +53,7 @@ def main() -> None:
         if name not in entries:
             choices = torchvision.models.get_model_weights(name)
             weights = choices.DEFAULT
-            network = build(name, weights).to("meta")
+            network = sketch(name, weights)
             (crop,) = weights.transforms().crop_size
             proposal = propose_cuts(network, torch.empty(2, 3, crop, crop, device="meta"))
             entries[name] = {
