@@ -9,16 +9,33 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
+from registry import instants
 from registry.registry import Registry
 from registry.settings import Settings
 
 _START_S = 60
 _NOBODY = 65534
+
+
+class Clock:
+    """A clock that a test sets forward."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta(0)
+
+    def __call__(self) -> datetime:
+        return instants.now() + self.ahead
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
@@ -27,8 +44,8 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def registry(settings: Settings) -> Iterator[Registry]:
-    with Registry.open(settings) as registry:
+def registry(settings: Settings, clock: Clock) -> Iterator[Registry]:
+    with Registry.open(settings, clock=clock) as registry:
         yield registry
 
 
