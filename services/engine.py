@@ -207,6 +207,12 @@ class Engine:
                 self._work.notify(min(self._idle, len(request.parts)))
         return future
 
+    @property
+    def queues(self) -> tuple[RootQueue, ...]:
+        """The queues there are, empty ones too."""
+        with self._work:
+            return tuple(self._queues.values())
+
     def forget(self, roots: set[str]) -> None:
         """Drop the empty queues of every root but these: their programs are gone."""
         with self._work:
@@ -221,8 +227,7 @@ class Engine:
             self._closed = True
             waiting = [piece for queue in self._queues.values() for piece in queue.drain()]
             self._work.notify_all()
-        for piece in waiting:
-            _fail(piece.request.future, Overloaded("the server is shutting down", "shutdown"))
+        self._tell(self._refuse, waiting)
         for thread in self._threads:
             thread.join()
 
@@ -286,6 +291,11 @@ class Engine:
             request.left -= 1
             if not request.left and not request.future.done():
                 request.future.set_result(_join(request.parts))
+
+    @staticmethod
+    def _refuse(pieces: Sequence[_Piece]) -> None:
+        for piece in pieces:
+            _fail(piece.request.future, Overloaded("the server is shutting down", "shutdown"))
 
     @staticmethod
     def _expire(pieces: Sequence[_Piece]) -> None:
