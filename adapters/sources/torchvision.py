@@ -97,7 +97,7 @@ class TorchvisionSource(Source):
         if seed is None:
             state = read_weights(self.weights_file, self.weights.url)
             network = build(self.model, self.weights)
-            network.load_state_dict(_renamed(self.model, state))
+            fill(network, state)
         else:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
@@ -193,14 +193,24 @@ def read_weights(path: Path, origin: str) -> dict[str, Tensor]:
                 f"expected {path} to have the sha256 {expected[1]}… that its name says, it has {found[:12]}…; "
                 f"delete it and fetch {origin} again"
             )
-    return cast(dict[str, Tensor], torch.load(path, map_location="cpu", weights_only=True))
+    try:
+        return cast(dict[str, Tensor], torch.load(path, map_location="cpu", weights_only=True))
+    # What a broken file raises is up to zipfile, pickle and torch between them.
+    except Exception as error:
+        raise SourceUnavailable(
+            f"expected {path} to hold named tensors and nothing else, it does not; delete it and fetch {origin} again"
+        ) from error
 
 
-def _renamed(model: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Fit published state dictionaries to the networks that are built, in place (they carry metadata)."""
+def fill(network: nn.Module, state: dict[str, Tensor]) -> None:
+    """Load a state dictionary, as published, into a network of :func:`build`; the dictionary is used up.
+
+    Heads that only training uses are dropped, and DenseNet's older names brought up to date, in
+    place: a state dictionary carries its versions beside its items.
+    """
     for name in list(state):
         if _AUXILIARY.match(name):
             del state[name]
-        elif model.startswith("densenet") and (old := _OLD_DENSE_LAYER.fullmatch(name)):
+        elif old := _OLD_DENSE_LAYER.fullmatch(name):
             state[old[1] + old[2]] = state.pop(name)
-    return state
+    network.load_state_dict(state)
