@@ -64,17 +64,17 @@ def collect(
         unneeded += [Blob(each.digest, "unknown", each.bytes, STAGED, at) for each in strangers]
 
     removed: list[str] = []
-    freed = 0
+    freed = waiting = 0
     for done, blob in enumerate(unneeded, 1):
         size = blobs.size(blob.digest)
         condemned_at = blob.since if blob.state == CONDEMNED else at
-        if condemned_at <= before and (
-            dry_run or catalog.reclaim(blob.digest, at, before, partial(blobs.delete, blob.digest))
-        ):
+        if condemned_at > before:
+            waiting += 1
+        elif dry_run or catalog.reclaim(blob.digest, at, before, partial(blobs.delete, blob.digest)):
+            # Bytes that never came leave a row, and nothing to speak of.
             removed += [] if size is None else [blob.digest]
             freed += size or 0
         progress(done, len(unneeded))
-    waiting = len(unneeded) - len(removed)
 
     for staged in blobs.staged():
         # Whoever writes holds a lease since before the file was there.
