@@ -62,7 +62,8 @@ class Worker:
             lambda: Registry.open(self._registry),
             stages=settings.served_stages,
             targets=settings.targets,
-            threads=settings.model_threads or max(1, cores // (settings.workers * settings.batches_in_flight)),
+            threads=settings.model_threads
+            or max(1, cores // (settings.workers * settings.batches_in_flight)),
             poll_s=settings.poll_s,
             swapped=self._swapped,
         )

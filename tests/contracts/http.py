@@ -635,9 +635,9 @@ def _connection(running: Running) -> Iterator[socket.socket]:
         yield sock
 
 
-def worker_pids(running: Running) -> list[int]:
+def worker_pids(supervisor: int) -> list[int]:
     """Return the process ids of a server's workers."""
-    children = Path(f"/proc/{running.server.pid}/task/{running.server.pid}/children").read_text().split()
+    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
     return [
         int(pid) for pid in children if b"_bentoml_impl.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
     ]
@@ -645,5 +645,7 @@ def worker_pids(running: Running) -> list[int]:
 
 def memory_bytes(running: Running) -> int:
     """Return the resident memory of a server's workers."""
-    pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in worker_pids(running)]
+    pages = [
+        int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in worker_pids(running.server.pid)
+    ]
     return sum(pages) * os.sysconf("SC_PAGE_SIZE")

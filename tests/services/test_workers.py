@@ -30,9 +30,13 @@ def test_counters_of_two_workers_equal_the_clients_count(tmp_path: Path) -> None
         assert {outcome: _count(running.url, outcome) for outcome in counts} == counts
         assert _loaded(running.url) == 2
 
-        first, second = worker_pids(running)
+        first, second = worker_pids(running.server.pid)
         os.kill(first, signal.SIGKILL)
-        _until(lambda: len(alive := worker_pids(running)) == 2 and first not in alive and second in alive)
+        _until(
+            lambda: (
+                len(alive := worker_pids(running.server.pid)) == 2 and first not in alive and second in alive
+            )
+        )
         _until(lambda: _loaded(running.url) == 2)
         assert {outcome: _count(running.url, outcome) for outcome in counts} == counts
     assert not Path(f"/proc/{pid}").exists()

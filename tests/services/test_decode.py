@@ -1,0 +1,146 @@
+"""Decoding in threads: order, faults, deadlines, bounds."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from time import perf_counter
+from typing import TypeVar
+
+import numpy as np
+import pytest
+
+from registry.errors import InputTooLarge, UndecodableInput, WrongModality
+from registry.recipe import ImageRecipe
+from services import decode
+from services.decode import Decoder
+from services.errors import DeadlineExceeded
+from tests.builders import picture
+from tests.services.pictures import BROKEN, GIGAPIXEL, GOOD
+
+RECIPE = ImageRecipe(8, 8)
+
+T = TypeVar("T")
+
+
+@contextmanager
+def decoder(threads: int = 2, max_pixels: int = 1_000_000) -> Iterator[Decoder]:
+    made = Decoder(threads=threads, max_pixels=max_pixels, observe=lambda seconds: None)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def run(trial: Callable[[], Awaitable[T]]) -> T:
+    async def within() -> T:
+        return await asyncio.wait_for(trial(), 20)
+
+    return asyncio.run(within())
+
+
+def test_rows_come_in_the_order_of_the_items_as_the_recipe_makes_them() -> None:
+    async def trial() -> None:
+        items = [picture(seed) for seed in range(30)]
+        with decoder() as made:
+            fields = await made.prepare(RECIPE, items)
+        np.testing.assert_array_equal(fields["pixels"], np.stack([RECIPE.decode(item) for item in items]))
+
+    run(trial)
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_item_is_named_and_the_threads_live_on(name: str) -> None:
+    async def trial() -> None:
+        with decoder(threads=1) as made:
+            with pytest.raises(UndecodableInput) as caught:
+                await made.prepare(RECIPE, [picture(), BROKEN[name], picture()])
+            assert caught.value.index == 1
+            assert (await made.prepare(RECIPE, [picture()]))["pixels"].shape == (1, 8, 8, 3)
+
+    run(trial)
+
+
+def test_pixels_are_limited_from_the_header() -> None:
+    async def trial() -> None:
+        with decoder(max_pixels=24 * 24 - 1) as made:
+            for data in (GIGAPIXEL, GOOD["png"]):
+                with pytest.raises(InputTooLarge):
+                    await made.prepare(RECIPE, [data])
+
+    run(trial)
+
+
+def test_a_text_is_no_picture() -> None:
+    async def trial() -> None:
+        with decoder() as made, pytest.raises(WrongModality):
+            await made.prepare(RECIPE, ["hello"])
+
+    run(trial)
+
+
+def test_what_is_late_or_cancelled_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def trial() -> None:
+        begun, gate, decoded = threading.Event(), threading.Event(), []
+
+        class Slow(ImageRecipe):
+            def decode(self, data: bytes, *rest: object) -> np.ndarray:
+                decoded.append(data)
+                begun.set()
+                assert gate.wait(10)
+                return np.zeros((8, 8, 3), np.uint8)
+
+        recipe = Slow(8, 8)
+        with decoder(threads=1) as made:
+            first = made.prepare(recipe, [b"first"])
+            await asyncio.to_thread(begun.wait, 10)
+            late = made.prepare(recipe, [b"late"], deadline=perf_counter())
+            gone = made.prepare(recipe, [b"gone"])
+            last = made.prepare(recipe, [b"last"])
+            gone.cancel()
+            gate.set()
+            await asyncio.gather(first, last)
+            with pytest.raises(DeadlineExceeded):
+                await late
+        assert decoded == [b"first", b"last"]
+
+    run(trial)
+
+
+def test_large_pictures_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small ones do not wait for them."""
+    monkeypatch.setattr(decode, "LARGE_PIXELS", 100)
+
+    async def trial() -> None:
+        inside, most = 0, 0
+        counting = threading.Lock()
+
+        class Watched(ImageRecipe):
+            def convert(self, image: object) -> np.ndarray:
+                nonlocal inside, most
+                with counting:
+                    inside += 1
+                    most = max(most, inside)
+                threading.Event().wait(0.01)
+                with counting:
+                    inside -= 1
+                return np.zeros((8, 8, 3), np.uint8)
+
+        recipe = Watched(8, 8)
+        with decoder(threads=4) as made:
+            await asyncio.gather(*[made.prepare(recipe, [picture(side=20)]) for _ in range(8)])
+            assert most == 1
+            await asyncio.gather(*[made.prepare(recipe, [picture(side=9)]) for _ in range(8)])
+            assert most > 1
+
+    run(trial)
+
+
+def test_every_recipe_keeps_its_own_size() -> None:
+    async def trial() -> None:
+        with decoder() as made:
+            wide = await made.prepare(replace(RECIPE, width=12), [picture()])
+        assert wide["pixels"].shape == (1, 8, 12, 3)
+
+    run(trial)

@@ -1,0 +1,144 @@
+"""Bodies in every form: parsed, or refused with the right error."""
+
+import io
+from email.generator import BytesGenerator
+from email.mime.image import MIMEImage
+from email.mime.multipart import MIMEMultipart
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from registry.errors import CultivarError, InputTooLarge, UndecodableInput
+from services.errors import MalformedRequest, UnsupportedMedia
+from services.protocols import multipart, native, npy
+
+
+def saved(array: np.ndarray, version: tuple[int, int] | None = None) -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, array, version=version)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 3), (1, 4, 5, 3)])
+def test_arrays_as_numpy_writes_them_are_read_without_a_copy(
+    shape: tuple[int, ...], version: tuple[int, int]
+) -> None:
+    array = np.arange(int(np.prod(shape)), dtype=np.uint8).reshape(shape)
+    read = npy.read_uint8(saved(array, version))
+    np.testing.assert_array_equal(read, array)
+    assert not read.flags.owndata
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (3,), (2, 3), (256, 4)])
+def test_arrays_that_are_written_are_read_by_numpy(shape: tuple[int, ...]) -> None:
+    array = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    read = np.load(io.BytesIO(npy.write(array)), allow_pickle=False)
+    np.testing.assert_array_equal(read, array)
+    assert read.dtype == np.float32
+
+
+def test_a_header_of_enormous_length_is_refused() -> None:
+    with pytest.raises(UndecodableInput, match="at most"):
+        npy.read_uint8(b"\x93NUMPY\x02\x00" + b"\xff\xff\xff\xff" + b"{")
+
+
+def test_an_array_of_objects_is_refused() -> None:
+    stream = io.BytesIO()
+    np.save(stream, np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(UndecodableInput):
+        npy.read_uint8(stream.getvalue())
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_upset_the_array_reader(data: bytes) -> None:
+    for body in (data, b"\x93NUMPY\x01\x00" + data, saved(np.zeros((2, 2), np.uint8))[: len(data)]):
+        try:
+            npy.read_uint8(body)
+        except UndecodableInput as error:
+            assert str(error)
+
+
+def form(*contents: bytes) -> tuple[str, bytes]:
+    """A form as Python's own mail package writes it."""
+    message = MIMEMultipart("form-data")
+    for number, content in enumerate(contents):
+        part = MIMEImage(content, "png", _encoder=lambda part: None)
+        part.add_header("Content-Disposition", "form-data", name="file", filename=f"{number}.png")
+        message.attach(part)
+    stream = io.BytesIO()
+    BytesGenerator(stream, mangle_from_=False).flatten(message, linesep="\r\n")
+    return message["content-type"].replace("\r\n", ""), stream.getvalue().partition(b"\r\n\r\n")[2]
+
+
+def test_files_of_a_form_come_in_order_byte_for_byte() -> None:
+    contents = [b"a", b"", b"line\r\nline\r\n", b"--almost a boundary", bytes(range(256))]
+    content_type, body = form(*contents[:1])
+    boundary = multipart.boundary_of(content_type)
+    parts = [b'Content-Disposition: form-data; name="f"; filename="x"\r\n\r\n' + each for each in contents]
+    whole = (
+        b"".join(b"--" + boundary + b"\r\n" + part + b"\r\n" for part in parts) + b"--" + boundary + b"--\r\n"
+    )
+    assert multipart.files(whole, boundary, 10) == contents
+    assert multipart.files(body, boundary, 10) == [b"a"]
+
+
+def test_a_preamble_before_the_form_is_passed_over() -> None:
+    body = b'hello\r\n--b\r\ncontent-disposition: form-data; filename="x"\r\n\r\ndata\r\n--b--'
+    assert multipart.files(body, b"b", 10) == [b"data"]
+
+
+def test_a_form_holds_so_many_files_and_no_more() -> None:
+    part = b'--b\r\nContent-Disposition: form-data; filename="x"\r\n\r\ndata\r\n'
+    assert len(multipart.files(part * 3 + b"--b--", b"b", 3)) == 3
+    with pytest.raises(InputTooLarge):
+        multipart.files(part * 4 + b"--b--", b"b", 3)
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_upset_the_form_reader(data: bytes) -> None:
+    for body in (data, b"--b\r\n" + data, b"--b\r\n\r\n\r\n" + data + b"\r\n--b"):
+        try:
+            multipart.files(body, b"b", 4)
+        except CultivarError as error:
+            assert str(error)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "boundary"),
+    [
+        ("multipart/form-data; boundary=abc", b"abc"),
+        ('multipart/form-data; charset=utf-8; boundary="a b;c"', b"a b;c"),
+        ("multipart/form-data; Boundary=abc; x=y", b"abc"),
+    ],
+)
+def test_boundaries_are_found(content_type: str, boundary: bytes) -> None:
+    assert multipart.boundary_of(content_type) == boundary
+
+
+@pytest.mark.parametrize("content_type", ["multipart/form-data", "multipart/form-data; boundary="])
+def test_a_form_without_boundary_is_refused(content_type: str) -> None:
+    with pytest.raises(MalformedRequest):
+        multipart.boundary_of(content_type)
+
+
+@pytest.mark.parametrize("content_type", ["image/png", "IMAGE/JPEG", "image/jpeg; q=1", "image/x-anything"])
+def test_any_image_type_is_one_picture(content_type: str) -> None:
+    assert native.parse(content_type, b"data", 4).items == (b"data",)
+
+
+@pytest.mark.parametrize("content_type", ["", "text/plain", "application/octet-stream", "images/png"])
+def test_other_types_are_refused(content_type: str) -> None:
+    with pytest.raises(UnsupportedMedia):
+        native.parse(content_type, b"data", 4)
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_upset_the_json_reader(data: bytes) -> None:
+    for body in (data, b'{"images": [' + data + b"]}", b'{"texts": ["' + data + b'"]}'):
+        try:
+            native.parse("application/json", body, 4)
+        except CultivarError as error:
+            assert str(error)
