@@ -23,8 +23,8 @@ from registry.verification import Report
 from registry.versions import Page, Version
 
 _MEGABYTE = 1_000_000
-_WHOLE = ("version", "at", "registered")
-"""Columns whose cells are never broken."""
+_LONG = ("actor", "metrics", "reason", "stages")
+"""Columns whose cells may be broken over several lines."""
 
 
 class Time(click.ParamType[datetime]):
@@ -282,7 +282,7 @@ def _show_report(out: Console, report: Report) -> None:
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column in _WHOLE)
+        table.add_column(column, overflow="fold", no_wrap=column not in _LONG)
     return table
 
 

@@ -112,7 +112,7 @@ class Publication:
         return size
 
     def find_export(self, weights: Digest) -> tuple[Digest, int] | None:
-        """Look up the segment that weights were exported to before, and reuse it.
+        """Look up the segment that weights were exported to before, check its bytes, and reuse it.
 
         Args:
             weights: digest of parameters, buffers, architecture, input size, cut and normalisation.
@@ -124,12 +124,15 @@ class Publication:
         if digest is None:
             return None
         try:
-            return digest, self.reuse(digest)
+            size = self.reuse(digest)
+            # Damage that is found now is mended by the export that follows; later it could not be.
+            self._blobs.check(digest)
         except (MissingBlob, DamagedBlob):
             return None
+        return digest, size
 
     def remember_export(self, weights: Digest, digest: Digest) -> None:
-        """Let ``find_export`` find a stored segment, in this publication now and for all once it registers."""
+        """Let ``find_export`` find a stored segment: in this publication now, in all once it registers."""
         self._exports[weights] = digest
 
     def register(self, manifest: Manifest) -> Version:

@@ -123,7 +123,8 @@ class Catalog(ABC):
         Args:
             manifest: the version; its own bytes are a blob of kind ``manifest``.
             holder: holder of the leases on all its blobs, the manifest's included.
-            exports: segment digests by weights digest, to be found by ``export`` from now on.
+            exports: segment digests by weights digest, to be found by ``export`` from now on; the last
+                one registered for some weights counts.
             actor: who registers it.
             at: the time now.
 

@@ -549,7 +549,7 @@ def _project(connection: sa.Connection, old: Standing, new: Standing) -> None:
 
 def _remember(connection: sa.Connection, exported: Mapping[Digest, Digest]) -> None:
     for weights, digest in sorted(exported.items()):
-        insert_new(connection, exports, weights=weights, digest=digest)
+        insert_or_update(connection, exports, weights=weights, digest=digest)
 
 
 def _row(manifest: Manifest, number: int, event: Event) -> dict[str, object]:

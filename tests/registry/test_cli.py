@@ -131,7 +131,7 @@ def test_force_needs_a_reason(run: Run, versions: list[Version]) -> None:
 
 def test_history(run: Run, registry: Registry, versions: list[Version]) -> None:
     before = instants.to_text(instants.now() - timedelta(hours=1))
-    run.json("promote", "digits@1", "production", "--reason", "[b]best[/b]")
+    run.json("promote", "digits@1", "production", "--reason", "[b]")
     document = run.json("history", "digits")
     assert document["target"] == "digits"
     passed = document["events"]
@@ -142,7 +142,7 @@ def test_history(run: Run, registry: Registry, versions: list[Version]) -> None:
         "promoted",
         "production",
     )
-    assert "[b]best[/b]" in run("history", "digits").stdout
+    assert "[b]" in run("history", "digits").stdout
     now = passed[-1]["at"]
     assert run.json("history", "digits", "--at", now) == {
         "target": "digits", "at": now, "stages": {"production": "letters/digits@1"},

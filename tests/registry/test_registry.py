@@ -119,17 +119,26 @@ def test_a_trunk_that_was_exported_before_is_found(registry: Registry) -> None:
         assert publication.find_export(trunk.weights) == (trunk.digest, trunk.bytes)
 
 
-def test_an_export_whose_bytes_are_gone_is_exported_again(registry: Registry) -> None:
+@pytest.mark.parametrize("damage", [None, b"", b"x", "same size"])
+def test_an_export_whose_bytes_are_damaged_is_exported_again_and_mended(
+    registry: Registry, damage: bytes | str | None
+) -> None:
     made = tiny()
-    trunk = made.manifest.segments[0]
+    trunk, trunk_bytes = made.manifest.segments[0], made.blobs[3][1]
     with registry.publication() as publication:
         for kind, data in made.blobs:
             publication.store(kind, data)
         publication.remember_export(trunk.weights, trunk.digest)
         publication.register(made.manifest)
-    registry.blob_path(trunk.digest).unlink()
+    path = registry.blob_path(trunk.digest)
+    path.unlink()
+    if damage is not None:
+        path.write_bytes(bytes(trunk.bytes) if isinstance(damage, str) else damage)
     with registry.publication() as publication:
         assert publication.find_export(trunk.weights) is None
+        publication.store("segment", trunk_bytes)
+        assert publication.find_export(trunk.weights) == (trunk.digest, trunk.bytes)
+    assert registry.verify().ok
 
 
 def test_the_steps_of_a_publication_are_announced(settings: Settings) -> None:
