@@ -16,6 +16,7 @@ import numpy as np
 import onnxruntime as ort
 
 from registry.errors import RuntimeFailure
+from registry.segments import Detached
 from registry.signature import TensorSpec
 
 CUDA = "CUDAExecutionProvider"
@@ -61,7 +62,8 @@ class Session:
     """One ONNX model, loaded and ready to run; safe to call from several threads.
 
     Args:
-        model: the model's bytes, or the path of its file (needed over 2 GB).
+        model: the model's bytes, or the path of its file; for 2 GB and more the model beside its
+            weights.
         name: what it is called in messages.
         providers: where to run, the preferred one first; None takes ``usable_providers()``.
         threads: cores that one run may use; None takes ``cpu_quota()``.
@@ -74,7 +76,7 @@ class Session:
 
     def __init__(
         self,
-        model: bytes | Path,
+        model: bytes | Path | Detached,
         *,
         name: str = "model",
         providers: Sequence[str] | None = None,
@@ -89,7 +91,7 @@ class Session:
         chosen = list(providers or usable_providers())
         try:
             self._session = ort.InferenceSession(
-                str(model) if isinstance(model, Path) else model,
+                _openable(model, options),
                 options,
                 providers=[_with_options(p) for p in chosen],
             )
@@ -126,6 +128,15 @@ class Session:
         except Exception as error:
             raise RuntimeFailure(f"ONNX Runtime cannot run {self._name}: {_first_line(error)}") from error
         return dict(zip(names, values, strict=True))
+
+
+def _openable(model: bytes | Path | Detached, options: ort.SessionOptions) -> bytes | str:
+    """Return what ONNX Runtime opens; weights beside the model go into the options."""
+    if isinstance(model, Detached):
+        values = [ort.OrtValue.ortvalue_from_numpy(array) for array in model.weights.values()]
+        options.add_external_initializers(list(model.weights), values)
+        return model.model
+    return str(model) if isinstance(model, Path) else model
 
 
 def _with_options(provider: str) -> str | tuple[str, dict[str, str]]:

@@ -1,6 +1,16 @@
 """Segments: canonical ONNX files, and the way to join them."""
 
 from registry.segments.canonical import Detached, canonical, detach, from_bytes, to_bytes
-from registry.segments.merge import Node, merge, merge_detached
+from registry.segments.merge import Node, join, merge, merge_detached
 
-__all__ = ["Detached", "Node", "canonical", "detach", "from_bytes", "merge", "merge_detached", "to_bytes"]
+__all__ = [
+    "Detached",
+    "Node",
+    "canonical",
+    "detach",
+    "from_bytes",
+    "join",
+    "merge",
+    "merge_detached",
+    "to_bytes",
+]

@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 
 from registry.errors import InvalidSegment
 from registry.segments.canonical import Detached, detach, from_bytes, to_bytes
-from registry.segments.graph import Graph, Value
+from registry.segments.graph import Graph, Value, Weight, inputs_of, walk
 
 RECIPE = "recipe"
+DETACHED_BYTES = 2_000_000_000
+"""Weights from which on a model is not one file: 7 % below protobuf's limit, for all that is no weight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +38,24 @@ def merge(nodes: Sequence[Node], outputs: Mapping[str, str]) -> bytes:
     Raises:
         InvalidSegment: a wire leads nowhere, types do not meet, or the result is too large.
     """
-    graph, values = _join(nodes, outputs)
+    graph, values = _joined(nodes, outputs)
     return to_bytes(graph.write(values))
 
 
 def merge_detached(nodes: Sequence[Node], outputs: Mapping[str, str]) -> Detached:
     """Return the same model beside its weights, whatever its size; arguments as of :func:`merge`."""
-    graph, values = _join(nodes, outputs)
+    graph, values = _joined(nodes, outputs)
     return detach(graph, values)
 
 
-def _join(nodes: Sequence[Node], outputs: Mapping[str, str]) -> tuple[Graph, dict[str, Value]]:
+def join(nodes: Sequence[Node], outputs: Mapping[str, str]) -> bytes | Detached:
+    """Return the same model as one file where it fits, else beside its weights."""
+    graph, values = _joined(nodes, outputs)
+    size = sum(len(value.data) for value in walk(values.values(), inputs_of) if isinstance(value, Weight))
+    return to_bytes(graph.write(values)) if size < DETACHED_BYTES else detach(graph, values)
+
+
+def _joined(nodes: Sequence[Node], outputs: Mapping[str, str]) -> tuple[Graph, dict[str, Value]]:
     graph = Graph()
     values: dict[str, Value] = {}
     for node in nodes:
