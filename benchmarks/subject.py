@@ -1,0 +1,121 @@
+"""The model that serving is measured with: a torchvision network of random weights, as a version.
+
+Speed does not depend on what the weights are. A process of its own makes the version, so that
+torch's memory and threads are gone before anything is measured::
+
+    python -m benchmarks.subject HOME torchvision:resnet18
+"""
+
+import argparse
+from importlib.metadata import version as library_version
+from pathlib import Path
+
+from adapters.export import export, export_head
+from adapters.publish import PENULTIMATE, weights_digest
+from adapters.sources.providers import find
+from registry.digests import Digest
+from registry.manifest import (
+    CLASSIFICATION,
+    FEATURES,
+    LOGITS,
+    Head,
+    Manifest,
+    Origin,
+    Parity,
+    Part,
+    Segment,
+    Technique,
+    Wire,
+)
+from registry.names import PRODUCTION, Transfer
+from registry.registry import Registry
+from registry.segments import Node, merge
+from registry.settings import Settings
+from registry.signature import Signature, TensorSpec
+from registry.space import Space
+from registry.versions import Version
+
+TARGET = "photographs"
+
+
+def register(registry: Registry, spec: str, seed: int = 0) -> Version:
+    """Put a source with random weights and its own head into production, without a proof or figures.
+
+    Args:
+        registry: where the version goes.
+        spec: a source whose network has a head.
+        seed: of the weights.
+    """
+    source = find(spec)
+    stages = source.load(seed)
+    assert stages.head is not None and stages.head_after is not None
+    exported = [*export(stages), export_head(stages, stages.head, after=stages.head_after)]
+    labels = tuple(f"label {number:04d}" for number in range(len(source.labels)))
+    with registry.publication() as publication:
+        segments = tuple(
+            Segment(
+                each.name,
+                "head" if each is exported[-1] else "tail",
+                publication.store("segment", each.model),
+                len(each.model),
+                each.weights,
+                {port: Wire.parse(wire) for port, wire in each.inputs.items()},
+                each.outputs,
+            )
+            for each in exported
+        )
+        recipe = publication.store("recipe", source.recipe.to_bytes())
+        weights = tuple(segment.weights for segment in segments[:-1])
+        dimension = stages.features_dim
+        version = publication.register(
+            Manifest(
+                transfer=Transfer("random", TARGET),
+                modality=source.modality,
+                technique=Technique("scratch", None, {}),
+                origin=Origin(source.spec, source.architecture, weights_digest(stages), source.licence),
+                recipe=recipe,
+                segments=segments,
+                features=Wire(segments[-2].name, FEATURES),
+                heads=(Head(TARGET, CLASSIFICATION, Wire(segments[-1].name, LOGITS), labels),),
+                signature=Signature(
+                    source.recipe.fields,
+                    (
+                        TensorSpec(FEATURES, "float32", ("batch", dimension)),
+                        TensorSpec(LOGITS, "float32", ("batch", len(labels))),
+                    ),
+                ),
+                space=Space(weights, recipe, PENULTIMATE, "none", dimension),
+                parts={"train": Part(0, publication.store("items", b""))},
+                excluded={},
+                metrics={},
+                predictions=None,
+                parity=Parity({}, {}, None, {}, ()),
+                seed=seed,
+                libraries={name: library_version(name) for name in ("torch", "torchvision", "onnx")},
+            )
+        )
+    registry.promote(version.ref, PRODUCTION)
+    return registry.resolve(version.ref)
+
+
+def merged(manifest: Manifest, registry: Registry) -> bytes:
+    """Return a version's logits as one model, as a server joins it."""
+    nodes = [
+        Node(each.name, registry.blob(Digest(each.digest)), {p: str(w) for p, w in each.inputs.items()})
+        for each in manifest.segments
+    ]
+    return merge(nodes, {LOGITS: str(manifest.outputs[LOGITS])})
+
+
+def main() -> None:
+    """Make the version in a registry."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("home", type=Path)
+    parser.add_argument("spec")
+    arguments = parser.parse_args()
+    with Registry.open(Settings.read(arguments.home)) as registry:
+        print(register(registry, arguments.spec).ref)
+
+
+if __name__ == "__main__":
+    main()
