@@ -99,6 +99,7 @@ versions = sa.Table(
     sa.ForeignKeyConstraint(["source", "target"], ["transfers.source", "transfers.target"]),
     sa.UniqueConstraint("source", "target", "number", name="versions_ref"),
     sa.Index("versions_target", "target", "event"),
+    sa.Index("versions_technique", "technique", "event"),
     sa.Index("versions_parent", "parent"),
 )
 """``promoted``: was ever moved to a stage. ``deleted``: a tombstone, whose number stays taken."""

@@ -396,7 +396,7 @@ def _conditions(query: Query) -> Iterator[sa.ColumnElement[bool]]:
         case "retired":
             yield versions.c.promoted & ~here
         case stage:
-            yield here.where(stages.c.stage == stage)
+            yield versions.c.event.in_(sa.select(stages.c.version).where(stages.c.stage == stage))
 
 
 def _claimable(

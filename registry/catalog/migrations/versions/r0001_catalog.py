@@ -70,6 +70,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("source", "target", "number", name="versions_ref"),
     )
     op.create_index("versions_target", "versions", ["target", "event"])
+    op.create_index("versions_technique", "versions", ["technique", "event"])
     op.create_index("versions_parent", "versions", ["parent"])
     live = sa.text("NOT deleted")
     op.create_index(
