@@ -38,7 +38,7 @@ from adapters.sources.staging import stage
 from adapters.sources.torchvision import TorchvisionProvider, TorchvisionSource, build
 from registry.digests import Digest
 from registry.errors import InvalidSegment
-from registry.segments import Detached, Node, detach, join, to_bytes
+from registry.segments import Detached, Node, detach, merge, merge_detached, to_bytes
 from registry.segments.graph import Graph
 
 ROWS = 3
@@ -197,7 +197,11 @@ def _uncut(network: nn.Module, side: int) -> Model:
 
 def _merged(segments: Sequence[Exported]) -> Model:
     nodes = [Node(segment.name, segment.model, segment.inputs) for segment in segments]
-    return join(nodes, {"logits": f"{segments[-1].name}:logits"})
+    outputs = {"logits": f"{segments[-1].name}:logits"}
+    try:
+        return merge(nodes, outputs)
+    except InvalidSegment:
+        return merge_detached(nodes, outputs)
 
 
 def _identity(model: Model) -> list[Digest]:

@@ -11,7 +11,7 @@ from registry.digests import Digest
 from registry.errors import InvalidManifest
 from registry.manifest import Manifest, Segment
 from registry.runtime import Session
-from registry.segments import Node, join
+from registry.segments import Node, merge_detached
 
 
 class Program:
@@ -55,7 +55,7 @@ class Program:
             )
             for segment in needed
         ]
-        merged = join(nodes, {name: str(wires[name]) for name in names})
+        merged = merge_detached(nodes, {name: str(wires[name]) for name in names})
         self._session = Session(merged, name=str(manifest.transfer), providers=providers, threads=threads)
 
     @property

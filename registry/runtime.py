@@ -62,8 +62,8 @@ class Session:
     """One ONNX model, loaded and ready to run; safe to call from several threads.
 
     Args:
-        model: the model's bytes, or the path of its file; for 2 GB and more the model beside its
-            weights.
+        model: the model's bytes, the path of its file, or the model beside its weights (any size,
+            and the least memory).
         name: what it is called in messages.
         providers: where to run, the preferred one first; None takes ``usable_providers()``.
         threads: cores that one run may use; None takes ``cpu_quota()``.
