@@ -9,7 +9,6 @@ __all__ = [
     "canonical",
     "detach",
     "from_bytes",
-    "join",
     "merge",
     "merge_detached",
     "to_bytes",
