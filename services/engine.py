@@ -2,9 +2,10 @@
 
 Plain arrays; it knows nothing of HTTP. Rows wait in one queue for each root segment and row
 shape, bounded in rows. As soon as a runner is free it takes the oldest rows and whatever else
-waits for the same program, up to a batch, and runs them: nothing ever waits for company. What
-was cancelled or has outlived its deadline leaves the queue before it costs anything. A batch
-that fails is cut in halves and run again, so that only the guilty request fails.
+waits for the same program, up to a batch and its share, and runs them: nothing ever waits for
+company. What was cancelled or has outlived its deadline leaves the queue before it costs
+anything. A batch that fails is cut in halves and run again, so that only the guilty request
+fails.
 """
 
 import asyncio
@@ -258,7 +259,9 @@ class Engine:
                     self._idle -= 1
                     continue
                 queue = min(ages, key=_age)[1]
-                batch, expired = queue.take(self._max_batch_rows, perf_counter())
+                # An equal share of what waits, or one runner would take all and leave the others scraps.
+                share = -(-queue.rows // len(self._threads))
+                batch, expired = queue.take(min(self._max_batch_rows, share), perf_counter())
                 self._observer.queued(queue.root, queue.rows)
                 if expired:
                     self._tell(self._expire, expired)
