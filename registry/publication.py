@@ -5,6 +5,7 @@ The version becomes visible in one transaction, when all of its bytes are there 
 crash leaves behind is bytes without a version: the leases expire, and the collector takes them.
 """
 
+import contextlib
 import secrets
 import threading
 from collections.abc import Callable
@@ -69,7 +70,9 @@ class Publication:
     ) -> None:
         self._over.set()
         self._renewer.join()
-        self._catalog.release(self._holder)
+        # Leases that cannot be given up expire; what was registered is registered all the same.
+        with contextlib.suppress(StorageFailure):
+            self._catalog.release(self._holder)
         self._announce(RELEASED)
 
     def store(self, kind: str, data: bytes) -> Digest:

@@ -13,9 +13,9 @@ from typing import Any, Self
 
 import sqlalchemy as sa
 
-from registry.catalog import migrations
 from registry.catalog.catalog import CONDEMNED, LIVE, STAGED, Blob, Catalog, Head
 from registry.catalog.engine import explained, faults, insert_new, insert_or_update, open_engine, writing
+from registry.catalog.migrations import upgrade
 from registry.catalog.schema import (
     blobs,
     counters,
@@ -66,7 +66,7 @@ class SqlCatalog(Catalog):
         """
         engine = open_engine(url)
         with explained(engine):
-            migrations.upgrade(engine)
+            upgrade(engine)
         return cls(engine, announce)
 
     def close(self) -> None:
