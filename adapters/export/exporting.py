@@ -1,8 +1,10 @@
 """Exports stages: once, as a whole, and then cut, so that every segment is what the exporter sees in it."""
 
 import contextlib
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +19,8 @@ from registry.digests import Digest
 from registry.errors import InvalidSegment
 from registry.segments import canonical
 from registry.segments.graph import OPSET
+
+_M = TypeVar("_M", bound=nn.Module)
 
 PIXELS = "pixels"
 ENTRY = "h"
@@ -75,9 +79,9 @@ def export(stages: Stages, first: int = 0) -> list[Exported]:
         raise InvalidSegment(f"{stages.architecture} has the stages 0 to {len(stages) - 1}, got {first}")
     names = stages.names[first:]
     taps = [f"tap:{name}" for name in names]
-    with _evaluating(stages):
-        example = _example(stages, first)
-        model = to_onnx(_Taps(list(stages.stages)[first:]), example, ENTRY if first else PIXELS, taps)
+    with _evaluating(stages) as network:
+        example = _example(network, first)
+        model = to_onnx(_Taps(list(network.stages)[first:]), example, ENTRY if first else PIXELS, taps)
     exits = [exit_port(stages, k) for k in range(first, len(stages))]
     models = cut(model, taps, ENTRY, exits)
     return [
@@ -104,11 +108,11 @@ def export_head(stages: Stages, head: nn.Module, name: str = "head", after: int 
         bias = head.bias if head.bias is not None else torch.zeros(head.out_features)
         model = linear_head(_array(head.weight), _array(bias))
     else:
-        with _evaluating(stages), _evaluating(head):
-            model = canonical(to_onnx(head, _example(stages, after), port, [LOGITS]))
+        with _evaluating(stages) as below, _evaluating(head) as module:
+            model = canonical(to_onnx(module, _example(below, after), port, [LOGITS]))
     weights = head_weights_digest(head, stages.architecture)
-    below = stages.names[after - 1]
-    return Exported(name, model, weights, {port: f"{below}:{FEATURES if on_features else EXIT}"}, (LOGITS,))
+    wire = f"{stages.names[after - 1]}:{FEATURES if on_features else EXIT}"
+    return Exported(name, model, weights, {port: wire}, (LOGITS,))
 
 
 class _Taps(nn.Module):
@@ -163,10 +167,9 @@ def exit_port(stages: Stages, k: int) -> str:
 
 def _example(stages: Stages, k: int) -> Tensor:
     """Return a tensor like those that enter stage ``k``, contiguous."""
-    device = next((p.device for p in stages.parameters()), torch.device("cpu"))
     shape = (EXAMPLE_BATCH, *stages.input_size, stages.normalisation.channels)
     with torch.no_grad():
-        return stages.run(torch.zeros(shape, dtype=torch.uint8, device=device), stop=k).contiguous()
+        return stages.run(torch.zeros(shape, dtype=torch.uint8), stop=k).contiguous()
 
 
 def _array(tensor: Tensor) -> np.ndarray:
@@ -175,12 +178,18 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module and all inside it into eval mode for a while: training mode exports random answers."""
+def _evaluating(module: _M) -> Iterator[_M]:
+    """Give a module on the CPU in eval mode for a while: training mode exports random answers.
+
+    A module that lives elsewhere is copied, so that what is exported depends on no device.
+    """
+    if any(tensor.device.type != "cpu" for tensor in (*module.parameters(), *module.buffers())):
+        yield copy.deepcopy(module).cpu().eval()
+        return
     modes = [(inner, inner.training) for inner in module.modules()]
     module.eval()
     try:
-        yield
+        yield module
     finally:
         for inner, training in modes:
             inner.training = training

