@@ -14,6 +14,7 @@ from registry.versions import Version
 from services import deployment as module
 from services.deployment import READY, STALE, UNAVAILABLE, Deployment, Selector
 from services.errors import MalformedRequest, TargetUnavailable
+from services.protocols.status import readiness
 from tests.builders import publish, tiny
 
 ANY = Selector()
@@ -179,6 +180,8 @@ def test_a_damaged_version_alone_leaves_its_target_unavailable_until_it_is_repai
     assert deployment.snapshot.degraded() == ["digits"]
     assert deployment.snapshot.targets["digits"].state("production") == UNAVAILABLE
     assert deployment.snapshot.targets["shapes"].state("production") == READY
+    assert readiness(deployment.snapshot, strict=False)[0]
+    assert not readiness(deployment.snapshot, strict=True)[0]
     with pytest.raises(TargetUnavailable):
         deployment.snapshot.pick("digits", ANY)
     with pytest.raises(TargetUnavailable):

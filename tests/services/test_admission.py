@@ -1,0 +1,128 @@
+"""The door: limits, deadlines, clients that leave."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+import pytest
+
+from registry.errors import InputTooLarge
+from services.admission import Admission, ClientLeft, content_length
+from services.errors import DeadlineExceeded, MalformedRequest, Overloaded
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+
+def door(**limits: Any) -> Admission:
+    defaults = {"max_requests": 2, "max_body_bytes": 10, "max_held_bytes": 15, "deadline_s": 10.0}
+    return Admission(**(defaults | limits))
+
+
+def arriving(*chunks: bytes, then: Iterable[MutableMapping[str, Any]] = ()) -> Receive:
+    """A body in chunks; then what is given; then nothing for ever."""
+    messages = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
+    if messages:
+        messages[-1]["more_body"] = False
+    queue = iter([*messages, *then])
+
+    async def receive() -> MutableMapping[str, Any]:
+        for message in queue:
+            return message
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    return receive
+
+
+def test_so_many_requests_come_in_and_no_more() -> None:
+    async def trial() -> None:
+        admission = door()
+        visits = [admission.enter(arriving(b"x")) for _ in range(2)]
+        with pytest.raises(Overloaded):
+            admission.enter(arriving(b"x"))
+        visits[0].leave()
+        admission.enter(arriving(b"x"))
+
+    asyncio.run(trial())
+
+
+@pytest.mark.parametrize("announced", [None, 9])
+def test_a_body_is_read_whole(announced: int | None) -> None:
+    async def trial() -> None:
+        assert await door().enter(arriving(b"abc", b"def", b"ghi")).body(announced) == b"abcdefghi"
+
+    asyncio.run(trial())
+
+
+def test_a_body_over_the_limit_is_refused_unread_or_at_the_limit() -> None:
+    async def trial() -> None:
+        with pytest.raises(InputTooLarge):
+            await door().enter(arriving()).body(11)
+        with pytest.raises(InputTooLarge):
+            await door().enter(arriving(b"12345", b"67890", b"1")).body(None)
+
+    asyncio.run(trial())
+
+
+def test_all_bodies_together_are_bounded_and_given_back() -> None:
+    async def trial() -> None:
+        admission = door()
+        first = admission.enter(arriving(bytes(10)))
+        await first.body(10)
+        second = admission.enter(arriving(bytes(10)))
+        with pytest.raises(Overloaded) as refused:
+            await second.body(10)
+        assert refused.value.reason == "bytes"
+        second.leave()
+        first.leave()
+        assert admission.held_bytes == 0
+        await admission.enter(arriving(bytes(10))).body(10)
+
+    asyncio.run(trial())
+
+
+@pytest.mark.parametrize(
+    ("then", "deadline_s", "end"),
+    [([{"type": "http.disconnect"}], 10.0, ClientLeft), ([], 0.01, DeadlineExceeded)],
+    ids=["client-left", "deadline"],
+)
+def test_a_visit_ends_with_its_client_or_its_time(
+    then: list[MutableMapping[str, Any]], deadline_s: float, end: type[Exception]
+) -> None:
+    async def trial() -> None:
+        visit = door(deadline_s=deadline_s).enter(arriving(b"x", then=then))
+        await visit.body(1)
+        try:
+            await asyncio.wait_for(asyncio.Event().wait(), 5)
+        except asyncio.CancelledError:
+            assert isinstance(visit.ended(), end)
+        else:
+            raise AssertionError("nothing ended the visit")
+        visit.leave()
+        await asyncio.sleep(0)
+
+    asyncio.run(trial())
+
+
+def test_an_answer_on_its_way_is_not_cut() -> None:
+    async def trial() -> None:
+        visit = door(deadline_s=0.01).enter(arriving(b"x"))
+        visit.answering()
+        await asyncio.sleep(0.12)
+        visit.leave()
+
+    asyncio.run(trial())
+
+
+def test_a_client_that_leaves_before_its_body_is_noticed() -> None:
+    async def trial() -> None:
+        with pytest.raises(ClientLeft):
+            await door().enter(arriving(then=[{"type": "http.disconnect"}])).body(5)
+
+    asyncio.run(trial())
+
+
+@pytest.mark.parametrize("text", [b"", b"-1", b"1.5", b"x", b"9" * 19])
+def test_a_length_is_a_whole_number(text: bytes) -> None:
+    with pytest.raises(MalformedRequest):
+        content_length(text)
