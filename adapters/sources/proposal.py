@@ -74,29 +74,52 @@ def propose_cuts(network: nn.Module, example: Tensor, count: int = 4) -> Proposa
     data = _data(nodes)
     points = list(_dominators(nodes, data, tracer))
 
-    last = max(i for i, node in enumerate(nodes) if _weights(network, node) and node in data)
-    output_layer = network.get_submodule(str(nodes[last].target))
-    if isinstance(output_layer, nn.Linear):
-        head, end, dimension = str(nodes[last].target), last, output_layer.in_features
-        pooling = max((i for i in range(end) if nodes[i] in data and _pools(network, nodes[i])), default=end)
-    else:
-        # A convolution classifies the map: everything from its container on is the head.
-        head = str(nodes[last].target).split(".")[0]
-        end = pooling = min(i for i, node in enumerate(nodes) if tracer.path_of[node].startswith(head))
-        dimension = _shape(nodes[end - 1])[1]
-    places = [point for point in points if point.position < pooling]
+    end = _find_head(network, nodes, data, tracer)
+    places = [point for point in points if point.position < end.pooling]
     if not places:
         raise InvalidValue(f"{type(network).__name__} has no single tensor between modules to cut at")
-    chosen = _choose(places, _costs(network, nodes)[:pooling], count)
-    cuts = [_outermost(point, chosen, head) for point in chosen]
-    hidden = sum(_weights(network, node) for node in nodes[pooling + 1 : end])
-    above = [tracer.path_of[node] for node in nodes[pooling:end] if node.op == "call_module"]
-    if hidden > 4 * dimension:  # more than a norm: layers that are worth retraining by themselves
+    chosen = _choose(places, _costs(network, nodes)[: end.pooling], count)
+    cuts = [_outermost(point, chosen, end.head) for point in chosen]
+    hidden = sum(_weights(network, node) for node in nodes[end.pooling + 1 : end.position])
+    above = [tracer.path_of[node] for node in nodes[end.pooling : end.position] if node.op == "call_module"]
+    if hidden > 4 * end.dimension:  # more than a norm: layers that are worth retraining by themselves
         cuts += [above[0], above[-1]]
     else:
-        pools_by_module = pooling < end and nodes[pooling].op == "call_module"
+        pools_by_module = end.pooling < end.position and nodes[end.pooling].op == "call_module"
         cuts.append(above[0] if pools_by_module else POOL)
-    return Proposal(tuple(cuts), head, dimension)
+    return Proposal(tuple(cuts), end.head, end.dimension)
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Where a network stops being a trunk.
+
+    Attributes:
+        head: module path of the output layer.
+        position: of the node that calls it.
+        pooling: position of the node that turns a map into a vector; that of the head itself
+            where a convolution classifies the map.
+        dimension: length of a feature vector.
+    """
+
+    head: str
+    position: int
+    pooling: int
+    dimension: int
+
+
+def _find_head(network: nn.Module, nodes: Sequence[fx.Node], data: set[fx.Node], tracer: Paths) -> _End:
+    last = max(i for i, node in enumerate(nodes) if _weights(network, node) and node in data)
+    path = str(nodes[last].target)
+    layer = network.get_submodule(path)
+    if isinstance(layer, nn.Linear):
+        pooling = max(
+            (i for i in range(last) if nodes[i] in data and _pools(network, nodes[i])), default=last
+        )
+        return _End(path, last, pooling, layer.in_features)
+    container = path.split(".")[0]
+    start = min(i for i, node in enumerate(nodes) if tracer.path_of[node].startswith(container))
+    return _End(container, start, start, _shape(nodes[start - 1])[1])
 
 
 class _Deep(Paths):

@@ -133,14 +133,11 @@ class Stages(nn.Module):
     def depths(self) -> tuple[int, ...]:
         """Return the boundaries at which a retrained tail may start, the topmost first.
 
-        ``depths()[d - 1]`` is the ``k`` to split at for the last ``d`` stages that hold
-        parameters; stages without any (pooling) are not counted, and go with the one below.
+        ``depths()[d - 1]`` is the ``k`` to split at for the last ``d`` stages that hold layers;
+        stages with no more than pooling and norms are not counted, and go with the one below.
         """
-        return tuple(
-            index
-            for index in reversed(range(len(self.names)))
-            if any(True for _ in self.stages[index].parameters())
-        )
+        kernels = [any(parameter.ndim > 1 for parameter in stage.parameters()) for stage in self.stages]
+        return tuple(k for k, layered in reversed(list(enumerate(kernels))) if layered)
 
     def split(self, k: int) -> Split:
         """Freeze the first ``k`` stages and free the rest.

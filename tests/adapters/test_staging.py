@@ -165,6 +165,13 @@ class TestStages:
     def test_depths_count_stages_that_have_something_to_train(self, small: Small) -> None:
         assert staged(small, ["low", "high", "pool"], "fc", 16).depths() == (1, 0)
 
+    def test_depths_do_not_count_a_norm(self, small: Small) -> None:
+        torch.manual_seed(0)
+        normed = nn.Sequential(
+            small.low, small.high, nn.BatchNorm2d(16), nn.AdaptiveAvgPool2d(1), nn.Flatten(), small.fc
+        )
+        assert staged(normed, ["0", "1", "3"], "5", 16).depths() == (1, 0)
+
     def test_without_a_head_have_no_logits(self, small: Small) -> None:
         stages = staged(small, ["low", "high", "pool"], "fc", 16)
         stages.head = None
