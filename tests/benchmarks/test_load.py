@@ -33,13 +33,20 @@ class Answers(BaseHTTPRequestHandler):
         pass
 
 
+class Stub(ThreadingHTTPServer):
+    """Takes it calmly when a client leaves before its answer."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        pass
+
+
 @pytest.fixture
 def serve() -> Iterator[Callable[[int], int]]:
-    servers: list[tuple[ThreadingHTTPServer, threading.Thread]] = []
+    servers: list[tuple[Stub, threading.Thread]] = []
 
     def start(status: int) -> int:
         handler = type("Handler", (Answers,), {"status": status})
-        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        server = Stub(("127.0.0.1", 0), handler)
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         servers.append((server, thread))
