@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.table import Table
 
 from registry.digests import Digest
 from registry.manifest import Manifest
@@ -61,13 +62,26 @@ def demo(shell: Shell, port: int | None, leave: bool, skip_measuring: bool) -> N
 
 def _measure(shell: Shell) -> object:
     """Compare techniques by the number of labelled examples, and show the table."""
+    from adapters.datasets import load
     from adapters.progress import Bars
-    from adapters.shots import measure
+    from adapters.shots import compare
+    from adapters.sources.providers import find
 
-    _heading(shell, "Which technique, with how many labels? (five seeds; held-out accuracy)")
-    table = measure(Bars(sys.stderr))
+    _heading(shell, "What are letters worth to digits, by technique and labels for each class?")
+    source = find(SOURCE)
+    comparison = compare(source, load(DATA, source.recipe), progress=Bars(sys.stderr))
+    protocol = comparison.protocol
+    table = Table("technique", *(f"{shots} shots" for shots in protocol.shots), "grid", box=None)
+    for contender in protocol.contenders:
+        cells = [comparison.cell(contender.name, shots) for shots in protocol.shots]
+        grid = "; ".join(f"{key} {value:g}" for entry in contender.grid for key, value in entry.items())
+        table.add_row(contender.name, *(f"{cell.mean:.3f} ± {cell.spread:.3f}" for cell in cells), grid)
     shell.err.print(table)
-    return table
+    shell.note(
+        f"mean and standard deviation over {len(protocol.seeds)} seeds, on {comparison.test_items} digits that no "
+        f"choice was made by; {len(protocol.contenders[0].grid)} trials for each technique and number of shots"
+    )
+    return comparison.to_json()
 
 
 def _carry_over(shell: Shell, registry: Registry) -> tuple[dict[str, object], Manifest]:
