@@ -1,18 +1,21 @@
-"""Multipart bodies (RFC 7578), split into files.
+"""Multipart bodies (RFC 7578), split into files."""
 
-The whole body is in memory already and bounded, so the parts are found by searching it.
-"""
+from typing import TYPE_CHECKING
 
-import re
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import MultipartParser, parse_options_header
 
 from registry.errors import InputTooLarge
 from services.errors import MalformedRequest
 
-MAX_HEADER_BYTES = 8 << 10
-"""Bytes of one part's headers."""
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
-_BOUNDARY = re.compile(r"""boundary=(?:"([^"]{1,70})"|([^\s;,"]{1,70}))""", re.IGNORECASE)
-_FILENAME = re.compile(rb"""(?:^|;)\s*filename\*?\s*=""", re.IGNORECASE)
+MAX_BOUNDARY_BYTES = 70
+MAX_HEADERS = 16
+"""Headers of one part."""
+MAX_HEADER_BYTES = 8 << 10
+"""Bytes of one of them."""
 
 
 def boundary_of(content_type: str) -> bytes:
@@ -21,15 +24,13 @@ def boundary_of(content_type: str) -> bytes:
     Raises:
         MalformedRequest: it announces none, or one that the RFC forbids.
     """
-    match = _BOUNDARY.search(content_type)
-    if match is None:
+    boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
+    if not 1 <= len(boundary) <= MAX_BOUNDARY_BYTES or not boundary.isascii():
         raise MalformedRequest(
-            "multipart/form-data comes with a boundary of 1 to 70 characters; this one has none"
+            f"multipart/form-data comes with a boundary of 1 to {MAX_BOUNDARY_BYTES} plain characters; "
+            "this one has none"
         )
-    try:
-        return (match[1] or match[2]).encode("ascii")
-    except UnicodeEncodeError as error:
-        raise MalformedRequest("a multipart boundary is plain ASCII; this one is not") from error
+    return boundary
 
 
 def files(body: bytes, boundary: bytes, max_files: int) -> list[bytes]:
@@ -39,38 +40,81 @@ def files(body: bytes, boundary: bytes, max_files: int) -> list[bytes]:
         MalformedRequest: the body is not well-formed, holds a plain field, or no file.
         InputTooLarge: it holds more files than allowed.
     """
+    gathered = _Files(max_files)
+    parser = MultipartParser(
+        boundary, gathered.callbacks(), max_header_count=MAX_HEADERS, max_header_size=MAX_HEADER_BYTES
+    )
+    try:
+        parser.write(_without_preamble(body, boundary))
+        parser.finalize()
+    except MultipartParseError as error:
+        raise MalformedRequest(f"expected a well-formed multipart body: {error}") from error
+    if not gathered.ended:
+        raise MalformedRequest("a multipart body ends with its boundary and '--'; this one was cut short")
+    if not gathered.found:
+        raise MalformedRequest("expected one file or more, got a form without any")
+    return gathered.found
+
+
+def _without_preamble(body: bytes, boundary: bytes) -> bytes:
+    """Drop what stands before the first boundary, as RFC 2046 says; the parser takes none."""
     delimiter = b"--" + boundary
-    separator = b"\r\n" + delimiter
-    position = 0 if body.startswith(delimiter) else body.find(separator)
-    if position < 0:
-        raise MalformedRequest("a multipart body begins with the boundary that its content type announces")
-    position += len(delimiter) if position == 0 and body.startswith(delimiter) else len(separator)
-    found: list[bytes] = []
-    while body[position : position + 2] != b"--":
-        headers_end = body.find(b"\r\n\r\n", position, position + MAX_HEADER_BYTES)
-        if headers_end < 0:
-            raise MalformedRequest(
-                f"each part has headers of at most {MAX_HEADER_BYTES} bytes and a blank line"
-            )
-        stop = body.find(separator, headers_end + 2)
-        if stop < 0:
-            raise MalformedRequest("a multipart body ends with its boundary and '--'; this one was cut short")
-        if len(found) == max_files:
-            raise InputTooLarge(f"a request holds at most {max_files} inputs, got more files")
-        if not _is_file(body[position:headers_end]):
+    start = 0 if body.startswith(delimiter) else body.find(b"\r\n" + delimiter) + 2
+    return body[start:] if start > 1 else body
+
+
+class _Files:
+    """What a parser meets, gathered into files."""
+
+    def __init__(self, max_files: int) -> None:
+        self.found: list[bytes] = []
+        self.ended = False
+        self._max_files = max_files
+        self._pieces: list[bytes] = []
+        self._field = b""
+        self._value = b""
+        self._named = False
+
+    def callbacks(self) -> "MultipartCallbacks":
+        """Return the parser's callbacks."""
+        return {
+            "on_part_begin": self._begin,
+            "on_header_field": self._add_field,
+            "on_header_value": self._add_value,
+            "on_header_end": self._end_header,
+            "on_headers_finished": self._end_headers,
+            "on_part_data": self._add_data,
+            "on_part_end": self._end_part,
+            "on_end": self._end,
+        }
+
+    def _begin(self) -> None:
+        if len(self.found) == self._max_files:
+            raise InputTooLarge(f"a request holds at most {self._max_files} inputs, got more files")
+        self._pieces, self._named = [], False
+
+    def _add_field(self, data: bytes, start: int, end: int) -> None:
+        self._field += data[start:end]
+
+    def _add_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _end_header(self) -> None:
+        if self._field.lower() == b"content-disposition":
+            self._named = b"filename" in parse_options_header(self._value)[1]
+        self._field = self._value = b""
+
+    def _end_headers(self) -> None:
+        if not self._named:
             raise MalformedRequest(
                 "each part is a file with a filename; options such as top_k belong in the query"
             )
-        found.append(body[headers_end + 4 : max(stop, headers_end + 4)])
-        position = stop + len(separator)
-    if not found:
-        raise MalformedRequest("expected one file or more, got a form without any")
-    return found
 
+    def _add_data(self, data: bytes, start: int, end: int) -> None:
+        self._pieces.append(data[start:end])
 
-def _is_file(headers: bytes) -> bool:
-    for line in headers.split(b"\r\n"):
-        name, _, value = line.partition(b":")
-        if name.strip().lower() == b"content-disposition":
-            return _FILENAME.search(value) is not None
-    return False
+    def _end_part(self) -> None:
+        self.found.append(b"".join(self._pieces))
+
+    def _end(self) -> None:
+        self.ended = True
