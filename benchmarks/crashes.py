@@ -290,7 +290,7 @@ def run(trial: Trial, kills: int, seed: int) -> dict[str, Tally]:
     for _ in range(2):
         killed, words, seconds = trial.at_a_moment(None)
         trial.settle(Tally(), killed, words)
-        window = max(window, seconds)
+        window = seconds  # the first run is slower than all that follow
     if not trial.acknowledged:
         raise Lost("adapt does not work here even when nobody kills it; run it by hand")
     for _ in track(range(kills), "random moments", console=_ERR):
