@@ -10,7 +10,6 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from registry.digests import Digest
 from registry.manifest import Manifest
@@ -62,25 +61,12 @@ def demo(shell: Shell, port: int | None, leave: bool, skip_measuring: bool) -> N
 
 def _measure(shell: Shell) -> object:
     """Compare techniques by the number of labelled examples, and show the table."""
-    from adapters.datasets import load
     from adapters.progress import Bars
-    from adapters.shots import compare
-    from adapters.sources.providers import find
+    from adapters.shots import Protocol, measure
 
-    _heading(shell, "What are letters worth to digits, by technique and labels for each class?")
-    source = find(SOURCE)
-    comparison = compare(source, load(DATA, source.recipe), progress=Bars(sys.stderr))
-    protocol = comparison.protocol
-    table = Table("technique", *(f"{shots} shots" for shots in protocol.shots), "grid", box=None)
-    for contender in protocol.contenders:
-        cells = [comparison.cell(contender.name, shots) for shots in protocol.shots]
-        grid = "; ".join(f"{key} {value:g}" for entry in contender.grid for key, value in entry.items())
-        table.add_row(contender.name, *(f"{cell.mean:.3f} ± {cell.spread:.3f}" for cell in cells), grid)
-    shell.err.print(table)
-    shell.note(
-        f"mean and standard deviation over {len(protocol.seeds)} seeds, on {comparison.test_items} digits that no "
-        f"choice was made by; {len(protocol.contenders[0].grid)} trials for each technique and number of shots"
-    )
+    _heading(shell, "What are letters worth to handwritten digits? Held-out accuracy, in percent")
+    comparison = measure(Protocol(source=SOURCE, data=DATA), Bars(sys.stderr))
+    shell.err.print(comparison)
     return comparison.to_json()
 
 
