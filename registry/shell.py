@@ -116,7 +116,9 @@ def command(name: str, **attributes: Any) -> Callable[[Callable[..., None]], cli
 def _settings(given: Mapping[str, str | None]) -> Settings:
     """Settle the registry's options: those given after the command win over those before it."""
     before: Mapping[str, str | None] = click.get_current_context().find_object(dict) or {}
-    home, catalog, blobs, actor = (given[name] or before.get(name) for name in ("home", "catalog", "blobs", "actor"))
+    home, catalog, blobs, actor = (
+        given[name] or before.get(name) for name in ("home", "catalog", "blobs", "actor")
+    )
     return Settings.read(home, catalog, blobs, actor)
 
 
