@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import fcntl
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import median
+from typing import TypeAlias
 
 import numpy as np
 import onnxruntime as ort
@@ -37,8 +39,7 @@ from adapters.sources.stages import Stages
 from adapters.sources.staging import stage
 from adapters.sources.torchvision import TorchvisionProvider, TorchvisionSource, build
 from registry.digests import Digest
-from registry.errors import InvalidSegment
-from registry.segments import Detached, Node, detach, merge, merge_detached, to_bytes
+from registry.segments import Detached, Node, canonical, detach, merge, merge_detached
 from registry.segments.graph import Graph
 
 ROWS = 3
@@ -47,8 +48,14 @@ CALIBRATION_ROWS = 16
 TIMED_SECONDS = 4.0
 MIN_ROUNDS = 7
 MAX_ROUNDS = 200
+_MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_TRIM_THRESHOLD_": "1048576"}
+"""glibc would keep freed weights for itself: a third of the memory that the largest models take."""
+ONE_FILE_BYTES = 2_000_000_000
+"""Weights from which on a model is not one file: 7 % below protobuf's limit, for all that is no weight."""
 
-Model = bytes | Detached
+Model: TypeAlias = bytes | Detached
+Runner: TypeAlias = Callable[[np.ndarray], np.ndarray]
+Open: TypeAlias = Callable[[], Runner]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +119,15 @@ def measure(name: str, lock: Path | None) -> Result:
     merged = _merged(segments)
     merge_seconds = time.perf_counter() - started
     identical = _identity(uncut) == _identity(merged)
+    if identical and isinstance(merged, Detached) and isinstance(uncut, Detached):
+        merged = Detached(merged.model, uncut.weights)  # the same, so one copy in memory will do
     logits = _run(_session(uncut), pixels)
     merged_logits = _run(_session(merged), pixels)
     chained_logits = _chain(segments)(pixels)
+    compare = _apart if isinstance(merged, Detached) else _in_turns
     with _holding(lock):
-        merged_times = _times(_runner(uncut), _runner(merged), pixels[:1])
-        chained_times = _times(_runner(uncut), _chain(segments), pixels[:1])
+        merged_times = compare(lambda: _runner(uncut), lambda: _runner(merged), pixels[:1])
+        chained_times = compare(lambda: _runner(uncut), lambda: _chain(segments), pixels[:1])
     return Result(
         model=name,
         side=source.smallest,
@@ -187,21 +197,18 @@ def _head(stages: Stages) -> nn.Module:
 
 def _uncut(network: nn.Module, side: int) -> Model:
     example: Tensor = torch.zeros((2, side, side, 3), dtype=torch.uint8)
+    exported = to_onnx(network, example, "pixels", ["logits"])
+    if sum(array.nbytes for array in exported.weights.values()) < ONE_FILE_BYTES:
+        return canonical(exported)
     graph = Graph()
-    outputs = graph.read(to_onnx(network, example, "pixels", ["logits"]))
-    try:
-        return to_bytes(graph.write(outputs))
-    except InvalidSegment:
-        return detach(graph, outputs)
+    return detach(graph, graph.read(exported))
 
 
 def _merged(segments: Sequence[Exported]) -> Model:
     nodes = [Node(segment.name, segment.model, segment.inputs) for segment in segments]
     outputs = {"logits": f"{segments[-1].name}:logits"}
-    try:
-        return merge(nodes, outputs)
-    except InvalidSegment:
-        return merge_detached(nodes, outputs)
+    one_file = sum(len(segment.model) for segment in segments) < ONE_FILE_BYTES
+    return merge(nodes, outputs) if one_file else merge_detached(nodes, outputs)
 
 
 def _identity(model: Model) -> list[Digest]:
@@ -227,12 +234,12 @@ def _run(session: ort.InferenceSession, pixels: np.ndarray) -> np.ndarray:
     return np.asarray(logits)
 
 
-def _runner(model: Model) -> Callable[[np.ndarray], np.ndarray]:
+def _runner(model: Model) -> Runner:
     session = _session(model)
     return lambda pixels: _run(session, pixels)
 
 
-def _chain(segments: Sequence[Exported]) -> Callable[[np.ndarray], np.ndarray]:
+def _chain(segments: Sequence[Exported]) -> Runner:
     sessions = [(segment, _session(segment.model)) for segment in segments]
 
     def run(pixels: np.ndarray) -> np.ndarray:
@@ -246,23 +253,35 @@ def _chain(segments: Sequence[Exported]) -> Callable[[np.ndarray], np.ndarray]:
     return run
 
 
-def _times(
-    one: Callable[[np.ndarray], object], other: Callable[[np.ndarray], object], pixels: np.ndarray
-) -> tuple[list[float], list[float]]:
+def _in_turns(one: Open, other: Open, pixels: np.ndarray) -> tuple[list[float], list[float]]:
     """Time two runners in turns, first one and then the other first."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for runner in (one, other):
+    runners = (one(), other())
+    for runner in runners:
         runner(pixels)
+    times: tuple[list[float], list[float]] = ([], [])
     until = time.perf_counter() + TIMED_SECONDS
-    rounds = 0
-    while rounds < MIN_ROUNDS or (time.perf_counter() < until and rounds < MAX_ROUNDS):
-        order = ((one, times[0]), (other, times[1]))
-        for runner, taken in order if rounds % 2 else order[::-1]:
-            started = time.perf_counter()
-            runner(pixels)
-            taken.append(time.perf_counter() - started)
-        rounds += 1
+    while len(times[0]) < MIN_ROUNDS or (time.perf_counter() < until and len(times[0]) < MAX_ROUNDS):
+        order = (0, 1) if len(times[0]) % 2 else (1, 0)
+        for index in order:
+            times[index].append(_timed(runners[index], pixels))
     return times
+
+
+def _apart(one: Open, other: Open, pixels: np.ndarray) -> tuple[list[float], list[float]]:
+    """Time two runners one after the other, twice over: what is too large for one file is so twice."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for index, opened in ((0, one), (1, other), (1, other), (0, one)):
+        runner = opened()
+        runner(pixels)
+        times[index].extend(_timed(runner, pixels) for _ in range(MIN_ROUNDS))
+        del runner
+    return times
+
+
+def _timed(runner: Runner, pixels: np.ndarray) -> float:
+    started = time.perf_counter()
+    runner(pixels)
+    return time.perf_counter() - started
 
 
 @contextlib.contextmanager
@@ -326,7 +345,7 @@ def main() -> None:
         command = [sys.executable, "-m", "benchmarks.segments", "--one", name]
         command += ["--lock", str(arguments.lock)] if arguments.lock else []
         started = time.perf_counter()
-        answer = subprocess.run(command, capture_output=True, text=True)
+        answer = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **_MALLOC})
         if answer.returncode:
             print(
                 f"[{position}/{len(names)}] {name} failed:\n{answer.stderr[-2000:]}",

@@ -6,11 +6,13 @@ from itertools import pairwise
 from onnx import ModelProto, TensorProto
 
 from registry.errors import InvalidSegment
-from registry.segments import to_bytes
+from registry.segments import Detached, to_bytes
 from registry.segments.graph import Graph, Port, Result, Type, Value, Weight, attribute, inputs_of, walk
 
 
-def cut(model: ModelProto, taps: Sequence[str], entry: str, exits: Sequence[str]) -> Iterator[bytes]:
+def cut(
+    model: ModelProto | Detached, taps: Sequence[str], entry: str, exits: Sequence[str]
+) -> Iterator[bytes]:
     """Yield the canonical segments that end at a network's taps.
 
     Args:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
+import onnx_ir
 import torch
-from onnx import ModelProto
 from torch import Tensor, nn
 
 from adapters.export.cutting import cut
@@ -17,7 +17,8 @@ from adapters.sources.stages import Stages
 from adapters.sources.weights import head_weights_digest, stage_weights_digest
 from registry.digests import Digest
 from registry.errors import InvalidSegment
-from registry.segments import canonical
+from registry.segments import Detached, canonical, to_bytes
+from registry.segments.encoding import INLINE_BYTES
 from registry.segments.graph import OPSET
 
 _M = TypeVar("_M", bound=nn.Module)
@@ -130,8 +131,8 @@ class _Taps(nn.Module):
         return tuple(taps)
 
 
-def to_onnx(module: nn.Module, example: Tensor, entry: str, outputs: Sequence[str]) -> ModelProto:
-    """Return what torch's exporter makes of a module in eval mode, optimised.
+def to_onnx(module: nn.Module, example: Tensor, entry: str, outputs: Sequence[str]) -> Detached:
+    """Return what torch's exporter makes of a module in eval mode, optimised, as views of its weights.
 
     Args:
         module: takes one tensor; set to eval mode.
@@ -148,11 +149,18 @@ def to_onnx(module: nn.Module, example: Tensor, entry: str, outputs: Sequence[st
         input_names=[entry],
         output_names=list(outputs),
         dynamic_shapes=({0: torch.export.Dim("batch")},),
-        external_data=False,
         verbose=False,
     )
     assert program is not None
-    return program.model_proto
+    weights: dict[str, np.ndarray] = {}
+    for name, value in program.model.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is not None and tensor.nbytes > INLINE_BYTES:
+            weights[name] = tensor.numpy()
+            value.const_value = onnx_ir.ExternalTensor(
+                name, None, None, tensor.dtype, shape=onnx_ir.Shape(weights[name].shape), name=name
+            )
+    return Detached(to_bytes(onnx_ir.to_proto(program.model)), weights)
 
 
 def wires(stages: Stages, k: int) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Segments: canonical ONNX files, and the way to join them."""
 
-from registry.segments.canonical import Detached, canonical, detach, from_bytes, to_bytes
+from registry.segments.canonical import canonical, detach
+from registry.segments.encoding import Detached, from_bytes, to_bytes
 from registry.segments.merge import Node, merge, merge_detached
 
 __all__ = [

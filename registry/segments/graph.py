@@ -7,6 +7,7 @@ depends on the computation alone: not on names, order, metadata or producer.
 """
 
 import functools
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -16,6 +17,7 @@ import onnx
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
 
 from registry.errors import InvalidSegment
+from registry.segments.encoding import Detached, from_bytes
 
 OPSET = 20
 """The one version of ONNX's operators that segments are written in."""
@@ -24,8 +26,6 @@ IR_VERSION = 10
 GRAPH_NAME = "cultivar"
 SYMBOLS = ("batch", "seq")
 """What the first and the second dimension of an input are called where they vary."""
-MAX_BYTES = 2**31 - 1
-"""protobuf's limit on one serialised message."""
 
 _RANDOM = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
@@ -65,12 +65,13 @@ class Weight:
     Attributes:
         dtype: ONNX's number of the element type.
         shape: its dimensions.
-        data: the elements, little-endian, in C order, as ``TensorProto.raw_data``.
+        data: the elements, little-endian, in C order, as ``TensorProto.raw_data``; a view of
+            them where they are held elsewhere, as gigabytes may be.
     """
 
     dtype: int
     shape: tuple[int, ...]
-    data: bytes
+    data: bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,10 +140,10 @@ class Graph:
             )
         return port
 
-    def weight(self, dtype: int, shape: Sequence[int], data: bytes) -> Weight:
+    def weight(self, dtype: int, shape: Sequence[int], data: bytes | memoryview) -> Weight:
         """Return the constant tensor of some content."""
-        key = (dtype, tuple(shape), data)
-        return self._weights.setdefault(key, Weight(*key))
+        key = (dtype, tuple(shape), hashlib.sha256(data).digest())
+        return self._weights.setdefault(key, Weight(dtype, tuple(shape), data))
 
     def integers(self, values: Sequence[int]) -> Weight:
         """Return a constant int64 vector."""
@@ -169,11 +170,14 @@ class Graph:
             self._results[key] = tuple(Result(call, index) for index in range(len(outputs)))
         return self._results[key]
 
-    def read(self, model: ModelProto, wired: "Mapping[str, Value | str] | None" = None) -> dict[str, Value]:
+    def read(
+        self, model: ModelProto | Detached, wired: "Mapping[str, Value | str] | None" = None
+    ) -> dict[str, Value]:
         """Add a model and return its outputs by name.
 
         Args:
-            model: the model; its dimensions that vary take their symbols from its inputs.
+            model: the model; where it comes beside its weights, they are viewed and not copied.
+                Its dimensions that vary take their symbols from its inputs.
             wired: for some of its inputs a value, or the name of a port; every other input
                 becomes a port of its own name.
 
@@ -182,7 +186,10 @@ class Graph:
                 flow, functions, random operators, external or sparse data, another opset; or a
                 value does not have the type of the input that it is wired to.
         """
-        return _Reader(self, model, wired or {}).read()
+        proto, weights = (
+            (from_bytes(model.model), model.weights) if isinstance(model, Detached) else (model, {})
+        )
+        return _Reader(self, proto, weights, wired or {}).read()
 
     def write(self, outputs: Mapping[str, Value], store: "Store | None" = None) -> ModelProto:
         """Return the one model that computes some values.
@@ -238,9 +245,16 @@ def inputs_of(value: Value) -> tuple[Value, ...]:
 class _Reader:
     """Adds one model to a graph."""
 
-    def __init__(self, graph: Graph, model: ModelProto, wired: Mapping[str, Value | str]) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        model: ModelProto,
+        weights: Mapping[str, np.ndarray],
+        wired: Mapping[str, Value | str],
+    ) -> None:
         self.graph = graph
         self.model = model
+        self.weights = weights
         self.wired = wired
         self.values: dict[str, Value] = {}
         self.symbols: dict[str, str] = {}
@@ -255,7 +269,7 @@ class _Reader:
             if opset.domain == "" or any(node.domain == opset.domain for node in source.node):
                 self.graph.uses_domain(opset.domain, opset.version)
         for tensor in source.initializer:
-            self.define(tensor.name, _weight(self.graph, tensor))
+            self.define(tensor.name, self.read_weight(tensor))
         for port in source.input:
             if port.name not in self.values:  # up to IR 3, initialisers were listed as inputs too
                 self.read_input(port)
@@ -266,6 +280,17 @@ class _Reader:
             if isinstance(value, Result) and type_ is not None:
                 self.graph.types.setdefault(value, type_)
         return {output.name: self.value(output.name) for output in source.output}
+
+    def read_weight(self, tensor: TensorProto) -> Weight:
+        if tensor.name not in self.weights:
+            return _weight(self.graph, tensor)
+        array = self.weights[tensor.name]
+        if array.shape != tuple(tensor.dims):
+            raise InvalidSegment(
+                f"weight {tensor.name!r}: expected {list(tensor.dims)}, got {list(array.shape)}"
+            )
+        elements = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        return self.graph.weight(tensor.data_type, tensor.dims, elements.data)
 
     def read_input(self, port: ValueInfoProto) -> None:
         self.name_symbols(port)
@@ -468,4 +493,4 @@ def _weight(graph: Graph, tensor: TensorProto) -> Weight:
 
 
 def _inline(tensor: TensorProto, weight: Weight) -> None:
-    tensor.raw_data = weight.data
+    tensor.raw_data = bytes(weight.data)

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from registry.errors import InvalidSegment
-from registry.segments.canonical import Detached, detach, from_bytes, to_bytes
+from registry.segments.canonical import detach
+from registry.segments.encoding import Detached, from_bytes, to_bytes
 from registry.segments.graph import Graph, Value
 
 RECIPE = "recipe"

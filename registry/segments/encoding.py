@@ -1,0 +1,56 @@
+"""How models travel: as one file, or beside their weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+import numpy as np
+from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped]
+from onnx import ModelProto
+
+from registry.errors import InvalidSegment
+
+MAX_BYTES = 2**31 - 1
+"""protobuf's limit on one serialised message."""
+INLINE_BYTES = 1024
+"""Weights up to this size stay inside a detached model: axes and shapes, which shape inference reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detached:
+    """A model beside its weights: of any size, and opened without a copy of them.
+
+    Attributes:
+        model: the model's bytes, with every weight over 1 KiB declared external.
+        weights: their values by initialiser name, for ``SessionOptions.add_external_initializers``.
+    """
+
+    model: bytes = field(repr=False)
+    weights: Mapping[str, np.ndarray] = field(repr=False)
+
+
+def to_bytes(model: ModelProto) -> bytes:
+    """Serialise a model deterministically.
+
+    Raises:
+        InvalidSegment: it has 2 GiB or more, protobuf's limit.
+    """
+    try:
+        return cast(bytes, model.SerializeToString(deterministic=True))
+    except (EncodeError, ValueError) as error:
+        raise InvalidSegment(
+            f"one ONNX file holds less than {MAX_BYTES:,} bytes, this one would have more; cut the network at "
+            "more points, or run its segments unmerged or detached from their weights"
+        ) from error
+
+
+def from_bytes(data: bytes) -> ModelProto:
+    """Parse a model.
+
+    Raises:
+        InvalidSegment: the bytes are not an ONNX model.
+    """
+    try:
+        return cast(ModelProto, ModelProto.FromString(data))
+    except DecodeError as error:
+        raise InvalidSegment(f"expected the bytes of an ONNX model, got {len(data):,} others") from error
