@@ -44,8 +44,6 @@ from registry.space import Space
 from registry.versions import Version
 
 LIBRARIES = ("torch", "torchvision", "onnx", "onnxscript", "numpy", "pillow", "scikit-learn")
-PENULTIMATE = "penultimate"
-"""Pooling of a network whose features are the tensor that its last layer takes."""
 EVALUATION_BATCH = 32
 
 _UNPROVED = Parity({}, {}, None, {}, ())
@@ -158,7 +156,7 @@ def _draft(carried: Carried, segments: tuple[Segment, ...], publication: Publica
         space=Space(
             tuple(segment.weights for segment in below),
             recipe,
-            PENULTIMATE,
+            source.pooling,
             "none",
             fitted.stages.features_dim,
         ),
