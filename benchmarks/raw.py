@@ -16,8 +16,10 @@ import onnxruntime as ort
 from benchmarks.machine import busy_seconds
 from benchmarks.measurement import Measurement
 from benchmarks.spread import quantile
-from registry.manifest import LOGITS
+from registry.manifest import LOGITS, Manifest
 from registry.recipe import ImageRecipe
+from registry.registry import Registry
+from registry.segments import Node, merge
 
 MIN_STEPS = 2
 """Steps that every lane takes at least, however short the window."""
@@ -200,6 +202,15 @@ def measure(lanes: Sequence[Step], seconds: float) -> Measurement:
         p50_ms=1e3 * quantile(times, 0.5),
         p99_ms=1e3 * quantile(times, 0.99),
     )
+
+
+def merged(manifest: Manifest, registry: Registry) -> bytes:
+    """Return a version's logits as one model, as a server joins it."""
+    nodes = [
+        Node(each.name, registry.blob(each.digest), {port: str(wire) for port, wire in each.inputs.items()})
+        for each in manifest.segments
+    ]
+    return merge(nodes, {LOGITS: str(manifest.outputs[LOGITS])})
 
 
 def _several(count: int, noun: str) -> str:

@@ -28,9 +28,8 @@ from benchmarks.load import HOST
 from benchmarks.machine import cpu_seconds, describe, resident_bytes, tree
 from benchmarks.measurement import Measurement
 from benchmarks.photographs import photograph
-from benchmarks.raw import Bench, Setting, settings
+from benchmarks.raw import Bench, Setting, merged, settings
 from benchmarks.spread import Spread
-from benchmarks.subject import TARGET, merged
 from registry.names import PRODUCTION
 from registry.recipe import ImageRecipe
 from registry.registry import Registry
@@ -40,6 +39,7 @@ from services.protocols import npy
 from services.server import Server, free_port
 from services.settings import ServeSettings
 
+TARGET = "photographs"
 BATCHES = (1, 2, 4, 8, 16, 32)
 CONCURRENCIES = (1, 8, 32)
 DISTINCT = 32
@@ -330,7 +330,7 @@ def measure(spec: str, pace: Pace, seed: int, home: Path) -> dict[str, Any]:
     cores = cpu_quota()
     say(f"making a version of {spec} with random weights")
     subprocess.run(
-        [sys.executable, "-m", "benchmarks.subject", str(home), spec], check=True, stdout=sys.stderr
+        [sys.executable, "-m", "benchmarks.subject", str(home), spec, TARGET], check=True, stdout=sys.stderr
     )
     with Registry.open(Settings.read(home)) as registry:
         manifest = registry.manifest(registry.resolve(f"{TARGET}@{PRODUCTION}"))

@@ -3,7 +3,7 @@
 Speed does not depend on what the weights are. A process of its own makes the version, so that
 torch's memory and threads are gone before anything is measured::
 
-    python -m benchmarks.subject HOME torchvision:resnet18
+    python -m benchmarks.subject HOME torchvision:resnet18 photographs
 """
 
 import argparse
@@ -11,9 +11,8 @@ from importlib.metadata import version as library_version
 from pathlib import Path
 
 from adapters.export import export, export_head
-from adapters.publish import PENULTIMATE, weights_digest
+from adapters.publish import weights_digest
 from adapters.sources.providers import find
-from registry.digests import Digest
 from registry.manifest import (
     CLASSIFICATION,
     FEATURES,
@@ -29,21 +28,19 @@ from registry.manifest import (
 )
 from registry.names import PRODUCTION, Transfer
 from registry.registry import Registry
-from registry.segments import Node, merge
 from registry.settings import Settings
 from registry.signature import Signature, TensorSpec
 from registry.space import Space
 from registry.versions import Version
 
-TARGET = "photographs"
 
-
-def register(registry: Registry, spec: str, seed: int = 0) -> Version:
+def register(registry: Registry, spec: str, target: str, seed: int = 0) -> Version:
     """Put a source with random weights and its own head into production, without a proof or figures.
 
     Args:
         registry: where the version goes.
         spec: a source whose network has a head.
+        target: the task to register it under.
         seed: of the weights.
     """
     source = find(spec)
@@ -69,14 +66,14 @@ def register(registry: Registry, spec: str, seed: int = 0) -> Version:
         dimension = stages.features_dim
         version = publication.register(
             Manifest(
-                transfer=Transfer("random", TARGET),
+                transfer=Transfer("random", target),
                 modality=source.modality,
                 technique=Technique("scratch", None, {}),
                 origin=Origin(source.spec, source.architecture, weights_digest(stages), source.licence),
                 recipe=recipe,
                 segments=segments,
                 features=Wire(segments[-2].name, FEATURES),
-                heads=(Head(TARGET, CLASSIFICATION, Wire(segments[-1].name, LOGITS), labels),),
+                heads=(Head(target, CLASSIFICATION, Wire(segments[-1].name, LOGITS), labels),),
                 signature=Signature(
                     source.recipe.fields,
                     (
@@ -84,7 +81,7 @@ def register(registry: Registry, spec: str, seed: int = 0) -> Version:
                         TensorSpec(LOGITS, "float32", ("batch", len(labels))),
                     ),
                 ),
-                space=Space(weights, recipe, PENULTIMATE, "none", dimension),
+                space=Space(weights, recipe, source.pooling, "none", dimension),
                 parts={"train": Part(0, publication.store("items", b""))},
                 excluded={},
                 metrics={},
@@ -98,23 +95,15 @@ def register(registry: Registry, spec: str, seed: int = 0) -> Version:
     return registry.resolve(version.ref)
 
 
-def merged(manifest: Manifest, registry: Registry) -> bytes:
-    """Return a version's logits as one model, as a server joins it."""
-    nodes = [
-        Node(each.name, registry.blob(Digest(each.digest)), {p: str(w) for p, w in each.inputs.items()})
-        for each in manifest.segments
-    ]
-    return merge(nodes, {LOGITS: str(manifest.outputs[LOGITS])})
-
-
 def main() -> None:
     """Make the version in a registry."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("home", type=Path)
     parser.add_argument("spec")
+    parser.add_argument("target")
     arguments = parser.parse_args()
     with Registry.open(Settings.read(arguments.home)) as registry:
-        print(register(registry, arguments.spec).ref)
+        print(register(registry, arguments.spec, arguments.target).ref)
 
 
 if __name__ == "__main__":
