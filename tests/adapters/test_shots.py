@@ -1,71 +1,96 @@
-"""The comparison by the number of labels: whole, repeatable, and blind to the test part."""
-
-from dataclasses import replace
+import io
 
 import numpy as np
 import pytest
+from rich.console import Console
 
-from adapters import shots
-from adapters.datasets import TEST, Dataset
-from adapters.shots import Comparison, Contender, Protocol, compare
-from registry.errors import DatasetError
-from tests.adapters.tiny import TinySource
+from adapters.datasets import TEST, TRAIN, VALIDATION, Dataset, load
+from adapters.shots import LP_FT, SCRATCH, Comparison, Contender, Protocol, Score, draw, measure
+from adapters.sources.providers import find
+from registry.digests import canonical_json
+from registry.errors import DatasetError, InvalidValue
 
-SMALL = Protocol(
-    shots=(1, 4),
-    seeds=(0, 1),
-    pool=30,
-    steps=6,
+TINY = Protocol(
+    shots=(1, 2),
+    seeds=2,
     contenders=(
-        Contender("scratch", ({"learning_rate": 0.05}, {"learning_rate": 0.1})),
-        Contender("frozen", ({"l2": 0.1}, {"l2": 1.0})),
+        Contender("scratch", ({"learning_rate": 0.05}, {"learning_rate": 0.1}), steps=4),
+        Contender("frozen", ({"l2": 0.01}, {"l2": 0.1})),
     ),
 )
 
 
 @pytest.fixture(scope="module")
-def comparison(shapes_data: Dataset) -> Comparison:
-    return compare(TinySource(), shapes_data, SMALL)
+def digits() -> Dataset:
+    return load("example:digits", find("bundled:glyphs").recipe)
+
+
+@pytest.fixture(scope="module")
+def comparison() -> Comparison:
+    return measure(TINY, processes=2)
 
 
 def test_every_technique_is_measured_at_every_number_of_shots(comparison: Comparison) -> None:
-    assert [(cell.technique, cell.shots) for cell in comparison.cells] == [
-        ("scratch", 1),
-        ("scratch", 4),
-        ("frozen", 1),
-        ("frozen", 4),
-    ]
-    for cell in comparison.cells:
-        assert len(cell.accuracies) == 2
-        assert all(0 <= accuracy <= 1 for accuracy in cell.accuracies)
-        assert cell.chosen in next(each.grid for each in SMALL.contenders if each.name == cell.technique)
+    places = [(score.technique, score.shots) for score in comparison.scores]
+    assert places == [("scratch", 1), ("scratch", 2), ("frozen", 1), ("frozen", 2)]
+    for score in comparison.scores:
+        assert len(score.accuracies) == 2 and len(score.validation) == 2
+        assert all(0 <= value <= 1 for value in (*score.accuracies, *score.validation))
 
 
-def test_it_can_be_repeated(comparison: Comparison, shapes_data: Dataset) -> None:
-    assert compare(TinySource(), shapes_data, SMALL).to_json() == comparison.to_json()
+def test_letters_help_with_digits(comparison: Comparison) -> None:
+    assert min(comparison.lead("frozen", "scratch", 2)) > 0.1
+    assert comparison.score("frozen", 2).mean > 0.7
 
 
-def test_choices_do_not_see_the_test_part(shapes_data: Dataset) -> None:
-    pool, draws = shots._set_aside(shapes_data, SMALL)
-    assert not set(pool) & set(draws)
-    assert not set(shapes_data.index(TEST)) & (set(pool) | set(draws))
-    drawn = shots._draw(shapes_data, draws, 4, seed=1)
-    assert np.bincount(shapes_data.targets(drawn)).tolist() == [4, 4, 4]
+def test_the_winner_is_the_best_on_the_validation_part(comparison: Comparison) -> None:
+    for score in comparison.scores:
+        contender = next(each for each in TINY.contenders if each.technique == score.technique)
+        assert score.validation[contender.grid.index(score.chosen)] == max(score.validation)
 
 
-def test_every_technique_gets_as_many_trials() -> None:
-    with pytest.raises(ValueError, match="same number of trials"):
-        replace(SMALL, contenders=(SMALL.contenders[0], Contender("frozen", ({},))))
+def test_figures_do_not_depend_on_the_number_of_processes(comparison: Comparison) -> None:
+    assert measure(TINY, processes=1).to_json() == comparison.to_json()
 
 
-def test_too_few_items_are_an_error(shapes_data: Dataset) -> None:
-    with pytest.raises(DatasetError, match="40 training items of each class"):
-        compare(TinySource(), shapes_data, replace(SMALL, shots=(40,)))
+def test_it_shows_figures_grids_and_what_was_chosen(comparison: Comparison) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    console.print(comparison)
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert f"{100 * comparison.score('frozen', 2).mean:.1f} ±" in text
+    assert "scratch, 4 steps: learning_rate 0.05; learning_rate 0.1; chosen" in text
+    assert "2 trials for each technique" in text and "pictures as they are" in text
+    assert canonical_json(comparison.to_json())
 
 
-def test_the_table_is_plain_json(comparison: Comparison) -> None:
-    document = comparison.to_json()
-    assert document["grids"] == {
-        "scratch": [{"learning_rate": 0.05}, {"learning_rate": 0.1}],
-        "frozen": [{"l2": 0.1}, {"l2": 1.0}],
-    }
+def test_a_draw_is_of_the_training_part_balanced_and_grows(digits: Dataset) -> None:
+    few, more = draw(digits, 5, seed=3), draw(digits, 20, seed=3)
+    assert set(few) < set(more) <= set(digits.index(TRAIN))
+    assert np.array_equal(np.bincount(digits.targets(more)), np.full(10, 20))
+    assert set(few) != set(draw(digits, 5, seed=4))
+    assert not set(more) & set(digits.index(VALIDATION, TEST))
+
+
+def test_a_lead_is_taken_seed_by_seed() -> None:
+    scores = (Score("frozen", 1, {}, (), (0.9, 0.75)), Score("scratch", 1, {}, (), (0.65, 0.75)))
+    assert Comparison(TINY, scores, {}).lead("frozen", "scratch", 1) == (0.25, 0.0)
+    with pytest.raises(InvalidValue, match="lp-ft at 1"):
+        Comparison(TINY, scores, {}).score("lp-ft", 1)
+
+
+def test_a_step_is_a_step_however_few_the_examples() -> None:
+    assert SCRATCH.settings(0, examples=10, augment=False)["epochs"] == SCRATCH.steps
+    assert SCRATCH.settings(0, examples=500, augment=False)["epochs"] == -(-(SCRATCH.steps or 0) // 16)
+    assert SCRATCH.settings(0, examples=10, augment=True)["augment"] is True
+
+
+def test_uneven_grids_and_impossible_protocols_are_refused() -> None:
+    with pytest.raises(InvalidValue, match="same number of trials"):
+        Protocol(contenders=(SCRATCH, Contender("frozen", ({"l2": 1.0},))))
+    with pytest.raises(InvalidValue, match="ascending"):
+        Protocol(shots=(5, 1))
+    with pytest.raises(InvalidValue, match="2 seeds"):
+        Protocol(seeds=1)
+    with pytest.raises(DatasetError, match="1000 training items of each class"):
+        measure(Protocol(shots=(1000,), contenders=(LP_FT,)))

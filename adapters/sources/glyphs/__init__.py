@@ -1,0 +1,1 @@
+"""``bundled:glyphs``: a small network that this project trains on printed letters."""
