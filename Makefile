@@ -14,7 +14,7 @@ help:  ## Show this list.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: $(READY)  ## Carry the bundled trunk over to handwriting, register, promote, serve. ARGS=--exit ends by itself.
-	$(BIN)/cultivar demo $(ARGS)
+	$(BIN)/cultivar --home .demo demo $(ARGS)
 
 test: check  ## All checks, then all tests.
 	OMP_NUM_THREADS=2 $(BIN)/pytest
