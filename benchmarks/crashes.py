@@ -30,7 +30,7 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress, track
 from rich.table import Table
 
 from registry import instants, steps
@@ -41,6 +41,7 @@ from registry.settings import Settings
 
 TARGET = "digits"
 POLL_S = 0.001
+_WIDTH = 160
 STALL_S = 600.0
 HEAVY = (
     "adapters.adaptation",
@@ -293,9 +294,14 @@ def run(trial: Trial, kills: int, seed: int) -> dict[str, Tally]:
         window = seconds  # the first run is slower than all that follow
     if not trial.acknowledged:
         raise Lost("adapt does not work here even when nobody kills it; run it by hand")
-    for _ in track(range(kills), "random moments", console=_ERR):
-        killed, words, _ = trial.at_a_moment(random_.uniform(0, window))
-        trial.settle(moments, killed, words)
+    with Progress(console=_ERR) as progress:
+        task = progress.add_task("random moments", total=kills)
+        while moments.kills < kills:
+            killed, words, seconds = trial.at_a_moment(random_.uniform(0, window))
+            trial.settle(moments, killed, words)
+            # A run that ended before its kill says how long runs take by now.
+            window = window if killed else seconds
+            progress.update(task, completed=moments.kills)
     for tally, trip, what in (
         (every_step, trial.steps, "steps of adapt"),
         (promotions, trial.promotion, "steps of promote"),
@@ -337,7 +343,7 @@ def main(kills: int, seed: int, data: str, source: str, technique: str, epochs: 
         table.add_row(
             name, str(tally.kills), str(tally.finished), str(tally.before), str(tally.after), by_step or "-"
         )
-    Console().print(table)
+    Console(width=_WIDTH).print(table)
     click.echo(
         f"verified after every kill: clean; {len(trial.acknowledged)} acknowledged, none lost; "
         f"gc reclaimed {removed} files, {freed:,} bytes; the store holds what versions need, and nothing else"

@@ -65,8 +65,12 @@ class SqlCatalog(Catalog):
             InvalidSetting: the URL cannot be used, or the catalog was written by a newer program.
         """
         engine = open_engine(url)
-        with explained(engine):
-            upgrade(engine)
+        try:
+            with explained(engine):
+                upgrade(engine)
+        except BaseException:
+            engine.dispose()
+            raise
         return cls(engine, announce)
 
     def close(self) -> None:
