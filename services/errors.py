@@ -24,6 +24,7 @@ from registry.errors import (
     InvalidInput,
     InvalidName,
     NotFound,
+    StorageFailure,
     UndecodableInput,
     UnknownTarget,
     UnknownVersion,
@@ -141,6 +142,7 @@ _TABLE: tuple[tuple[type[CultivarError], Problem], ...] = (
         TargetUnavailable,
         Problem(503, "target_unavailable", "The server's log says why the version was refused."),
     ),
+    (StorageFailure, Problem(503, "storage_failure", "Try again; the server's log says what failed.")),
     (Overloaded, Problem(503, "overloaded", "Try again after the seconds in the Retry-After header.")),
     (DeadlineExceeded, Problem(504, "deadline_exceeded", "Send fewer inputs at once, or try again later.")),
 )
