@@ -23,7 +23,7 @@ from registry.verification import Report
 from registry.versions import Page, Version
 
 _MEGABYTE = 1_000_000
-_LONG = ("actor", "metrics", "reason", "stages")
+_LONG = ("actor", "reason", "stages")
 """Columns whose cells may be broken over several lines."""
 
 
@@ -207,11 +207,15 @@ def _show_page(out: Console, page: Page) -> None:
     if not page.versions:
         out.print("no versions")
         return
-    table = _table("version", "technique", "stages", "metrics", "registered")
+    table = _table("version", "technique", "stages", "accuracy", "registered")
     for version in page.versions:
-        metrics = ", ".join(f"{name} {_figure(value)}" for name, value in version.metrics.items())
+        accuracy = _figure(version.metrics["accuracy"]) if "accuracy" in version.metrics else ""
         table.add_row(
-            str(version.ref), version.technique, " ".join(version.stages), metrics, _clock(version.created_at)
+            str(version.ref),
+            version.technique,
+            " ".join(version.stages),
+            accuracy,
+            _clock(version.created_at),
         )
     out.print(table)
     if page.next is not None:
@@ -229,7 +233,11 @@ def _show_version(out: Console, version: Version, manifest: Manifest) -> None:
         "space": version.space_id or "none",
         "labels": "; ".join(f"{head.name}: {len(head.labels)}" for head in manifest.heads) or "none",
         "data": ", ".join(f"{part.count:,} {name}" for name, part in manifest.parts.items()),
-        "metrics": ", ".join(f"{name} {_figure(value)}" for name, value in version.metrics.items()),
+        "metrics": ", ".join(
+            f"{name} {_figure(value)}"
+            for name, value in version.metrics.items()
+            if not isinstance(value, dict)
+        ),
         "parity": ", ".join(
             f"{name} within {value:.1e}" for name, value in manifest.parity.max_abs_difference.items()
         ),
@@ -282,7 +290,7 @@ def _show_report(out: Console, report: Report) -> None:
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column not in _LONG)
+        table.add_column(column, overflow="fold", no_wrap=column not in _LONG, min_width=len(column))
     return table
 
 
