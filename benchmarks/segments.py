@@ -37,7 +37,7 @@ from adapters.export.exporting import to_onnx
 from adapters.sources.normalisation import Normalise
 from adapters.sources.stages import Stages
 from adapters.sources.staging import stage
-from adapters.sources.torchvision import TorchvisionProvider, TorchvisionSource, build
+from adapters.sources.torchvision import TorchvisionProvider, TorchvisionSource, build, whole_weights
 from registry.digests import Digest
 from registry.segments import Detached, Node, canonical, detach, merge, merge_detached
 from registry.segments.graph import Graph
@@ -152,8 +152,7 @@ def measure(name: str, lock: Path | None) -> Result:
 def _smallest(name: str) -> TorchvisionSource:
     """Return the source with those weights of a model that take the smallest input."""
     provider = TorchvisionProvider()
-    choices = torchvision.models.get_model_weights(name)
-    sources = [provider.source(f"torchvision:{name}@{choice.name}") for choice in choices]
+    sources = [provider.source(f"torchvision:{name}@{member}") for member in whole_weights(name)]
     return min(sources, key=lambda source: source.smallest)
 
 

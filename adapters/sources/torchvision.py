@@ -135,12 +135,10 @@ class TorchvisionProvider(Provider):
                 f"expected torchvision:MODEL with one of torchvision's {len(pinned())} classification models "
                 f"(see `cultivar sources`), got {spec!r:.100}"
             )
-        choices = torchvision.models.get_model_weights(name)
-        if member and member not in choices.__members__:
-            raise UnknownSource(
-                f"{name} has the weights {', '.join(choices.__members__)}, got {member!r:.100}"
-            )
-        weights = choices[member] if member else choices.DEFAULT
+        choices = whole_weights(name)
+        if member and member not in choices:
+            raise UnknownSource(f"{name} has the weights {', '.join(choices)}, got {member!r:.100}")
+        weights = choices[member] if member else torchvision.models.get_model_weights(name).DEFAULT
         transforms = cast(ImageClassification, weights.transforms())
         cuts = pinned()[name]
         (side,) = transforms.crop_size
@@ -167,6 +165,15 @@ class TorchvisionProvider(Provider):
             weights=weights,
             head=cuts.head,
         )
+
+
+def whole_weights(model: str) -> Mapping[str, WeightsEnum]:
+    """Return the weights of a model by name, without those that come without the upper layers.
+
+    VGG-16's ``IMAGENET1K_FEATURES`` are such: what stands in place of its classifier are not numbers.
+    """
+    choices = torchvision.models.get_model_weights(model)
+    return {weights.name: weights for weights in choices if weights.meta["categories"] is not None}
 
 
 def read_weights(path: Path, origin: str) -> dict[str, Tensor]:

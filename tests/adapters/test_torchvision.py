@@ -121,3 +121,8 @@ def test_the_older_names_that_densenet_is_published_under_are_understood() -> No
         {re.sub(r"(denselayer\d+\.(?:norm|conv))([12])", r"\1.\2", name): state[name] for name in state},
     )
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+
+
+def test_weights_without_a_classifier_are_not_on_offer() -> None:
+    with pytest.raises(UnknownSource, match="vgg16 has the weights IMAGENET1K_V1, got 'IMAGENET1K_FEATURES'"):
+        TorchvisionProvider().source("torchvision:vgg16@IMAGENET1K_FEATURES")
