@@ -343,6 +343,8 @@ class Manifest:
         parity: proof against the torch model.
         seed: seed of everything random.
         libraries: versions of the libraries that made it.
+        evidence: digest of what a report shows beside the predictions (``adapters.report``), or None.
+            Left out of the JSON form where it is None, so that versions older than it keep their identity.
     """
 
     transfer: Transfer
@@ -362,6 +364,7 @@ class Manifest:
     parity: Parity
     seed: int
     libraries: Mapping[str, str] = field(default_factory=dict)
+    evidence: Digest | None = None
 
     def __post_init__(self) -> None:
         known = {RECIPE: {spec.name for spec in self.signature.inputs}}
@@ -415,6 +418,8 @@ class Manifest:
             yield "items", part.items
         if self.predictions is not None:
             yield "predictions", self.predictions
+        if self.evidence is not None:
+            yield "evidence", self.evidence
 
     def to_json(self) -> dict[str, object]:
         """Return the JSON form."""
@@ -434,6 +439,7 @@ class Manifest:
             "excluded": dict(self.excluded),
             "metrics": dict(self.metrics),
             "predictions": self.predictions,
+            **({} if self.evidence is None else {"evidence": self.evidence}),
             "parity": self.parity.to_json(),
             "seed": self.seed,
             "libraries": dict(self.libraries),
@@ -493,6 +499,7 @@ class Manifest:
             parity=Parity.from_json(entry.take("parity", dict)),
             seed=entry.take("seed", int),
             libraries=entry.take("libraries", dict),
+            evidence=Digest(entry.take("evidence", str)) if entry.holds("evidence") else None,
         )
         entry.close()
         return manifest
@@ -515,6 +522,9 @@ class _Entry:
             del self._left[key]
             return None
         return self.take(key, type_)
+
+    def holds(self, key: str) -> bool:
+        return key in self._left
 
     def close(self) -> None:
         if self._left:

@@ -1,8 +1,8 @@
 """What a version answered to each held-out item: stored with it, for paired comparisons later.
 
 A safetensors file with exactly three tensors, its rows in the order of the items' digests:
-``items`` uint8 [N, 32], ``labels`` int64 [N], ``logits`` float32 [N, C]. Equal predictions are equal
-bytes.
+``items`` uint8 [N, 32], ``labels`` int64 [N] (uint8 [N, C] where an item has any number of labels),
+``logits`` float32 [N, C]. Equal predictions are equal bytes.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,8 @@ class Predictions:
 
     Attributes:
         items: raw digests of the items, uint8 [N, 32], ascending, each once.
-        labels: number of the right label of each, int64 [N], 0 up to C.
+        labels: number of the right label of each, int64 [N], 0 up to C; for multilabel which labels each
+            has, uint8 [N, C], 0 or 1.
         logits: the version's answer to each, float32 [N, C], finite.
     """
 
@@ -38,27 +39,23 @@ class Predictions:
 
     def __post_init__(self) -> None:
         count = len(self.items)
-        if (
-            self.items.dtype != np.uint8
-            or self.labels.dtype != np.int64
-            or self.logits.dtype != np.float32
-            or self.items.shape != (count, 32)
-            or self.labels.shape != (count,)
-            or self.logits.ndim != 2
-            or len(self.logits) != count
-        ):
+        shapes_fit = self.items.shape == (count, 32) and self.logits.ndim == 2 and len(self.logits) == count
+        dtypes_fit = self.items.dtype == np.uint8 and self.logits.dtype == np.float32
+        one = self.labels.dtype == np.int64 and self.labels.shape == (count,)
+        several = self.labels.dtype == np.uint8 and self.labels.shape == self.logits.shape
+        if not (shapes_fit and dtypes_fit and (one or several)):
             raise InvalidValue(
-                "predictions are items uint8 [N, 32], labels int64 [N] and logits float32 [N, C]; got "
+                "predictions are items uint8 [N, 32], labels int64 [N] or uint8 [N, C], and logits float32 "
+                "[N, C]; got "
                 + ", ".join(
                     f"{array.dtype} {list(array.shape)}" for array in (self.items, self.labels, self.logits)
                 )
             )
         if not np.isfinite(self.logits).all():
             raise InvalidValue("predictions hold finite logits, these are not")
-        if count and not (self.labels.min() >= 0 and self.labels.max() < self.logits.shape[1]):
-            raise InvalidValue(
-                f"labels are 0 up to {self.logits.shape[1]}, got {self.labels.min()}…{self.labels.max()}"
-            )
+        top = 2 if several else self.logits.shape[1]
+        if self.labels.size and not (self.labels.min() >= 0 and self.labels.max() < top):
+            raise InvalidValue(f"labels are 0 up to {top}, got {self.labels.min()}…{self.labels.max()}")
         keys = [row.tobytes() for row in self.items]
         if any(before >= after for before, after in pairwise(keys)):
             raise InvalidValue("predictions stand in the order of their items' digests, each once")
@@ -69,7 +66,7 @@ class Predictions:
 
         Args:
             digests: of the items, N different ones.
-            labels: number of the right label of each, int64 [N].
+            labels: number of the right label of each, int64 [N]; for multilabel which it has, uint8 [N, C].
             logits: float32 [N, C].
 
         Raises:
@@ -80,6 +77,22 @@ class Predictions:
         )
         order = np.array(sorted(range(len(digests)), key=lambda at: digests[at]), np.int64)
         return cls(raw[order], labels[order], np.ascontiguousarray(logits[order]))
+
+    @property
+    def multilabel(self) -> bool:
+        """True where an item has any number of labels."""
+        return self.labels.ndim == 2
+
+    def right(self) -> np.ndarray:
+        """Return whether each answer is right, bool [N]: its first label, or for multilabel all of them.
+
+        A label is answered where its sigmoid is above a half.
+        """
+        if self.multilabel:
+            exact: np.ndarray = ((self.logits > 0) == (self.labels > 0)).all(axis=1)
+            return exact
+        first: np.ndarray = self.logits.argmax(axis=1) == self.labels
+        return first
 
     def __len__(self) -> int:
         return len(self.items)

@@ -34,7 +34,7 @@ class Blob:
     Attributes:
         digest: its digest.
         kind: what it was first stored as: ``segment``, ``recipe``, ``items``, ``predictions``,
-            ``manifest``, or ``unknown``.
+            ``evidence``, ``manifest``, or ``unknown``.
         bytes: its size.
         state: ``staged``, ``live`` or ``condemned``.
         since: when it came into that state, in UTC.

@@ -114,6 +114,15 @@ def test_every_stored_byte_is_referred_to(manifest: Manifest) -> None:
     assert "recipe" in kinds
 
 
+def test_evidence_is_named_where_there_is_some_and_absent_where_there_is_none(manifest: Manifest) -> None:
+    assert "evidence" not in json.loads(manifest.to_bytes())
+    shown = replace(manifest, evidence=Digest.of(b"shown"))
+    assert Manifest.parse(shown.to_bytes()) == shown
+    assert ("evidence", Digest.of(b"shown")) in shown.blobs()
+    with pytest.raises(InvalidManifest, match="evidence"):
+        Manifest.parse(changed(manifest, evidence=None))
+
+
 def test_labels_differ_and_their_order_counts() -> None:
     wire = Wire("head", "logits")
     with pytest.raises(InvalidManifest, match="all different"):

@@ -10,6 +10,7 @@ from registry.predictions import Predictions
 
 DIGESTS = [Digest.of(bytes([number])) for number in range(6)]
 LABELS = np.array([0, 1, 2, 0, 1, 2], np.int64)
+SEVERAL = np.array([[0, 1, 1], [0, 0, 0], [1, 1, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1]], np.uint8)
 LOGITS = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
 
 
@@ -21,6 +22,21 @@ def test_they_are_read_back_as_they_were() -> None:
         at = read.digests.index(digest)
         assert read.labels[at] == LABELS[number]
         assert np.array_equal(read.logits[at], LOGITS[number])
+
+
+def test_items_of_any_number_of_labels_are_read_back_as_they_were() -> None:
+    read = Predictions.parse(Predictions.of(DIGESTS, SEVERAL, LOGITS).to_bytes())
+    assert read.multilabel and not Predictions.of(DIGESTS, LABELS, LOGITS).multilabel
+    for number, digest in enumerate(DIGESTS):
+        assert np.array_equal(read.labels[read.digests.index(digest)], SEVERAL[number])
+
+
+def test_an_answer_is_right_where_its_first_label_is_or_all_of_several() -> None:
+    logits = np.array([[2, 1], [2, 1], [-1, 1]], np.float32)
+    one = Predictions.of(DIGESTS[:3], np.array([0, 1, 1]), logits)
+    several = Predictions.of(DIGESTS[:3], np.array([[1, 0], [1, 1], [0, 1]], np.uint8), logits)
+    by_item = dict(zip(one.digests, zip(one.right(), several.right(), strict=True), strict=True))
+    assert [by_item[digest] for digest in DIGESTS[:3]] == [(True, False), (False, True), (True, True)]
 
 
 def test_the_order_in_which_items_came_does_not_change_the_bytes() -> None:
@@ -42,6 +58,8 @@ def _tensors(**changed: np.ndarray) -> dict[str, np.ndarray]:
         (_tensors(logits=LOGITS[:5]), r"\[N, C\]"),
         (_tensors(labels=LABELS + 1), "labels are 0 up to 3"),
         (_tensors(labels=LABELS - 1), "labels are 0 up to 3"),
+        (_tensors(labels=SEVERAL[:, :2]), r"uint8 \[N, C\]"),
+        (_tensors(labels=SEVERAL * 2), "labels are 0 up to 2"),
         (_tensors(logits=np.full_like(LOGITS, np.nan)), "finite"),
         (_tensors(items=np.zeros((6, 32), np.uint8)), "each once"),
         (_tensors(items=_tensors()["items"][::-1].copy()), "order"),
