@@ -1,12 +1,9 @@
 """``torchvision:`` every classification model that torchvision lists, from weights already on this machine."""
 
 import functools
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -17,40 +14,23 @@ from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 from torchvision.transforms._presets import ImageClassification
 
+from adapters.sources.checkpoints import read_checkpoint
 from adapters.sources.normalisation import Normalisation
+from adapters.sources.pinned import Pinned, read_pinned
 from adapters.sources.source import Provider, Source
 from adapters.sources.stages import Stages
 from adapters.sources.staging import stage
-from registry.errors import SourceUnavailable, UnknownSource
+from registry.errors import UnknownSource
 from registry.recipe import ImageRecipe
 
-_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")
 _AUXILIARY = re.compile(r"(aux1|aux2|AuxLogits)\.")
 _OLD_DENSE_LAYER = re.compile(r"(.*denselayer\d+\.(?:norm|conv))\.([12]\..*)")
-
-
-@dataclass(frozen=True, slots=True)
-class Pinned:
-    """What ``torchvision_cuts.json`` holds about a model.
-
-    Attributes:
-        cuts: names of the stages, from the input on.
-        head: module path of the output layer.
-        dimension: length of a feature vector.
-        smallest: side in pixels of the smallest square input worth running.
-    """
-
-    cuts: tuple[str, ...]
-    head: str
-    dimension: int
-    smallest: int
 
 
 @functools.cache
 def pinned() -> Mapping[str, Pinned]:
     """Return the pinned cuts of every model, by its name."""
-    data = json.loads(resources.files("adapters.sources").joinpath("torchvision_cuts.json").read_text())
-    return {name: Pinned(**entry | {"cuts": tuple(entry["cuts"])}) for name, entry in data.items()}
+    return read_pinned("torchvision_cuts.json")
 
 
 def build(name: str, weights: WeightsEnum, **options: Any) -> nn.Module:
@@ -95,7 +75,7 @@ class TorchvisionSource(Source):
     def load(self, seed: int | None = None) -> Stages:
         """Return the network in stages; see :meth:`Source.load`."""
         if seed is None:
-            state = read_weights(self.weights_file, self.weights.url)
+            state = read_checkpoint(self.weights_file, self.weights.url)
             network = build(self.model, self.weights)
             fill(network, state)
         else:
@@ -174,39 +154,6 @@ def whole_weights(model: str) -> Mapping[str, WeightsEnum]:
     """
     choices = torchvision.models.get_model_weights(model)
     return {weights.name: weights for weights in choices if weights.meta["categories"] is not None}
-
-
-def read_weights(path: Path, origin: str) -> dict[str, Tensor]:
-    """Read a state dictionary from torch's hub cache.
-
-    Args:
-        path: the file, whose name holds the first digits of its sha256, as torch's hub has it.
-        origin: address that the file is published under, for the message.
-
-    Raises:
-        SourceUnavailable: the file is not there, or holds something else.
-    """
-    if not path.is_file():
-        raise SourceUnavailable(
-            f"expected the weights {path.name} in {path.parent}, they are not there and nothing is downloaded; "
-            f"fetch {origin} where there is a network and put it into that folder (TORCH_HOME moves it)"
-        )
-    expected = _HASH_IN_NAME.search(path.name)
-    if expected is not None:
-        with path.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
-        if not found.startswith(expected[1]):
-            raise SourceUnavailable(
-                f"expected {path} to have the sha256 {expected[1]}… that its name says, it has {found[:12]}…; "
-                f"delete it and fetch {origin} again"
-            )
-    try:
-        return cast(dict[str, Tensor], torch.load(path, map_location="cpu", weights_only=True))
-    # What a broken file raises is up to zipfile, pickle and torch between them.
-    except Exception as error:
-        raise SourceUnavailable(
-            f"expected {path} to hold named tensors and nothing else, it does not; delete it and fetch {origin} again"
-        ) from error
 
 
 def fill(network: nn.Module, state: dict[str, Tensor]) -> None:

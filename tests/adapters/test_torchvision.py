@@ -6,8 +6,9 @@ import pytest
 import torch
 import torchvision
 
+from adapters.sources.checkpoints import read_checkpoint
 from adapters.sources.source import Source
-from adapters.sources.torchvision import TorchvisionProvider, build, fill, pinned, read_weights
+from adapters.sources.torchvision import TorchvisionProvider, build, fill, pinned
 from registry.errors import SourceUnavailable, UnknownSource
 from registry.recipe import ImageRecipe
 from tests.contracts.source import SourceContract
@@ -86,7 +87,7 @@ def test_weights_under_their_own_hash_are_read(tmp_path: Path) -> None:
     file = tmp_path / "weights.pth"
     torch.save({"weight": torch.arange(3.0)}, file)
     name = f"tiny-{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}.pth"
-    state = read_weights(file.rename(tmp_path / name), "https://example.org")
+    state = read_checkpoint(file.rename(tmp_path / name), "https://example.org")
     assert torch.equal(state["weight"], torch.arange(3.0))
 
 
@@ -98,7 +99,7 @@ def test_a_pickle_that_runs_code_is_not_loaded(tmp_path: Path) -> None:
     file = tmp_path / "hostile.pth"
     torch.save({"weight": Hostile()}, file)
     with pytest.raises(SourceUnavailable, match="tensors"):
-        read_weights(file, "https://example.org")
+        read_checkpoint(file, "https://example.org")
     assert not (tmp_path / "ran").exists()
 
 
