@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from registry.errors import InputTooLarge, InvalidRecipe, UndecodableInput, WrongModality
-from registry.recipe.recipe import Recipe
+from registry.recipe.recipe import Prepared, Raw, Recipe
 from registry.signature import TensorSpec
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
@@ -111,7 +111,7 @@ class ImageRecipe(Recipe):
                 return cls(height, width, resize, interpolation, colour, background)
         raise InvalidRecipe(f"a picture's recipe has exactly its seven fields, got {value!r:.300}")
 
-    def prepare(self, item: bytes | str) -> Mapping[str, np.ndarray]:
+    def prepare(self, item: Raw) -> Prepared:
         """Decode a file's bytes: ``{"pixels": uint8 [height, width, channels]}``.
 
         Raises:
@@ -119,13 +119,17 @@ class ImageRecipe(Recipe):
             UndecodableInput: the bytes are not a whole picture of a known format.
             InputTooLarge: the header announces more than 64 megapixels.
         """
-        if isinstance(item, str):
+        if not isinstance(item, bytes):
             raise WrongModality("this model takes pictures, got a text")
         return {"pixels": self.decode(item)}
 
-    def collate(self, rows: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    def collate(self, rows: Sequence[Prepared]) -> dict[str, np.ndarray]:
         """Stack prepared items: ``{"pixels": uint8 [batch, height, width, channels]}``."""
         return {"pixels": np.stack([row["pixels"] for row in rows])}
+
+    def blanks(self) -> tuple[Prepared, ...]:
+        """One black picture."""
+        return ({"pixels": np.zeros((self.height, self.width, self.channels), np.uint8)},)
 
     def decode(
         self,

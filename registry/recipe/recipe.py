@@ -2,12 +2,21 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 
 from registry.digests import Digest, canonical_json
+from registry.errors import UndecodableInput
 from registry.signature import TensorSpec
+
+Raw: TypeAlias = bytes | str | tuple[str, str]
+"""One raw item: a picture's file as bytes, a text, or a pair of texts."""
+
+Prepared: TypeAlias = Mapping[str, np.ndarray]
+"""One prepared item: for each field of a recipe an array without the batch dimension."""
+
+_PAIR = b"pair\n"
 
 
 class Recipe(ABC):
@@ -29,7 +38,7 @@ class Recipe(ABC):
         """Return the recipe as plain JSON values; ``registry.recipe.parse`` reads it back."""
 
     @abstractmethod
-    def prepare(self, item: bytes | str) -> Mapping[str, np.ndarray]:
+    def prepare(self, item: Raw) -> Prepared:
         """Prepare one raw item: for each field an array without the batch dimension.
 
         Raises:
@@ -37,8 +46,12 @@ class Recipe(ABC):
         """
 
     @abstractmethod
-    def collate(self, rows: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        """Stack one or more prepared items into a batch."""
+    def collate(self, rows: Sequence[Prepared]) -> dict[str, np.ndarray]:
+        """Stack one or more prepared items into a batch, padded where their lengths differ."""
+
+    @abstractmethod
+    def blanks(self) -> tuple[Prepared, ...]:
+        """Prepared items that mean nothing, of the shapes to warm a program up with, the smallest first."""
 
     @property
     def digest(self) -> Digest:
@@ -48,3 +61,22 @@ class Recipe(ABC):
     def to_bytes(self) -> bytes:
         """Return the canonical JSON form: what the store keeps."""
         return canonical_json(self.to_json())
+
+
+def content(raw: Raw) -> bytes:
+    """Return the bytes that stand for a raw item: what the digests of items are taken over.
+
+    A file's bytes are themselves, a text is its UTF-8, and a pair is ``pair``, a line feed and the
+    canonical JSON list of both.
+
+    Raises:
+        UndecodableInput: a text holds a lone surrogate, which UTF-8 has no bytes for.
+    """
+    if isinstance(raw, bytes):
+        return raw
+    try:
+        return raw.encode() if isinstance(raw, str) else _PAIR + canonical_json(list(raw))
+    except UnicodeEncodeError as error:
+        raise UndecodableInput(
+            f"expected a text of whole Unicode characters, got a lone surrogate at character {error.start}"
+        ) from error
