@@ -100,6 +100,17 @@ class Paths(fx.Tracer):
         """Keep a module whole unless the test lets the trace into it."""
         return not self._enters(m, module_qualified_name)
 
+    def create_args_for_root(
+        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
+    ) -> tuple[Any, list[Any]]:
+        """Leave a network's options at their defaults, so that what is traced takes its input alone."""
+        function, args = super().create_args_for_root(root_fn, is_module, concrete_args)
+        for position, arg in enumerate(args):
+            if isinstance(arg, fx.Proxy) and arg.node.args:
+                (args[position],) = arg.node.args
+                self.graph.erase_node(arg.node)
+        return function, args
+
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
