@@ -13,10 +13,11 @@ from adapters.datasets.folder import Folder
 from adapters.datasets.labels import ordered
 from adapters.datasets.listing import Listing, Provider, absolute
 from adapters.datasets.reading import Reading, gather, read
-from adapters.datasets.table import READERS, Table
+from adapters.datasets.table import Table
 from adapters.progress import Progress, Silent
 from registry.errors import DatasetError, WrongModality
 from registry.recipe import Recipe
+from registry.tables import READERS
 
 DUPLICATE = "duplicate"
 DUPLICATE_ACROSS_PARTS = "duplicate in another part"
