@@ -1,0 +1,205 @@
+"""What a figure is held against: a linear model on the raw inputs, and one on the untouched source's features.
+
+The first says what the task needs no network for; the second, what it needs no training of one
+for. A version that beats neither was not worth the trip.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from adapters.datasets.dataset import TEST, TRAIN, VALIDATION, Dataset
+from adapters.evaluation.raw import RawInputs, raw_inputs
+from adapters.heads import logistic_head
+from registry import resampling
+from registry.errors import DatasetError
+from registry.manifest import Json
+from registry.predictions import Predictions
+from registry.resampling import Interval
+
+RAW = "raw"
+FROZEN = "frozen"
+
+MAX_TRAINING_ITEMS = 10_000
+"""Items that the raw yardstick learns from at most, drawn by a seed."""
+
+_STRENGTHS = (10.0, 1.0, 100.0)
+"""Inverse penalties of scikit-learn's logistic regression that are tried on texts; the first where nothing can
+be cross-validated."""
+
+_MAX_TERMS = 100_000
+_IMPOSSIBLE = -30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Yardstick:
+    """A simpler model's accuracy on the same held-out items.
+
+    Attributes:
+        accuracy: its own, with its interval.
+        difference: the version's accuracy less this one's, paired, with its interval: above 0 where the
+            version is better.
+        hits: how many of the items of each label it found, in the labels' order.
+        learnt_from: items that it learnt from.
+    """
+
+    accuracy: Interval
+    difference: Interval
+    hits: tuple[int, ...]
+    learnt_from: int
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the form in which a manifest keeps it."""
+        return {
+            "accuracy": self.accuracy.value,
+            "low": self.accuracy.low,
+            "high": self.accuracy.high,
+            "difference": self.difference.value,
+            "difference_low": self.difference.low,
+            "difference_high": self.difference.high,
+        }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Standing:
+    """What a yardstick answered to the test part.
+
+    Attributes:
+        logits: float32 [N, C], in the order of ``dataset.part("test")``.
+        learnt_from: items that it learnt from.
+    """
+
+    logits: np.ndarray
+    learnt_from: int
+
+    def against(self, own: Predictions, dataset: Dataset) -> Yardstick:
+        """Hold a version's predictions on the test part against it."""
+        digests = [item.digest for item in dataset.part(TEST)]
+        places = {digest: at for at, digest in enumerate(own.digests)}
+        order = np.array([places[digest] for digest in digests], np.int64)
+        other = Predictions.of(digests, own.labels[order], self.logits)
+        if other.multilabel:
+            hits = ((other.logits > 0) & (other.labels > 0)).sum(axis=0)
+        else:
+            hits = np.bincount(other.labels[other.right()], minlength=self.logits.shape[1])
+        return Yardstick(
+            resampling.share(other.right()),
+            resampling.difference(own.right(), other.right()),
+            tuple(hits.tolist()),
+            self.learnt_from,
+        )
+
+
+def teachable(targets: np.ndarray) -> bool:
+    """Tell whether there is something to learn: items of two labels, or of any number of labels each."""
+    return len(targets) > 0 and (targets.ndim == 2 or bool(targets.min() != targets.max()))
+
+
+def raw_yardstick(dataset: Dataset, labels: Sequence[str], *, seed: int = 0) -> Standing:
+    """Return what a linear model on the raw inputs answers to the test part.
+
+    It learns from the training and validation parts: of pictures, logistic regression on standardised
+    pixels of at most 16 x 16; of texts, on TF-IDF (Spärck Jones, 1972) of words, pairs of words, and 3 to 5 letters.
+
+    Args:
+        dataset: with a training and a test part.
+        labels: in the order of the logits, every item's among them.
+        seed: of the draw, where the training items are over 10,000.
+
+    Raises:
+        DatasetError: the training part has fewer than two labels.
+    """
+    learnt = dataset.index(TRAIN, VALIDATION)
+    if len(learnt) > MAX_TRAINING_ITEMS:
+        learnt = np.sort(np.random.default_rng(seed).choice(learnt, MAX_TRAINING_ITEMS, replace=False))
+    targets = _taught(dataset.targets(learnt, labels))
+    train, test = raw_inputs(dataset, learnt), raw_inputs(dataset, dataset.index(TEST))
+    fit = _dense if isinstance(train, np.ndarray) else _texts
+    return Standing(_answers(fit(train, test), targets, len(labels), len(test)), len(learnt))
+
+
+def frozen_yardstick(
+    train_features: np.ndarray, targets: np.ndarray, test_features: np.ndarray, labels: int
+) -> Standing:
+    """Return what a logistic head on the untouched source's features answers to the test part.
+
+    Args:
+        train_features: of the items that the version learnt from, float32 [M, D].
+        targets: their label numbers, int64 [M], or for multilabel which labels they have, uint8 [M, C].
+        test_features: of the test part, float32 [N, D].
+        labels: how many there are, C.
+
+    Raises:
+        DatasetError: the items that it learns from have fewer than two labels.
+    """
+    fit = _dense(train_features, test_features)
+    return Standing(_answers(fit, _taught(targets), labels, len(test_features)), len(targets))
+
+
+_Fit = Callable[[np.ndarray, int], np.ndarray]
+"""From label numbers 0 up to a count, each present, int64 [M], to logits on the test items, [N, count]."""
+
+
+def _dense(train: RawInputs, test: RawInputs) -> _Fit:
+    rows, held = np.asarray(train), np.asarray(test)
+
+    def fit(targets: np.ndarray, count: int) -> np.ndarray:
+        head = logistic_head(rows, targets, count)
+        logits: np.ndarray = held @ head.weight.T + head.bias
+        return logits
+
+    return fit
+
+
+def _texts(train: RawInputs, test: RawInputs) -> _Fit:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.pipeline import make_union
+
+    terms = {"sublinear_tf": True, "max_features": _MAX_TERMS}
+    seen = make_union(
+        TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\w+|[^\w\s]", **terms),
+        TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), **terms),
+    )
+    rows, held = seen.fit_transform(train), seen.transform(test)
+
+    def fit(targets: np.ndarray, count: int) -> np.ndarray:
+        folds = min(3, int(np.bincount(targets).min()))
+        model = LogisticRegression(C=_STRENGTHS[0], max_iter=500)
+        if folds > 1:
+            model = GridSearchCV(model, {"C": _STRENGTHS}, cv=folds, scoring="neg_log_loss")
+        scores: np.ndarray = model.fit(rows, targets).decision_function(held)
+        return np.stack([np.zeros(len(scores)), scores], axis=1) if scores.ndim == 1 else scores
+
+    return fit
+
+
+def _taught(targets: np.ndarray) -> np.ndarray:
+    """Return targets that a model can learn from: more than one label, or any number of labels of each."""
+    if not teachable(targets):
+        raise DatasetError("a yardstick tells labels apart: it needs training items of at least two labels")
+    return targets
+
+
+def _answers(fit: _Fit, targets: np.ndarray, labels: int, count: int) -> np.ndarray:
+    """Fit a model to the labels that are there, and return its logits on all, float32 [N, labels]."""
+    if targets.ndim == 1:
+        there, numbers = np.unique(targets, return_inverse=True)
+        scores = fit(numbers.astype(np.int64), len(there))
+        # A label that was never seen is never answered.
+        logits = np.full((count, labels), scores.min(axis=1, keepdims=True) + _IMPOSSIBLE, np.float32)
+        logits[:, there] = scores
+        return logits
+    columns = [_either(fit, targets[:, at].astype(np.int64), count) for at in range(labels)]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _either(fit: _Fit, has: np.ndarray, count: int) -> np.ndarray:
+    """Return the logit of having one label or not, float64 [N]."""
+    if len(np.unique(has)) < 2:
+        return np.full(count, -_IMPOSSIBLE if len(has) and has[0] else _IMPOSSIBLE)
+    scores = fit(has, 2)
+    difference: np.ndarray = scores[:, 1] - scores[:, 0]
+    return difference
