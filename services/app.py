@@ -108,10 +108,13 @@ class Cultivar:
         self,
         target: str,
         images: list[str] | None = None,
-        texts: list[str] | None = None,
+        texts: list[str | list[str]] | None = None,
         top_k: Annotated[int, Ge(1)] = DEFAULT_TOP_K,
     ) -> dict[str, Any]:
-        """Return the best labels for each input, in order; images are whole files in base64."""
+        """Return the best labels for each input, in order.
+
+        Images are whole files in base64; a text is a string, or a list of two for models of pairs.
+        """
 
         async def run(inference: Inference, inputs: Inputs) -> dict[str, Any]:
             opened = inference.snapshot.pick(target, Selector())
@@ -127,9 +130,15 @@ class Cultivar:
 
     @bentoml.api
     async def embed(
-        self, target: str, images: list[str] | None = None, texts: list[str] | None = None
+        self,
+        target: str,
+        images: list[str] | None = None,
+        texts: list[str | list[str]] | None = None,
     ) -> dict[str, Any]:
-        """Return a feature vector for each input, in order; images are whole files in base64."""
+        """Return a feature vector for each input, in order.
+
+        Images are whole files in base64; a text is a string, or a list of two for models of pairs.
+        """
 
         async def run(inference: Inference, inputs: Inputs) -> dict[str, Any]:
             opened = inference.snapshot.pick(target, Selector())
@@ -144,7 +153,9 @@ class Cultivar:
 
 
 async def _answer(
-    images: list[str] | None, texts: list[str] | None, run: Callable[[Inference, Inputs], Awaitable[_T]]
+    images: list[str] | None,
+    texts: list[str | list[str]] | None,
+    run: Callable[[Inference, Inputs], Awaitable[_T]],
 ) -> _T:
     given = {name: items for name, items in (("images", images), ("texts", texts)) if items is not None}
     try:

@@ -15,12 +15,14 @@ from rich.table import Table
 from registry.registry import Registry
 from registry.shell import Shell, command
 from services.answers import DEFAULT_TOP_K, Ranking
-from services.offline import Offline, files_of, write_parquet
+from services.inputs import Input, PictureFile, inputs_of
+from services.offline import Offline, write_parquet
 from services.server import Server, stopped_by_signals
 from services.settings import ServeSettings, split_names
 
 _T = TypeVar("_T")
 _SHOWN_COMPONENTS = 6
+_SHOWN_CHARACTERS = 60
 
 
 @command("serve")
@@ -76,42 +78,55 @@ def _show_served(console: Console, document: dict[str, Any]) -> None:
 @command("classify")
 @click.argument("ref")
 @click.argument(
-    "inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path)
+    "paths",
+    metavar="INPUT...",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, allow_dash=True, path_type=Path),
 )
 @click.option(
     "--top-k", type=click.IntRange(min=1), default=DEFAULT_TOP_K, show_default=True, help="Labels for each."
 )
-def classify(shell: Shell, ref: str, inputs: tuple[Path, ...], top_k: int) -> None:
-    """Classify files, or the pictures inside folders, without a server."""
-    paths = files_of(inputs)
+def classify(shell: Shell, ref: str, paths: tuple[Path, ...], top_k: int) -> None:
+    """Classify pictures or texts without a server.
+
+    For a model of pictures, INPUT is a file, or a folder with pictures inside. For a model of texts it is
+    a .txt file with one text per line (- is standard input), or a .csv, .jsonl or .parquet file with the
+    column text, and text_pair for pairs.
+    """
     with Registry.open(shell.settings) as registry:
         offline = Offline(registry, ref)
+    inputs = inputs_of(paths, offline.modality)
     rankings = _with_progress(
-        shell, "classify", len(paths), lambda advance: offline.classify(paths, top_k, advance)
+        shell, "classify", len(inputs), lambda advance: offline.classify(inputs, top_k, advance)
     )
     results = [
-        {"input": str(path), "labels": [{"label": label, "score": score} for label, score in ranking]}
-        for path, ranking in zip(paths, rankings, strict=True)
+        {"input": each.name, "labels": [{"label": label, "score": score} for label, score in ranking]}
+        for each, ranking in zip(inputs, rankings, strict=True)
     ]
     identity = offline.identity
     document = {**identity.to_json(), "labels_digest": identity.labels_digest, "results": results}
-    shell.emit(document, lambda console: _show_rankings(console, identity.ref, paths, rankings))
+    shell.emit(document, lambda console: _show_rankings(console, identity.ref, inputs, rankings))
 
 
-def _show_rankings(console: Console, ref: str, paths: list[Path], rankings: list[Ranking]) -> None:
+def _show_rankings(console: Console, ref: str, inputs: list[Input], rankings: list[Ranking]) -> None:
     table = Table(title=escape(ref))
     for heading in ("input", "label", "score", "then"):
         table.add_column(heading, justify="right" if heading == "score" else "left")
-    for path, ((label, score), *others) in zip(paths, rankings, strict=True):
+    for each, ((label, score), *others) in zip(inputs, rankings, strict=True):
         then = ", ".join(f"{other} {value:.3f}" for other, value in others)
-        table.add_row(escape(str(path)), escape(label), f"{score:.3f}", escape(then))
+        table.add_row(_shown(each), escape(label), f"{score:.3f}", escape(then))
     console.print(table)
 
 
 @command("embed")
 @click.argument("ref")
 @click.argument(
-    "inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path)
+    "paths",
+    metavar="INPUT...",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, allow_dash=True, path_type=Path),
 )
 @click.option(
     "-o",
@@ -119,39 +134,55 @@ def _show_rankings(console: Console, ref: str, paths: list[Path], rankings: list
     type=click.Path(dir_okay=False, path_type=Path),
     help="A Parquet file to write the vectors to.",
 )
-def embed(shell: Shell, ref: str, inputs: tuple[Path, ...], output: Path | None) -> None:
-    """Turn files, or the pictures inside folders, into feature vectors, without a server."""
-    paths = files_of(inputs)
+def embed(shell: Shell, ref: str, paths: tuple[Path, ...], output: Path | None) -> None:
+    """Turn pictures or texts into feature vectors without a server.
+
+    For a model of pictures, INPUT is a file, or a folder with pictures inside. For a model of texts it is
+    a .txt file with one text per line (- is standard input), or a .csv, .jsonl or .parquet file with the
+    column text, and text_pair for pairs.
+    """
     with Registry.open(shell.settings) as registry:
         offline = Offline(registry, ref)
+    inputs = inputs_of(paths, offline.modality)
     identity, dimension = offline.identity, offline.dimension
     document: dict[str, object] = {**identity.to_json(), "dim": dimension}
     if output is not None:
         _with_progress(
             shell,
             "embed",
-            len(paths),
-            lambda advance: write_parquet(output, identity, paths, offline.embed(paths, advance), dimension),
+            len(inputs),
+            lambda advance: write_parquet(
+                output, identity, inputs, offline.embed(inputs, advance), dimension
+            ),
         )
-        document |= {"rows": len(paths), "output": str(output)}
+        document |= {"rows": len(inputs), "output": str(output)}
         shell.emit(
-            document, lambda console: console.print(f"{len(paths)} vectors of {dimension} in {output}")
+            document, lambda console: console.print(f"{len(inputs)} vectors of {dimension} in {output}")
         )
         return
     vectors = _with_progress(
-        shell, "embed", len(paths), lambda advance: np.concatenate(list(offline.embed(paths, advance)))
+        shell, "embed", len(inputs), lambda advance: np.concatenate(list(offline.embed(inputs, advance)))
     )
-    document |= {"inputs": [str(path) for path in paths], "embeddings": vectors.tolist()}
-    shell.emit(document, lambda console: _show_vectors(console, identity.ref, paths, vectors))
+    document |= {"inputs": [each.name for each in inputs], "embeddings": vectors.tolist()}
+    shell.emit(document, lambda console: _show_vectors(console, identity.ref, inputs, vectors))
 
 
-def _show_vectors(console: Console, ref: str, paths: list[Path], vectors: np.ndarray) -> None:
+def _show_vectors(console: Console, ref: str, inputs: list[Input], vectors: np.ndarray) -> None:
     table = Table(
         "input", f"the first of {vectors.shape[1]} components; -o FILE.parquet keeps all", title=escape(ref)
     )
-    for path, row in zip(paths, vectors, strict=True):
-        table.add_row(escape(str(path)), " ".join(f"{value:.4g}" for value in row[:_SHOWN_COMPONENTS]))
+    for each, row in zip(inputs, vectors, strict=True):
+        table.add_row(_shown(each), " ".join(f"{value:.4g}" for value in row[:_SHOWN_COMPONENTS]))
     console.print(table)
+
+
+def _shown(each: Input) -> str:
+    """Return what a table calls an input: a path, or one line with the beginning of a text."""
+    if isinstance(each, PictureFile):
+        return escape(each.name)
+    line = each.raw if isinstance(each.raw, str) else " | ".join(each.raw)
+    beginning = line if len(line) <= _SHOWN_CHARACTERS else f"{line[:_SHOWN_CHARACTERS]}…"
+    return escape("".join(character if character.isprintable() else " " for character in beginning))
 
 
 def _with_progress(shell: Shell, title: str, total: int, work: Callable[[Callable[[int], None]], _T]) -> _T:

@@ -1,14 +1,15 @@
 """Decoding in threads: from raw items to the rows of a batch, by the version's own recipe.
 
-Pillow lets go of the interpreter's lock while it decodes and scales, so threads are enough. At
-most one item a thread is being decoded, and pictures above a size take turns, which bounds the
-memory that hostile pictures can claim.
+Pillow lets go of the interpreter's lock while it decodes and scales, and so does the tokenizer, so
+threads are enough. At most one item a thread is being decoded, and pictures above a size take
+turns, which bounds the memory that hostile pictures can claim.
 """
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from queue import SimpleQueue
 from time import perf_counter
 from typing import TypeAlias
@@ -17,10 +18,11 @@ import numpy as np
 from PIL import Image
 
 from registry.errors import InvalidInput
-from registry.recipe import ImageRecipe, Recipe
+from registry.recipe import ImageRecipe, Prepared, Raw, Recipe, TextRecipe
+from registry.recipe.image import MAX_PIXELS
+from registry.recipe.text import MAX_TEXT_CHARACTERS
 from services.errors import DeadlineExceeded
 
-Item: TypeAlias = bytes | str
 Rows: TypeAlias = dict[str, np.ndarray]
 
 LARGE_PIXELS = 16_000_000
@@ -29,19 +31,32 @@ LARGE_PIXELS = 16_000_000
 _CHUNK_ITEMS = 8
 
 
+@dataclass(frozen=True, slots=True)
+class ItemLimits:
+    """How large one item may be.
+
+    Attributes:
+        pixels: width times height of a picture.
+        characters: of a text, or of both texts of a pair.
+    """
+
+    pixels: int = MAX_PIXELS
+    characters: int = MAX_TEXT_CHARACTERS
+
+
 class _Call:
     """The items of one request, and the rows that they become."""
 
     __slots__ = ("deadline", "future", "items", "left", "lock", "recipe", "rows")
 
     def __init__(
-        self, recipe: Recipe, items: Sequence[Item], future: "asyncio.Future[Rows]", deadline: float
+        self, recipe: Recipe, items: Sequence[Raw], future: "asyncio.Future[Rows]", deadline: float
     ) -> None:
         self.recipe = recipe
         self.items = items
         self.future = future
         self.deadline = deadline
-        self.rows: list[Mapping[str, np.ndarray] | None] = [None] * len(items)
+        self.rows: list[Prepared | None] = [None] * len(items)
         self.left = len(items)
         self.lock = threading.Lock()
 
@@ -53,13 +68,13 @@ class Decoder:
 
     Args:
         threads: items decoded at once.
-        max_pixels: width times height that one picture may have.
+        limits: how large one item may be.
         observe: called with the seconds that each request's decoding took, waiting excluded.
     """
 
-    def __init__(self, *, threads: int, max_pixels: int, observe: Callable[[float], None]) -> None:
+    def __init__(self, *, threads: int, limits: ItemLimits, observe: Callable[[float], None]) -> None:
         self._loop = asyncio.get_running_loop()
-        self._max_pixels = max_pixels
+        self._limits = limits
         self._observe = observe
         self._turn = threading.Lock()
         self._calls: SimpleQueue[tuple[_Call, int, int] | None] = SimpleQueue()
@@ -72,14 +87,14 @@ class Decoder:
             thread.start()
 
     def prepare(
-        self, recipe: Recipe, items: Sequence[Item], deadline: float = float("inf")
+        self, recipe: Recipe, items: Sequence[Raw], deadline: float = float("inf")
     ) -> "asyncio.Future[Rows]":
         """Prepare a request's items, one or more.
 
         Returns:
-            A future of the recipe's fields, first dimension the items; cancel it to withdraw the
-            request. It fails with an ``InvalidInput`` whose ``index`` names the item, or with
-            ``DeadlineExceeded``.
+            A future of the recipe's fields, first dimension the items, texts padded to one length;
+            cancel it to withdraw the request. It fails with an ``InvalidInput`` whose ``index``
+            names the item, or with ``DeadlineExceeded``.
         """
         future: asyncio.Future[Rows] = self._loop.create_future()
         call = _Call(recipe, items, future, deadline)
@@ -105,7 +120,7 @@ class Decoder:
                     raise DeadlineExceeded("the deadline passed before the inputs could be decoded")
                 for index in range(start, stop):
                     call.rows[index] = prepare_item(
-                        call.recipe, call.items[index], index, self._max_pixels, self._room
+                        call.recipe, call.items[index], index, self._limits, self._room
                     )
                 with call.lock:
                     call.left -= stop - start
@@ -135,11 +150,11 @@ class Decoder:
 
 def prepare_item(
     recipe: Recipe,
-    item: Item,
+    item: Raw,
     index: int,
-    max_pixels: int,
+    limits: ItemLimits,
     room: Callable[[int], AbstractContextManager[None]] | None = None,
-) -> Mapping[str, np.ndarray]:
+) -> Prepared:
     """Prepare one item of several.
 
     Raises:
@@ -147,7 +162,9 @@ def prepare_item(
     """
     try:
         if isinstance(recipe, ImageRecipe) and isinstance(item, bytes):
-            return {"pixels": recipe.decode(item, max_pixels, room)}
+            return {"pixels": recipe.decode(item, limits.pixels, room)}
+        if isinstance(recipe, TextRecipe):
+            return recipe.encode(item, limits.characters)
         return recipe.prepare(item)
     except InvalidInput as error:
         error.index = index

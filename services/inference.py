@@ -5,7 +5,7 @@ import numpy as np
 from registry.manifest import FEATURES
 from services import metrics
 from services.answers import Ranking, head_of, rank, require_features
-from services.decode import Decoder
+from services.decode import Decoder, ItemLimits
 from services.deployment import Deployment, Snapshot
 from services.engine import Arrays, Engine
 from services.opened import Opened
@@ -27,7 +27,7 @@ class Inference:
         self._deployment = deployment
         self._decoder = Decoder(
             threads=settings.decode_threads or cores,
-            max_pixels=settings.max_pixels,
+            limits=ItemLimits(settings.max_pixels, settings.max_characters),
             observe=metrics.DECODE_SECONDS.observe,
         )
         self._engine = Engine(

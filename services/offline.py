@@ -1,6 +1,6 @@
 """Classify and embed without a server: the same recipe, program and answers, in batches."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -10,16 +10,14 @@ import numpy as np
 
 from registry.errors import InvalidInput, InvalidSetting
 from registry.manifest import FEATURES
-from registry.recipe.image import MAX_PIXELS
+from registry.recipe import Prepared
 from registry.registry import Registry
 from registry.runtime import cpu_quota
 from services.answers import Identity, Ranking, head_of, rank, require_features
-from services.decode import prepare_item
+from services.decode import ItemLimits, prepare_item
 from services.engine import Arrays
+from services.inputs import Input
 from services.opened import open_version
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
-"""The files of a folder that count as pictures."""
 
 BATCH_ROWS = 32
 
@@ -48,6 +46,11 @@ class Offline:
         return self._opened.identity
 
     @property
+    def modality(self) -> str:
+        """What it takes: ``image`` or ``text``."""
+        return self._opened.recipe.modality
+
+    @property
     def dimension(self) -> int:
         """Length of a feature vector.
 
@@ -58,34 +61,34 @@ class Offline:
         space = self._opened.manifest.space
         return 0 if space is None else space.dimension
 
-    def classify(self, paths: Sequence[Path], top_k: int, advance: Advance) -> list[Ranking]:
-        """Return the best labels for each file, in order.
+    def classify(self, inputs: Sequence[Input], top_k: int, advance: Advance) -> list[Ranking]:
+        """Return the best labels for each input, in order.
 
         Raises:
-            InvalidInput: a file cannot be prepared; the message names it.
+            InvalidInput: an input cannot be prepared; the message names it.
             MissingOutput: the version has no head.
         """
         head = head_of(self._opened.manifest)
-        return [ranking for outputs in self._run(paths, advance) for ranking in rank(head, outputs, top_k)]
+        return [ranking for outputs in self._run(inputs, advance) for ranking in rank(head, outputs, top_k)]
 
-    def embed(self, paths: Sequence[Path], advance: Advance) -> Iterator[np.ndarray]:
-        """Yield the feature vectors of the files, in order, float32 [rows, dimension] at a time.
+    def embed(self, inputs: Sequence[Input], advance: Advance) -> Iterator[np.ndarray]:
+        """Yield the feature vectors of the inputs, in order, float32 [rows, dimension] at a time.
 
         Raises:
-            InvalidInput: a file cannot be prepared; the message names it.
+            InvalidInput: an input cannot be prepared; the message names it.
             MissingOutput: the version has no features.
         """
         require_features(self._opened.manifest)
-        for outputs in self._run(paths, advance):
+        for outputs in self._run(inputs, advance):
             yield outputs[FEATURES]
 
-    def _run(self, paths: Sequence[Path], advance: Advance) -> Iterator[Arrays]:
-        """Run the files through the program, decoding one batch ahead."""
-        batches = [paths[start : start + BATCH_ROWS] for start in range(0, len(paths), BATCH_ROWS)]
+    def _run(self, inputs: Sequence[Input], advance: Advance) -> Iterator[Arrays]:
+        """Run the inputs through the program, decoding one batch ahead."""
+        batches = [inputs[start : start + BATCH_ROWS] for start in range(0, len(inputs), BATCH_ROWS)]
         with ThreadPoolExecutor(cpu_quota(), "decode") as pool:
 
-            def decode(batch: Sequence[Path]) -> list[Future[Mapping[str, np.ndarray]]]:
-                return [pool.submit(self._prepare, path) for path in batch]
+            def decode(batch: Sequence[Input]) -> list[Future[Prepared]]:
+                return [pool.submit(self._prepare, each) for each in batch]
 
             ahead = decode(batches[0]) if batches else []
             for number in range(len(batches)):
@@ -99,42 +102,21 @@ class Offline:
                 yield self._opened.program.run(self._opened.recipe.collate(rows))
                 advance(len(rows))
 
-    def _prepare(self, path: Path) -> Mapping[str, np.ndarray]:
+    def _prepare(self, each: Input) -> Prepared:
         try:
-            return prepare_item(self._opened.recipe, path.read_bytes(), 0, MAX_PIXELS)
+            return prepare_item(self._opened.recipe, each.read(), 0, ItemLimits())
         except InvalidInput as error:
-            raise type(error)(f"{path}: {error}") from error
-        except OSError as error:
-            raise InvalidInput(f"{path}: expected a file that can be read; {error.strerror}") from error
-
-
-def files_of(inputs: Sequence[Path]) -> list[Path]:
-    """Return the files that are meant: files as they are, and the pictures inside folders, sorted.
-
-    Raises:
-        InvalidInput: a folder holds no picture.
-    """
-    found: list[Path] = []
-    for path in inputs:
-        if not path.is_dir():
-            found.append(path)
-            continue
-        inside = sorted(
-            file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file()
-        )
-        if not inside:
-            raise InvalidInput(f"{path}: expected a folder with pictures ({', '.join(sorted(SUFFIXES))})")
-        found += inside
-    return found
+            raise type(error)(f"{each.origin}: {error}") from error
 
 
 def write_parquet(
-    output: Path, identity: Identity, paths: Sequence[Path], batches: Iterator[np.ndarray], dimension: int
+    output: Path, identity: Identity, inputs: Sequence[Input], batches: Iterator[np.ndarray], dimension: int
 ) -> None:
     """Write feature vectors to a Parquet file, whole or not at all.
 
-    Columns: ``input`` (text) and ``embedding`` (float32, a list of fixed length). The schema's metadata
-    says who made them: ``cultivar.ref``, ``cultivar.digest``, ``cultivar.space_id``.
+    Columns: ``input`` (text; a list of texts where there are pairs) and ``embedding`` (float32, a list
+    of fixed length). The schema's metadata says who made them: ``cultivar.ref``, ``cultivar.digest``,
+    ``cultivar.space_id``.
 
     Raises:
         InvalidSetting: pyarrow is not installed, or the file cannot be written.
@@ -144,7 +126,9 @@ def write_parquet(
         import pyarrow.parquet as pq
     except ImportError as error:
         raise InvalidSetting("writing Parquet needs pyarrow, which is not installed") from error
-    fields = [pa.field("input", pa.string()), pa.field("embedding", pa.list_(pa.float32(), dimension))]
+    paired = any(isinstance(each.name, list) for each in inputs)
+    kind = pa.list_(pa.string()) if paired else pa.string()
+    fields = [pa.field("input", kind), pa.field("embedding", pa.list_(pa.float32(), dimension))]
     metadata = {"ref": identity.ref, "digest": identity.digest, "space_id": identity.space_id or ""}
     schema = pa.schema(fields, {f"cultivar.{name}": value for name, value in metadata.items()})
     partial = output.with_name(f".{output.name}.{uuid4().hex}.partial")
@@ -152,10 +136,12 @@ def write_parquet(
     try:
         with pq.ParquetWriter(partial, schema) as writer:
             for rows in batches:
-                names = [str(path) for path in paths[start : start + len(rows)]]
+                names = [each.name for each in inputs[start : start + len(rows)]]
+                if paired:
+                    names = [name if isinstance(name, list) else [name] for name in names]
                 flat = pa.array(np.ascontiguousarray(rows, np.float32).reshape(-1))
                 vectors = pa.FixedSizeListArray.from_arrays(flat, dimension)
-                writer.write_table(pa.table([pa.array(names, pa.string()), vectors], schema=schema))
+                writer.write_table(pa.table([pa.array(names, kind), vectors], schema=schema))
                 start += len(rows)
         partial.replace(output)
     except OSError as error:

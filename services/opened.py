@@ -82,7 +82,7 @@ def open_version(
     threads: int | None = None,
     share: Callable[[Digest], RootedProgram | None] = lambda key: None,
 ) -> Opened:
-    """Load a version, run it once and check what comes out.
+    """Load a version, run it on blank inputs and check what comes out.
 
     Args:
         registry: where it is.
@@ -102,7 +102,7 @@ def open_version(
         if manifest.signature.inputs != recipe.fields:
             raise InvalidManifest("a version's inputs are the fields of its recipe; these differ")
         program = RootedProgram(Program(manifest, registry.blob, threads=threads), manifest.signature.inputs)
-        _warm(manifest, program)
+        _warm(manifest, recipe, program)
     return Opened(
         version,
         manifest,
@@ -113,20 +113,16 @@ def open_version(
     )
 
 
-def _warm(manifest: Manifest, program: RootedProgram) -> None:
-    for rows in _WARM_ROWS:
-        outputs = program.run({spec.name: _blank(spec, rows) for spec in program.inputs})
-        for name, width in _widths(manifest).items():
-            if outputs[name].shape != (rows, width):
-                raise RuntimeFailure(
-                    f"{name} of {manifest.transfer} is float32 [{rows}, {width}] by its manifest, "
-                    f"got {list(outputs[name].shape)}"
-                )
-
-
-def _blank(spec: TensorSpec, rows: int) -> np.ndarray:
-    shape = [rows] + [size if isinstance(size, int) else 1 for size in spec.shape[1:]]
-    return np.zeros(shape, spec.dtype)
+def _warm(manifest: Manifest, recipe: Recipe, program: RootedProgram) -> None:
+    for blank in recipe.blanks():
+        for rows in _WARM_ROWS:
+            outputs = program.run(recipe.collate([blank] * rows))
+            for name, width in _widths(manifest).items():
+                if outputs[name].shape != (rows, width):
+                    raise RuntimeFailure(
+                        f"{name} of {manifest.transfer} is float32 [{rows}, {width}] by its manifest, "
+                        f"got {list(outputs[name].shape)}"
+                    )
 
 
 def _widths(manifest: Manifest) -> dict[str, int]:

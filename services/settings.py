@@ -18,6 +18,7 @@ OVERRIDE = "override"
 MOUNT = "mount"
 FRONTS = (OVERRIDE, MOUNT)
 
+_COUNTS = ("max_body_bytes", "max_pixels", "max_characters", "max_rows", "max_requests", "max_queue_rows")
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
@@ -36,12 +37,13 @@ class ServeSettings:
         front: ``override`` answers in front of BentoML's middleware, ``mount`` behind it.
         max_body_bytes: bytes of one request's body.
         max_pixels: width times height of one picture, refused before it is decoded.
+        max_characters: characters of one text or pair, refused before it is tokenized.
         max_rows: inputs of one request.
         max_requests: requests under way at once; more are answered 503.
         max_held_bytes: bytes of bodies held at once by all requests; more are answered 503.
         max_queue_rows: rows that wait for one model; more are answered 503.
         deadline_s: seconds from a request's first byte to its answer; later is 504.
-        decode_threads: threads that decode pictures; 0 takes the cores of the machine's quota.
+        decode_threads: threads that decode pictures and tokenize texts; 0 takes the cores of the machine's quota.
         max_batch_rows: rows that one run of a model takes.
         batches_in_flight: runs under way at once.
         model_threads: cores that one run may use; 0 shares the quota among the workers and their runs.
@@ -57,6 +59,7 @@ class ServeSettings:
     front: str = OVERRIDE
     max_body_bytes: int = 32 << 20
     max_pixels: int = 64_000_000
+    max_characters: int = 1_000_000
     max_rows: int = 256
     max_requests: int = 512
     max_held_bytes: int = 256 << 20
@@ -71,7 +74,7 @@ class ServeSettings:
     def __post_init__(self) -> None:
         _within("port", self.port, 1, 65_535)
         _within("workers", self.workers, 1, 256)
-        for name in ("max_body_bytes", "max_pixels", "max_rows", "max_requests", "max_queue_rows"):
+        for name in _COUNTS:
             _within(name, getattr(self, name), 1, 1 << 40)
         _within("max_held_bytes", self.max_held_bytes, self.max_body_bytes, 1 << 40)
         _within("deadline_s", self.deadline_s, 0.01, 3600)

@@ -1,4 +1,4 @@
-"""Cultivar's own protocol: pictures, forms, arrays and JSON in; JSON or arrays out.
+"""Cultivar's own protocol: pictures, texts, forms, arrays and JSON in; JSON or arrays out.
 
 Bodies are parsed into ``Inputs``; what a version made of them is written by ``classification``
 and ``embedding``.
@@ -12,6 +12,7 @@ import numpy as np
 import orjson
 
 from registry.errors import InputTooLarge, UndecodableInput, WrongModality
+from registry.recipe import ImageRecipe, Raw, TextRecipe
 from services.answers import Identity, Ranking
 from services.errors import MalformedRequest, UnsupportedMedia
 from services.protocols import multipart, npy
@@ -19,8 +20,8 @@ from services.protocols import multipart, npy
 JSON = b"application/json"
 NPY = b"application/x-npy"
 
-IMAGE = "image"
-TEXT = "text"
+IMAGE = ImageRecipe.modality
+TEXT = TextRecipe.modality
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Inputs:
     """
 
     modality: str
-    items: Sequence[bytes | str] = ()
+    items: Sequence[Raw] = ()
     array: np.ndarray | None = None
 
     def require(self, modality: str, max_rows: int) -> None:
@@ -123,9 +124,11 @@ def _from_json(body: bytes, max_rows: int) -> Inputs:
 
 
 def read_document(document: object, max_rows: int) -> Inputs:
-    """Read ``{"images": [base64, …]}`` or ``{"texts": [text, …]}``; raises as ``parse`` does."""
+    """Read ``{"images": [base64, …]}`` or ``{"texts": [text or [text, text], …]}``; raises as ``parse`` does."""
     if not isinstance(document, Mapping) or len(document) != 1 or not {"images", "texts"} & set(document):
-        raise MalformedRequest('expected {"images": [base64, …]} or {"texts": [text, …]} and no other key')
+        raise MalformedRequest(
+            'expected {"images": [base64, …]} or {"texts": [text or [text, text], …]} and no other key'
+        )
     key, items = next(iter(document.items()))
     if not isinstance(items, list) or not items:
         raise MalformedRequest(f"{key!r} is a list of one item or more")
@@ -145,7 +148,13 @@ def _picture(item: object, index: int) -> bytes:
         raise UndecodableInput(f"expected a picture in base64: {error}", index) from error
 
 
-def _text(item: object, index: int) -> str:
-    if not isinstance(item, str):
-        raise UndecodableInput(f"expected a text, got {type(item).__name__}", index)
-    return item
+def _text(item: object, index: int) -> str | tuple[str, str]:
+    match item:
+        case str():
+            return item
+        case [str(first), str(second)]:
+            return first, second
+        case list():
+            kinds = ", ".join(type(each).__name__ for each in item[:3])
+            raise UndecodableInput(f"a pair is a list of two texts, got {len(item)} items: {kinds}", index)
+    raise UndecodableInput(f"expected a text or a pair of texts, got {type(item).__name__}", index)

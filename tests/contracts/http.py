@@ -25,6 +25,7 @@ import pytest
 
 from registry.registry import Registry
 from registry.settings import Settings
+from services.inputs import PictureFile
 from services.offline import Offline
 from services.server import Server, free_port
 from services.settings import ServeSettings
@@ -126,7 +127,7 @@ class HttpContract:
     ) -> None:
         (tmp_path / "a.png").write_bytes(picture(5))
         answer = client.post("/v1/classify/digits", content=picture(5), headers=PNG)
-        (ranking,) = offline.classify([tmp_path / "a.png"], 5, lambda done: None)
+        (ranking,) = offline.classify([PictureFile(tmp_path / "a.png")], 5, lambda done: None)
         assert answer.status_code == 200
         document = answer.json()
         assert document.pop("results") == [
@@ -209,7 +210,7 @@ class HttpContract:
         self, client: httpx.Client, offline: Offline, tmp_path: Path, name: str
     ) -> None:
         (tmp_path / name).write_bytes(GOOD[name])
-        (ranking,) = offline.classify([tmp_path / name], 5, lambda done: None)
+        (ranking,) = offline.classify([PictureFile(tmp_path / name)], 5, lambda done: None)
         answer = client.post(
             "/v1/classify/digits", content=GOOD[name], headers={"content-type": "image/jpeg"}
         )

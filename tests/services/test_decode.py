@@ -14,7 +14,7 @@ import pytest
 from registry.errors import InputTooLarge, UndecodableInput, WrongModality
 from registry.recipe import ImageRecipe
 from services import decode
-from services.decode import Decoder
+from services.decode import Decoder, ItemLimits
 from services.errors import DeadlineExceeded
 from tests.builders import picture
 from tests.services.pictures import BROKEN, GIGAPIXEL, GOOD
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 @contextmanager
 def decoder(threads: int = 2, max_pixels: int = 1_000_000) -> Iterator[Decoder]:
-    made = Decoder(threads=threads, max_pixels=max_pixels, observe=lambda seconds: None)
+    made = Decoder(threads=threads, limits=ItemLimits(max_pixels), observe=lambda seconds: None)
     try:
         yield made
     finally:

@@ -1,0 +1,160 @@
+"""What the offline commands are asked about: pictures in files and folders, texts in files and tables."""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from registry.errors import DatasetError, InvalidInput
+from registry.recipe import Raw, TextRecipe
+from registry.tables import MAX_TABLE_BYTES, READERS, bytes_of, read, text_of
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+"""The files of a folder that count as pictures."""
+
+LINES = ".txt"
+STDIN = Path("-")
+TEXT = "text"
+TEXT_PAIR = "text_pair"
+MAX_TEXTS = 5_000_000
+"""Rows of one table; they are held in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFile:
+    """One picture.
+
+    Attributes:
+        path: its file.
+    """
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """What answers call it: the path as it was given."""
+        return str(self.path)
+
+    @property
+    def origin(self) -> str:
+        """Where it is, for messages."""
+        return str(self.path)
+
+    def read(self) -> Raw:
+        """Return the file's bytes.
+
+        Raises:
+            InvalidInput: it cannot be read.
+        """
+        try:
+            return self.path.read_bytes()
+        except OSError as error:
+            raise InvalidInput(f"expected a file that can be read; {error.strerror}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class TextRow:
+    """One text, or a pair of texts.
+
+    Attributes:
+        raw: itself.
+        origin: the file and row that it stands in, for messages.
+    """
+
+    raw: str | tuple[str, str]
+    origin: str
+
+    @property
+    def name(self) -> str | list[str]:
+        """What answers call it: the text itself, or the list of both."""
+        return self.raw if isinstance(self.raw, str) else list(self.raw)
+
+    def read(self) -> Raw:
+        """Return the text or the pair."""
+        return self.raw
+
+
+Input: TypeAlias = PictureFile | TextRow
+
+
+def inputs_of(paths: Sequence[Path], modality: str) -> list[Input]:
+    """Return everything that some arguments name, in order.
+
+    Args:
+        paths: for pictures, files and folders; for texts, ``.txt`` files with a text a line (``-`` is
+            standard input), and tables with the column ``text`` and perhaps ``text_pair``.
+        modality: what the version takes.
+
+    Raises:
+        InvalidInput: a path is none of these, or there is nothing in it.
+        DatasetError: a file of texts cannot be read; the message names file and row.
+    """
+    gather = _texts if modality == TextRecipe.modality else _pictures
+    return [found for path in paths for found in gather(path)]
+
+
+def _pictures(path: Path) -> Sequence[Input]:
+    if path == STDIN:
+        raise InvalidInput("this model takes pictures: expected files or folders, got standard input")
+    if not path.is_dir():
+        return [PictureFile(path)]
+    inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    if not inside:
+        raise InvalidInput(f"{path}: expected a folder with pictures ({', '.join(sorted(SUFFIXES))})")
+    return [PictureFile(file) for file in inside]
+
+
+def _texts(path: Path) -> Sequence[Input]:
+    suffix = path.suffix.lower()
+    if path == STDIN:
+        found = list(_lines(_standard_input(), "standard input"))
+    elif path.is_file() and suffix == LINES:
+        found = list(_lines(bytes_of(path), path.name))
+    elif path.is_file() and suffix in READERS:
+        found = list(_rows(path))
+    else:
+        raise InvalidInput(
+            f"{path}: this model takes texts: expected a file ending in {LINES}, {', '.join(READERS)}, "
+            "or - for standard input"
+        )
+    if not found:
+        raise InvalidInput(f"{path}: expected texts, found none")
+    return found
+
+
+def _standard_input() -> bytes:
+    data = sys.stdin.buffer.read(MAX_TABLE_BYTES + 1)
+    if len(data) > MAX_TABLE_BYTES:
+        raise DatasetError(f"standard input: expected at most {MAX_TABLE_BYTES:,} bytes, got more")
+    return data
+
+
+def _lines(data: bytes, name: str) -> Iterator[TextRow]:
+    """Yield every line, empty ones too, so that answers and lines keep step."""
+    lines = text_of(data, name).split("\n")
+    if not lines[-1]:
+        lines.pop()
+    for number, line in enumerate(lines, 1):
+        yield TextRow(line.removesuffix("\r"), f"{name}, line {number}")
+
+
+def _rows(path: Path) -> Iterator[TextRow]:
+    columns, records = read(path, (TEXT, TEXT_PAIR), MAX_TEXTS)
+    if TEXT not in columns:
+        raise DatasetError(
+            f"{path.name}: expected a column {TEXT!r}, found {', '.join(map(repr, columns)) or 'none'}"
+        )
+    wanted = (TEXT, TEXT_PAIR) if TEXT_PAIR in columns else (TEXT,)
+    for where, record in records:
+        origin = f"{path.name}, {where}"
+        texts = [_text(record, column, origin) for column in wanted]
+        yield TextRow(texts[0] if len(texts) == 1 else (texts[0], texts[1]), origin)
+
+
+def _text(record: Mapping[str, object], column: str, origin: str) -> str:
+    value = record.get(column)
+    if not isinstance(value, str):
+        came = "nothing" if value is None else f"{type(value).__name__} {value!r:.100}"
+        raise DatasetError(f"{origin}: {column!r} is a text, got {came}")
+    return value
