@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from registry.errors import InvalidSetting
 
+CACHE_BYTES = 4 << 30
 MAX_ACTOR_LENGTH = 200
 
 
@@ -22,12 +23,14 @@ class Settings:
         catalog: SQLAlchemy URL, ``sqlite:///…`` or ``postgresql+psycopg://…``.
         blobs: ``file:///…`` or ``s3://bucket/prefix``.
         actor: who asks, as asserted, 1 to 200 characters.
+        cache_bytes: how much the features in the cache may take, at least 0.
     """
 
     home: Path
     catalog: str
     blobs: str
     actor: str
+    cache_bytes: int = CACHE_BYTES
 
     def __post_init__(self) -> None:
         if not self.catalog.startswith(("sqlite:///", "postgresql+psycopg://")):
@@ -38,6 +41,8 @@ class Settings:
             raise InvalidSetting(
                 f"an actor is 1 to {MAX_ACTOR_LENGTH} printable characters, got {self.actor!r:.300}"
             )
+        if self.cache_bytes < 0:
+            raise InvalidSetting(f"cache_bytes is a number of bytes, 0 or more, got {self.cache_bytes}")
 
     @classmethod
     def read(
@@ -46,6 +51,7 @@ class Settings:
         catalog: str | None = None,
         blobs: str | None = None,
         actor: str | None = None,
+        cache_bytes: int | None = None,
         environment: Mapping[str, str] = os.environ,
     ) -> Self:
         """Settle each setting: the argument, else ``CULTIVAR_HOME`` and its kin, else the default.
@@ -61,6 +67,7 @@ class Settings:
             or f"sqlite:///{chosen / 'catalog.sqlite'}",
             blobs=blobs or environment.get("CULTIVAR_BLOBS") or (chosen / "blobs").as_uri(),
             actor=actor or environment.get("CULTIVAR_ACTOR") or _user(),
+            cache_bytes=_cache_bytes(environment) if cache_bytes is None else cache_bytes,
         )
 
     @property
@@ -73,6 +80,19 @@ class Settings:
     def cache(self) -> Path:
         """Folder of what can be made again: features, materialised segments."""
         return self.home / "cache"
+
+    @property
+    def features(self) -> Path:
+        """Folder of the features in the cache."""
+        return self.cache / "features"
+
+
+def _cache_bytes(environment: Mapping[str, str]) -> int:
+    text = environment.get("CULTIVAR_CACHE_BYTES") or str(CACHE_BYTES)
+    try:
+        return int(text)
+    except ValueError:
+        raise InvalidSetting(f"CULTIVAR_CACHE_BYTES is a number of bytes, got {text!r:.100}") from None
 
 
 def _user() -> str:

@@ -32,7 +32,6 @@ from registry.cache.table import Shard, Table, absorbed, fitting, packed
 from registry.digests import Digest
 from registry.steps import PUBLISHED, STAGED, Announce, ignore
 
-DISK_BYTES = 4 << 30
 LOCK_SECONDS = 10.0
 """How long to wait for another writer: longer than any append, shorter than a person's patience."""
 
@@ -56,7 +55,7 @@ class DiskStore(FeatureStore):
         damaged: how many files were found damaged, and taken away.
     """
 
-    def __init__(self, folder: Path, max_bytes: int = DISK_BYTES, announce: Announce = ignore) -> None:
+    def __init__(self, folder: Path, max_bytes: int, announce: Announce = ignore) -> None:
         self.folder = folder
         self.max_bytes = max_bytes
         self.problem: str | None = None
@@ -104,7 +103,8 @@ class DiskStore(FeatureStore):
         merged = absorbed(table.shards, fresh)
         old = [each for each, shard in self._shards[name].items() if shard in merged]
         whole = Shard.joined([*merged, fresh])
-        pieces = [_header(whole.items), _bytes(whole.items), _header(whole.rows), _bytes(whole.rows)]
+        pieces: list[bytes | memoryview] = [_header(whole.items), whole.items.data]
+        pieces += [_header(whole.rows), whole.rows.data]
         self._write(place / f"{secrets.token_hex(8)}.{_checksum(pieces):08x}.rows", pieces)
         self._announce(PUBLISHED)
         for each in old:
@@ -217,10 +217,6 @@ def _header(array: np.ndarray) -> bytes:
     return head.getvalue()
 
 
-def _bytes(array: np.ndarray) -> memoryview:
-    return memoryview(array.reshape(-1).view(np.uint8))
-
-
 def _checksum(pieces: Sequence[bytes | memoryview]) -> int:
     """Return the CRC-32 of pieces: against accidents, at 1 to 2 GB/s; sha256 takes about twice as long."""
     checksum = 0
@@ -238,7 +234,7 @@ def _mapped(path: Path) -> Shard:
     named = _SHARD.fullmatch(path.name)
     assert named is not None, "callers pass names of shards"
     whole = np.memmap(path, np.uint8, "r")
-    if _checksum([memoryview(whole)]) != int(named[1], 16):
+    if _checksum([whole.data]) != int(named[1], 16):
         raise ValueError("its checksum is another")
     items, end = _array(whole, 0)
     rows, _ = _array(whole, end)

@@ -181,5 +181,6 @@ def _together(rows: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Return rows at places, without copying where those follow each other."""
     first = int(places[0])
     if places[-1] - first == len(places) - 1 and (np.diff(places) == 1).all():
-        return rows[first : first + len(places)]
-    return rows[places]
+        return rows[first : first + len(places), ...]
+    chosen: np.ndarray = rows[places]
+    return chosen

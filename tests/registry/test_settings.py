@@ -13,6 +13,8 @@ def test_everything_lies_below_home_by_default(tmp_path: Path) -> None:
     assert settings.catalog == f"sqlite:///{tmp_path}/catalog.sqlite"
     assert settings.blob_folder == tmp_path / "blobs"
     assert settings.cache == tmp_path / "cache"
+    assert settings.features == tmp_path / "cache" / "features"
+    assert settings.cache_bytes == 4 << 30
     assert settings.actor == "ann"
 
 
@@ -27,6 +29,15 @@ def test_an_argument_wins_over_the_environment(tmp_path: Path) -> None:
 def test_a_blob_folder_with_a_space_in_its_name_is_found(tmp_path: Path) -> None:
     settings = Settings.read(home=tmp_path / "my models", environment={})
     assert settings.blob_folder == tmp_path / "my models" / "blobs"
+
+
+def test_the_cache_takes_what_it_is_allowed(tmp_path: Path) -> None:
+    environment = {"CULTIVAR_CACHE_BYTES": "0"}
+    assert Settings.read(tmp_path, environment=environment).cache_bytes == 0
+    assert Settings.read(tmp_path, cache_bytes=7, environment=environment).cache_bytes == 7
+    for wrong in ("4 GiB", "-1"):
+        with pytest.raises(InvalidSetting, match="number of bytes"):
+            Settings.read(tmp_path, environment={"CULTIVAR_CACHE_BYTES": wrong})
 
 
 @pytest.mark.parametrize(
