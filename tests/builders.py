@@ -1,9 +1,11 @@
 """Tiny, whole versions: real ONNX segments, a real recipe, a manifest that fits them.
 
-A trunk averages an 8 x 8 picture's colours and mixes them into four features; a head is one
-Gemm on those. Equal trunk seeds give equal trunk bytes, whatever the head::
+A trunk averages an 8 x 8 picture's colours and mixes them into four features, or averages the
+vectors of a text's words; a head is one Gemm on those. Equal trunk seeds give equal trunk bytes,
+whatever the head::
 
     version = publish(registry, tiny("letters/digits", seed=1))
+    version = publish(registry, tiny_text("words/moods", seed=1))
 """
 
 import io
@@ -14,11 +16,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from PIL import Image
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from registry.digests import Digest
 from registry.manifest import CLASSIFICATION, Head, Manifest, Origin, Parity, Part, Segment, Technique, Wire
 from registry.names import Transfer
-from registry.recipe import ImageRecipe
+from registry.recipe import ImageRecipe, Recipe, TextRecipe
 from registry.registry import Registry
 from registry.segments import canonical
 from registry.signature import Signature, TensorSpec
@@ -28,6 +31,14 @@ from registry.versions import Version
 SIDE = 8
 DIMENSION = 4
 LABELS = ("circle", "square", "triangle")
+MOODS = ("glad", "sad")
+WORDS = (
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    *["a", "the", "day", "night", "is", "was", "good", "bad", "bright", "dark", ".", ",", "!"],
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +70,7 @@ def trunk(seed: int = 0) -> bytes:
     return _segment(
         nodes,
         constants,
-        helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["batch", SIDE, SIDE, 3]),
+        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["batch", SIDE, SIDE, 3])],
         helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", DIMENSION]),
     )
 
@@ -74,7 +85,7 @@ def head(seed: int = 0, labels: int = len(LABELS)) -> bytes:
     return _segment(
         [helper.make_node("Gemm", ["features", "weights", "bias"], ["logits"])],
         constants,
-        helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", DIMENSION]),
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", DIMENSION])],
         helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", labels]),
     )
 
@@ -98,41 +109,159 @@ def tiny(
         technique: the technique's name.
         parent: digest of the version that it claims to be carried over from.
     """
-    recipe = ImageRecipe(height=SIDE, width=SIDE)
+    weights = Digest.of(f"trunk {trunk_seed}".encode())
+    stages = (_Stage("pool", trunk(trunk_seed), weights, {"pixels": Wire("recipe", "pixels")}, "features"),)
+    return _version(
+        ImageRecipe(height=SIDE, width=SIDE),
+        stages,
+        transfer=transfer,
+        seed=seed,
+        labels=labels,
+        technique=technique,
+        parent=parent,
+    )
+
+
+def tiny_text(
+    transfer: str = "words/moods",
+    *,
+    seed: int = 0,
+    trunk_seed: int = 0,
+    labels: tuple[str, ...] | None = MOODS,
+    technique: str = "frozen",
+    parent: Digest | None = None,
+) -> Tiny:
+    """Make a version of a text model; the arguments are those of ``tiny``.
+
+    A word is looked up in a table, and the words of a text are averaged: two segments, the second
+    of which takes the mask beside what the first gives.
+    """
+    digests = [Digest.of(f"{name} {trunk_seed}".encode()) for name in ("table", "mean")]
+    wires = {"h": Wire("embedding", "h_out"), "attention_mask": Wire("recipe", "attention_mask")}
+    stages = (
+        _Stage(
+            "embedding", table(trunk_seed), digests[0], {"input_ids": Wire("recipe", "input_ids")}, "h_out"
+        ),
+        _Stage("pool", mean(), digests[1], wires, "features"),
+    )
+    return _version(
+        text_recipe(),
+        stages,
+        transfer=transfer,
+        seed=seed,
+        labels=labels,
+        technique=technique,
+        parent=parent,
+    )
+
+
+def text_recipe(max_length: int = 32, buckets: tuple[int, ...] = (8, 16, 32)) -> TextRecipe:
+    """Return a recipe of whole lower-case words, ``[CLS]`` before a text and ``[SEP]`` after each."""
+    library = Tokenizer(
+        models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]")
+    )
+    library.normalizer = normalizers.Lowercase()
+    library.pre_tokenizer = pre_tokenizers.Whitespace()
+    library.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", WORDS.index("[CLS]")), ("[SEP]", WORDS.index("[SEP]"))],
+    )
+    return TextRecipe(library.to_str(), max_length, buckets, pad_id=WORDS.index("[PAD]"))
+
+
+def table(seed: int = 0) -> bytes:
+    """Return a segment from ``input_ids`` int64 [batch, seq] to ``h_out`` float32 [batch, seq, 4]."""
+    weights = np.random.default_rng(seed).normal(size=(len(WORDS), DIMENSION)).astype(np.float32)
+    return _segment(
+        [helper.make_node("Gather", ["weights", "input_ids"], ["h_out"])],
+        {"weights": weights},
+        [helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "seq"])],
+        helper.make_tensor_value_info("h_out", TensorProto.FLOAT, ["batch", "seq", DIMENSION]),
+    )
+
+
+def mean() -> bytes:
+    """Return a segment from ``h`` and ``attention_mask`` to the masked mean ``features`` float32 [batch, 4]."""
+    nodes = [
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["mask", "last"], ["column"]),
+        helper.make_node("Mul", ["h", "column"], ["masked"]),
+        helper.make_node("ReduceSum", ["masked", "words"], ["sum"], keepdims=0),
+        helper.make_node("ReduceSum", ["mask", "words"], ["count"], keepdims=1),
+        helper.make_node("Max", ["count", "one"], ["divisor"]),
+        helper.make_node("Div", ["sum", "divisor"], ["features"]),
+    ]
+    constants: dict[str, ArrayLike] = {
+        "last": np.array([-1]), "words": np.array([1]), "one": np.array([1], np.float32),
+    }  # fmt: skip
+    return _segment(
+        nodes,
+        constants,
+        [
+            helper.make_tensor_value_info("h", TensorProto.FLOAT, ["batch", "seq", DIMENSION]),
+            helper.make_tensor_value_info("attention_mask", TensorProto.INT64, ["batch", "seq"]),
+        ],
+        helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", DIMENSION]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """A segment of a trunk, the digest of its weights, and what it takes and gives."""
+
+    name: str
+    data: bytes
+    weights: Digest
+    inputs: dict[str, Wire]
+    output: str
+
+
+def _version(
+    recipe: Recipe,
+    stages: Sequence[_Stage],
+    *,
+    transfer: str,
+    seed: int,
+    labels: tuple[str, ...] | None,
+    technique: str,
+    parent: Digest | None,
+) -> Tiny:
     parts = {
         name: "\n".join(sorted(Digest.of(f"{name} {seed} {index}".encode()) for index in range(3))).encode()
         for name in ("train", "test")
     }
     blobs = [("recipe", recipe.to_bytes()), *(("items", items) for items in parts.values())]
-    trunk_bytes, trunk_weights = trunk(trunk_seed), Digest.of(f"trunk {trunk_seed}".encode())
+    blobs += [("segment", stage.data) for stage in stages]
     segments = [
-        _described(
-            "pool", "trunk", trunk_bytes, trunk_weights, {"pixels": Wire("recipe", "pixels")}, "features"
-        )
+        _described(stage.name, "trunk", stage.data, stage.weights, stage.inputs, stage.output)
+        for stage in stages
     ]
-    blobs.append(("segment", trunk_bytes))
+    features = Wire(stages[-1].name, "features")
     outputs = [TensorSpec("features", "float32", ("batch", DIMENSION))]
     heads: tuple[Head, ...] = ()
     predictions = None
     if labels is not None:
         head_bytes, head_weights = head(seed, len(labels)), Digest.of(f"head {seed} {len(labels)}".encode())
-        wires = {"features": Wire("pool", "features")}
-        segments.append(_described("head", "head", head_bytes, head_weights, wires, "logits"))
+        segments.append(
+            _described("head", "head", head_bytes, head_weights, {"features": features}, "logits")
+        )
         blobs += [("segment", head_bytes), ("predictions", f'{{"seed": {seed}}}'.encode())]
         outputs.append(TensorSpec("logits", "float32", ("batch", len(labels))))
         heads = (Head(Transfer.parse(transfer).target, CLASSIFICATION, Wire("head", "logits"), labels),)
         predictions = Digest.of(blobs[-1][1])
+    weights = tuple(stage.weights for stage in stages)
     manifest = Manifest(
         transfer=Transfer.parse(transfer),
-        modality="image",
+        modality=recipe.modality,
         technique=Technique(technique, None, {"l2": 1.0}),
-        origin=Origin("bundled:tiny", "tiny", trunk_weights, "CC0-1.0", parent),
+        origin=Origin("bundled:tiny", "tiny", weights[0], "CC0-1.0", parent),
         recipe=recipe.digest,
         segments=tuple(segments),
-        features=Wire("pool", "features"),
+        features=features,
         heads=heads,
         signature=Signature(recipe.fields, tuple(outputs)),
-        space=Space((trunk_weights,), recipe.digest, "avg", "none", DIMENSION),
+        space=Space(weights, recipe.digest, "avg", "none", DIMENSION),
         parts={name: Part(3, Digest.of(items)) for name, items in parts.items()},
         excluded={},
         metrics={} if labels is None else {"accuracy": round(0.5 + seed % 50 / 100, 2)},
@@ -161,9 +290,9 @@ def _described(
 def _segment(
     nodes: Sequence[NodeProto],
     constants: Mapping[str, ArrayLike],
-    input_: ValueInfoProto,
+    inputs: Sequence[ValueInfoProto],
     output: ValueInfoProto,
 ) -> bytes:
     initialisers = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
-    graph = helper.make_graph(nodes, "tiny", [input_], [output], initialisers)
+    graph = helper.make_graph(nodes, "tiny", inputs, [output], initialisers)
     return canonical(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10))
