@@ -33,11 +33,8 @@ DIMENSION = 4
 LABELS = ("circle", "square", "triangle")
 MOODS = ("glad", "sad")
 WORDS = (
-    "[PAD]",
-    "[UNK]",
-    "[CLS]",
-    "[SEP]",
-    *["a", "the", "day", "night", "is", "was", "good", "bad", "bright", "dark", ".", ",", "!"],
+    *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "the", "day", "night", "is", "was"),
+    *("good", "bad", "bright", "dark", ".", ",", "!"),
 )
 
 
