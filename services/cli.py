@@ -13,6 +13,7 @@ from registry.shell import registry_options
 COMMANDS = {
     "sources": "adapters.cli:sources",
     "adapt": "adapters.cli:adapt",
+    "report": "adapters.report.command:report",
     "list": "registry.cli:list_versions",
     "show": "registry.cli:show",
     "history": "registry.cli:history",

@@ -1,0 +1,33 @@
+"""The command ``report``."""
+
+from pathlib import Path
+
+import click
+
+from registry.shell import Shell, command
+
+
+@command("report", short_help="Write a page about a version: figures, curves, mistakes, segments.")
+@click.argument("ref")
+@click.option(
+    "-o", "--output", metavar="PLACE", help="FILE.html, or a folder; else SOURCE-TARGET-NUMBER.html here."
+)
+def report(shell: Shell, ref: str, output: str | None) -> None:
+    """Write a page about a version that needs nothing else: no script, no request, light and dark, printable.
+
+    REF is [SOURCE/]TARGET[@STAGE or @NUMBER or @sha256:PREFIX]; a bare target means production. A folder
+    holds index.html, every plot as .svg, metrics.json and predictions.csv.
+    """
+    from adapters.report.material import Material
+    from adapters.report.writing import report as write
+    from registry.registry import Registry
+
+    with Registry.open(shell.settings) as registry:
+        material = Material.gather(registry, ref)
+    version = material.version
+    place = Path(output or f"{version.source}-{version.target}-{version.number}.html")
+    files = [str(path) for path in write(material, place)]
+    shell.emit(
+        {"ref": str(version.ref), "files": files},
+        lambda out: out.print("\n".join(files), highlight=False, markup=False, soft_wrap=True),
+    )

@@ -1,0 +1,212 @@
+"""A report as one HTML page that needs nothing else: no script, no request, every text escaped."""
+
+import base64
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from adapters.evaluation.evidence import Mistake
+from adapters.report.drawing import Plot
+from adapters.report.material import Material
+from registry import instants
+from registry.manifest import EMBEDDING, Json
+
+MAX_PAIRS = 10
+"""Confused pairs of labels that are listed."""
+
+_TILES = (
+    ("accuracy", "accuracy"),
+    ("balanced_accuracy", "balanced accuracy"),
+    ("micro_f1", "micro-F1"),
+    ("macro_f1", "macro-F1"),
+    ("mean_average_precision", "mean average precision"),
+    ("auroc", "AUROC"),
+    ("ece", "calibration error"),
+    ("log_loss", "log loss"),
+)
+_SHARES = frozenset({"accuracy", "balanced_accuracy"})
+_STICKS = (("raw", "Raw inputs, linear model"), ("frozen", "Source untouched, linear head"))
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A figure that stands out: its name, its value, and a remark or nothing."""
+
+    name: str
+    value: str
+    remark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stick:
+    """A yardstick's row: name, accuracy, interval, the version's lead with its interval, and what that says."""
+
+    name: str
+    accuracy: str
+    interval: str
+    lead: str
+    lead_interval: str
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A label's row; figures are None where they are not defined."""
+
+    label: str
+    items: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    yardsticks: tuple[float | None, ...]
+
+
+def page(material: Material, plots: Sequence[Plot]) -> str:
+    """Return the HTML page of a version.
+
+    Args:
+        material: what is known of it.
+        plots: drawn from it.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "bytes": size, "plain": plain, "thumbnail": thumbnail}
+    metrics = material.manifest.metrics
+    return environment.get_template("page.html").render(
+        version=material.version,
+        manifest=material.manifest,
+        embedding=material.manifest.kind == EMBEDDING,
+        registered=instants.to_text(material.version.created_at),
+        items=metrics.get("items"),
+        tiles=list(tiles(metrics)),
+        sticks=list(sticks(metrics)),
+        stick_names=[name for key, name in _STICKS if key in _hits(material)],
+        rows=list(rows(material)),
+        pairs=list(pairs(material)),
+        mistakes=() if material.evidence is None else material.evidence.mistakes,
+        plots={plot.name: plot for plot in plots},
+        # Our own drawings, whose texts matplotlib has escaped.
+        drawings={plot.name: Markup(plot.inline) for plot in plots},
+    )
+
+
+def tiles(metrics: Mapping[str, Json]) -> Iterator[Tile]:
+    """Yield the figures that stand out."""
+    for key, name in _TILES:
+        value = metrics.get(key)
+        if not isinstance(value, float):
+            continue
+        remark = ""
+        low, high = metrics.get(f"{key}_low"), metrics.get(f"{key}_high")
+        if isinstance(low, float) and isinstance(high, float):
+            remark = f"{percent(low)} to {percent(high)}"
+        yield Tile(name, percent(value) if key in _SHARES else f"{value:.3f}", remark)
+
+
+def sticks(metrics: Mapping[str, Json]) -> Iterator[Stick]:
+    """Yield what the version is held against."""
+    found = metrics.get("yardsticks")
+    for key, name in _STICKS:
+        stick = found.get(key) if isinstance(found, dict) else None
+        if not isinstance(stick, dict):
+            continue
+        low, high, lead, lead_low, lead_high, accuracy = (
+            float(str(stick[each]))
+            for each in ("low", "high", "difference", "difference_low", "difference_high", "accuracy")
+        )
+        verdict = "better" if lead_low > 0 else "worse" if lead_high < 0 else "no difference shown"
+        yield Stick(
+            name,
+            percent(accuracy),
+            f"{percent(low)} to {percent(high)}",
+            points(lead),
+            f"{points(lead_low)} to {points(lead_high)}",
+            verdict,
+        )
+
+
+def rows(material: Material) -> Iterator[Row]:
+    """Yield each label's figures."""
+    classes = material.manifest.metrics.get("classes")
+    if not isinstance(classes, dict):
+        return
+    hits = _hits(material)
+    for at, label in enumerate(material.labels):
+        counts = classes.get(label)
+        if not isinstance(counts, dict):
+            continue
+        items, right, answered = (int(str(counts[key])) for key in ("items", "right", "answered"))
+        yield Row(
+            label,
+            items,
+            right / answered if answered else None,
+            right / items if items else None,
+            2 * right / (items + answered) if items + answered else None,
+            tuple(hits[key][at] / items if items else None for key, _ in _STICKS if key in hits),
+        )
+
+
+def pairs(material: Material) -> Iterator[tuple[str, str, int]]:
+    """Yield the most frequent confusions: right label, answer, how often."""
+    predictions, labels = material.predictions, material.labels
+    if predictions is None or predictions.multilabel:
+        return
+    wrong = ~predictions.right()
+    given = predictions.logits.argmax(axis=1)[wrong]
+    numbers, counts = np.unique(predictions.labels[wrong] * len(labels) + given, return_counts=True)
+    for at in np.argsort(-counts, kind="stable")[:MAX_PAIRS]:
+        right, answered = divmod(int(numbers[at]), len(labels))
+        yield labels[right], labels[answered], int(counts[at])
+
+
+def _hits(material: Material) -> Mapping[str, Sequence[int]]:
+    """Return how many items of each label each yardstick found, where that was kept."""
+    found: dict[str, Sequence[int]] = {}
+    for key, details in (material.evidence.yardsticks if material.evidence else {}).items():
+        right = details.get("right")
+        if isinstance(right, list) and len(right) == len(material.labels):
+            found[key] = [int(str(hits)) for hits in right]
+    return found
+
+
+def percent(share: float | None) -> str:
+    """Return a share as it is read: ``99.4 %``; a dash for none."""
+    return "–" if share is None else f"{100 * share:.1f} %"
+
+
+def points(difference: float) -> str:
+    """Return a difference of shares in percentage points, signed: ``+1.2``."""
+    return f"{100 * difference:+.1f}".replace("-", "−")
+
+
+def size(count: int) -> str:
+    """Return a number of bytes as it is read."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= factor:
+            return f"{count / factor:.1f} {unit}"
+    return f"{count} B"
+
+
+def plain(value: Json) -> str:
+    """Return a setting's value as it is read."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return ", ".join(plain(each) for each in value) or "none"
+    if isinstance(value, dict):
+        return "; ".join(f"{key}: {plain(each)}" for key, each in value.items()) or "none"
+    return {None: "none", True: "yes", False: "no"}.get(value, str(value))  # type: ignore[arg-type]
+
+
+def thumbnail(mistake: Mistake) -> str:
+    """Return a thumbnail as a data URI."""
+    return f"data:image/png;base64,{base64.b64encode(mistake.thumbnail or b'').decode()}"

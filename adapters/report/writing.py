@@ -1,0 +1,62 @@
+"""A report as files: one page, or a folder with every plot and every number beside it."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+from adapters.evaluation.mistakes import answers, confidence, truths
+from adapters.report.material import Material
+from adapters.report.page import page
+from adapters.report.plots import plots
+from registry.errors import InvalidSetting
+
+PAGE_SUFFIXES = (".html", ".htm")
+
+
+def report(material: Material, place: Path) -> tuple[Path, ...]:
+    """Write the report of a version, and return the files that were written.
+
+    Args:
+        material: what is known of the version.
+        place: a page, where its name ends with ``.html`` or ``.htm``; else a folder, made if need be, for
+            ``index.html``, a ``.svg`` for each plot, ``metrics.json``, and ``predictions.csv`` where there
+            are predictions.
+
+    Raises:
+        InvalidSetting: the place cannot be written.
+    """
+    drawn = tuple(plots(material))
+    text = page(material, drawn)
+    files = {place: text}
+    if place.suffix.lower() not in PAGE_SUFFIXES or place.is_dir():
+        numbers = dict(material.manifest.metrics)
+        files = {
+            place / "index.html": text,
+            **{place / f"{plot.name}.svg": plot.svg for plot in drawn},
+            place / "metrics.json": json.dumps(numbers, indent=1, ensure_ascii=False, sort_keys=True) + "\n",
+        }
+        if material.predictions is not None:
+            files[place / "predictions.csv"] = predictions_csv(material)
+    try:
+        for path, content in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content, encoding="utf-8", newline="")
+    except OSError as error:
+        raise InvalidSetting(f"the report cannot be written to {place}: {error.strerror}") from error
+    return tuple(files)
+
+
+def predictions_csv(material: Material) -> str:
+    """Return the predictions as CSV: ``item,label,answer,confidence``, several labels joined by ``|``."""
+    predictions, labels = material.predictions, material.labels
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["item", "label", "answer", "confidence"])
+    if predictions is not None:
+        right, given = truths(predictions, labels), answers(predictions, labels)
+        for item, label, answer, sure in zip(
+            predictions.digests, right, given, confidence(predictions), strict=True
+        ):
+            writer.writerow([item, "|".join(label), "|".join(answer), f"{sure:.6f}"])
+    return stream.getvalue()
