@@ -1,5 +1,6 @@
 """The command line: what is loaded when, and the offline commands."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from typing import Any
 
 import click
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
@@ -15,16 +17,17 @@ from click.testing import CliRunner, Result
 from registry.registry import Registry
 from registry.settings import Settings
 from services.cli import COMMANDS, main
-from tests.builders import picture, publish, tiny
+from tests.builders import picture, publish, tiny, tiny_text
 from tests.services.pictures import BROKEN
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A registry with digits and vectors in production, and a folder of 40 pictures beside it."""
+    """A registry with digits, vectors and moods in production, and a folder of 40 pictures beside it."""
     with Registry.open(Settings.read(tmp_path / "home", actor="tests")) as registry:
         registry.promote(publish(registry, tiny("letters/digits", seed=1)).ref, "production")
         registry.promote(publish(registry, tiny("letters/vectors", labels=None)).ref, "production")
+        registry.promote(publish(registry, tiny_text("words/moods", seed=1)).ref, "production")
     (tmp_path / "pictures").mkdir()
     for number in range(40):
         (tmp_path / "pictures" / f"{number:02}.png").write_bytes(picture(number))
@@ -90,6 +93,86 @@ def test_vectors_are_printed_or_written_to_parquet(home: Path) -> None:
     assert sorted(path.name for path in home.iterdir()) == ["home", "pictures", "vectors.parquet"]
 
 
+TEXTS = ["the day is bright", "", "night 😀 was dark", "unheard words", 'مرحبا, "quoted" day']
+PAIRS = [("the day", "is bright"), ("", "night"), ("a 😀", "good day")]
+
+
+def written(path: Path, rows: list[dict[str, str]]) -> Path:
+    """Write a table in the form that the file's suffix says."""
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
+    else:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_texts_of_a_table_are_answered_as_those_of_lines(home: Path, suffix: str) -> None:
+    (home / "texts.txt").write_text("\n".join(TEXTS) + "\n", "utf-8")
+    table = written(home / f"texts{suffix}", [{"id": str(n), "text": text} for n, text in enumerate(TEXTS)])
+    lines = document(cultivar(home, "classify", "moods", str(home / "texts.txt"), "--json"))
+    rows = document(cultivar(home, "classify", "moods", str(table), "--json"))
+    assert [result["input"] for result in lines["results"]] == TEXTS
+    assert rows == lines
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_pairs_are_read_from_two_columns(home: Path, suffix: str) -> None:
+    table = written(home / f"pairs{suffix}", [{"text": a, "text_pair": b} for a, b in PAIRS])
+    output = home / "vectors.parquet"
+    answer = document(cultivar(home, "embed", "moods", str(table), "--json"))
+    document(cultivar(home, "embed", "moods", str(table), "-o", str(output), "--json"))
+    assert answer["inputs"] == [list(pair) for pair in PAIRS]
+    kept = pq.read_table(output)
+    assert kept["input"].to_pylist() == answer["inputs"]
+    np.testing.assert_allclose(kept["embedding"].to_pylist(), answer["embeddings"], rtol=1e-6)
+
+
+def test_texts_come_from_standard_input_too(home: Path) -> None:
+    result = CliRunner().invoke(
+        main, ["--home", str(home / "home"), "classify", "moods", "-", "--json"], input="a day\r\n\nbad\n"
+    )
+    assert [each["input"] for each in document(result)["results"]] == ["a day", "", "bad"]
+
+
+def test_a_person_gets_a_line_for_each_text(home: Path) -> None:
+    (home / "texts.txt").write_text(f"[bold]bright\x1b[2J day\n{'day ' * 5000}\n", "utf-8")
+    for command in ("classify", "embed"):
+        result = cultivar(home, command, "moods", str(home / "texts.txt"))
+        assert result.exit_code == 0
+        assert "words/moods@1" in result.stdout
+        assert "\x1b[2J" not in result.stdout
+        assert len(result.stdout) < 3000
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says"),
+    [
+        ("a.txt", b"", "found none"),
+        ("a.txt", b"fine\n\xff\n", "a.txt, line 2: expected UTF-8"),
+        ("a.txt", b"fine\n" + b"a" * 1_000_001, "a.txt, line 2: a text may have 1,000,000 characters"),
+        ("a.csv", b"label\na\n", "a.csv: expected a column 'text', found 'label'"),
+        ("a.csv", b"text\na\nb,c\n", "a.csv, line 3"),
+        ("a.jsonl", b'{"text": "a"}\n{"text": 7}\n', "a.jsonl, line 2: 'text' is a text, got int 7"),
+        ("a.jsonl", b'{"text": "a", "text_pair": "b"}\n{"text": "c"}\n', "a.jsonl, line 2: 'text_pair'"),
+        ("a.jsonl", b'{"text": "\\ud800"}\n', "a.jsonl, line 1: expected a text of whole Unicode"),
+        ("a.parquet", b"PAR1", "expected a parquet file"),
+        ("a.png", picture(), "this model takes texts"),
+    ],
+)
+def test_a_file_of_texts_that_cannot_be_read_is_named(home: Path, name: str, data: bytes, says: str) -> None:
+    (home / name).write_bytes(data)
+    result = cultivar(home, "classify", "moods", str(home / name))
+    assert result.exit_code == 1
+    assert says in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
 def test_a_broken_file_is_named_and_nothing_is_written(home: Path) -> None:
     (home / "pictures/07.png").write_bytes(BROKEN["truncated-png"])
     output = home / "vectors.parquet"
@@ -106,6 +189,8 @@ def test_a_broken_file_is_named_and_nothing_is_written(home: Path) -> None:
         (["classify", "digits@9", "{}/pictures/00.png"], "digits@9"),
         (["classify", "nothing", "{}/pictures/00.png"], "nothing"),
         (["classify", "digits", "{}/home/blobs"], "folder with pictures"),
+        (["classify", "digits", "-"], "takes pictures"),
+        (["classify", "moods", "{}/pictures"], "takes texts"),
     ],
 )
 def test_what_cannot_be_answered_ends_with_one_line(home: Path, arguments: list[str], says: str) -> None:

@@ -11,12 +11,12 @@ from typing import TypeVar
 import numpy as np
 import pytest
 
-from registry.errors import InputTooLarge, UndecodableInput, WrongModality
-from registry.recipe import ImageRecipe
+from registry.errors import InputTooLarge, InvalidInput, UndecodableInput, WrongModality
+from registry.recipe import ImageRecipe, Raw
 from services import decode
 from services.decode import Decoder, ItemLimits
 from services.errors import DeadlineExceeded
-from tests.builders import picture
+from tests.builders import picture, text_recipe
 from tests.services.pictures import BROKEN, GIGAPIXEL, GOOD
 
 RECIPE = ImageRecipe(8, 8)
@@ -76,6 +76,48 @@ def test_a_text_is_no_picture() -> None:
     async def trial() -> None:
         with decoder() as made, pytest.raises(WrongModality):
             await made.prepare(RECIPE, ["hello"])
+
+    run(trial)
+
+
+def test_texts_and_pairs_of_a_request_are_padded_to_one_length() -> None:
+    async def trial() -> None:
+        recipe = text_recipe()
+        items: list[Raw] = ["day", ("a day", "a night"), "", "the day " * 6]
+        with decoder() as made:
+            fields = await made.prepare(recipe, items)
+            short = await made.prepare(recipe, items[:3])
+        assert {array.shape for array in fields.values()} == {(4, 16)}
+        assert {array.shape for array in short.values()} == {(3, 8)}
+        expected = recipe.collate([recipe.prepare(item) for item in items])
+        for name, array in fields.items():
+            np.testing.assert_array_equal(array, expected[name])
+
+    run(trial)
+
+
+@pytest.mark.parametrize(
+    ("item", "error"),
+    [("12345678901", InputTooLarge), (("123456", "78901"), InputTooLarge), ("\ud800", UndecodableInput)],
+)
+def test_a_text_that_cannot_be_read_is_named(item: Raw, error: type[InvalidInput]) -> None:
+    async def trial() -> None:
+        made = Decoder(threads=1, limits=ItemLimits(characters=10), observe=lambda seconds: None)
+        try:
+            with pytest.raises(error) as caught:
+                await made.prepare(text_recipe(), ["a day", item])
+            assert caught.value.index == 1
+            assert (await made.prepare(text_recipe(), ["1234567890"]))["input_ids"].shape == (1, 8)
+        finally:
+            made.close()
+
+    run(trial)
+
+
+def test_a_picture_is_no_text() -> None:
+    async def trial() -> None:
+        with decoder() as made, pytest.raises(WrongModality):
+            await made.prepare(text_recipe(), [picture()])
 
     run(trial)
 

@@ -98,6 +98,25 @@ def test_outputs_belong_to_the_rows_that_were_asked_about() -> None:
     run(trial)
 
 
+def test_rows_of_one_length_share_a_batch_and_others_wait_apart() -> None:
+    async def trial() -> None:
+        program = Doubling(inputs=(TensorSpec("x", "float32", ("batch", "seq")),))
+        with engine(max_batch_rows=4) as made:
+            first = await busy(made, program)
+            lengths = (8, 16, 8, 16, 8)
+            rest = [
+                made.submit(program, {"x": np.full((1, length), number, np.float32)})
+                for number, length in enumerate(lengths, start=1)
+            ]
+            program.gate.set()
+            await first
+            shapes = [(await future)["y"].shape for future in rest]
+        assert program.batches == [[0], [1, 3, 5], [2, 4]]
+        assert shapes == [(1, length) for length in lengths]
+
+    run(trial)
+
+
 def test_what_arrives_while_the_engine_is_busy_forms_the_next_batch() -> None:
     async def trial() -> None:
         program = Doubling()

@@ -135,6 +135,22 @@ def test_other_types_are_refused(content_type: str) -> None:
         native.parse(content_type, b"data", 4)
 
 
+def test_texts_and_pairs_come_as_they_are() -> None:
+    body = '{"texts": ["", "a\\u0000é😀", ["a", "b"]]}'.encode()
+    inputs = native.parse("application/json; charset=utf-8", body, 4)
+    assert inputs.modality == "text"
+    assert list(inputs.items) == ["", "a\0é😀", ("a", "b")]
+
+
+@pytest.mark.parametrize(
+    "item", ["7", "null", "{}", "[]", '["a"]', '["a", 1]', '["a", "b", "c"]', '[["a", "b"]]']
+)
+def test_what_is_no_text_is_named(item: str) -> None:
+    with pytest.raises(UndecodableInput, match="pair") as caught:
+        native.parse("application/json", f'{{"texts": ["a", {item}]}}'.encode(), 4)
+    assert caught.value.index == 1
+
+
 @given(st.binary(max_size=200))
 def test_no_bytes_upset_the_json_reader(data: bytes) -> None:
     for body in (data, b'{"images": [' + data + b"]}", b'{"texts": ["' + data + b'"]}'):

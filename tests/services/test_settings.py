@@ -14,6 +14,7 @@ def test_defaults_need_no_environment() -> None:
     assert settings.served_stages == ("production",)
     assert settings.max_body_bytes == 32 << 20
     assert settings.max_pixels == 64_000_000
+    assert settings.max_characters == 1_000_000
     assert settings.max_rows == 256
 
 
@@ -41,6 +42,7 @@ def test_settings_travel_through_the_environment() -> None:
         ("DEADLINE_S", "0"),
         ("FRONT", "back"),
         ("MAX_HELD_BYTES", "1"),
+        ("MAX_CHARACTERS", "0"),
     ],
 )
 def test_what_cannot_be_used_is_refused(name: str, text: str) -> None:
