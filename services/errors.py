@@ -127,10 +127,10 @@ _TABLE: tuple[tuple[type[CultivarError], Problem], ...] = (
             "Send image/*, multipart/form-data, application/x-npy or application/json.",
         ),
     ),
-    (WrongModality, Problem(415, "wrong_modality", "GET /v1/targets says what each target takes.")),
+    (WrongModality, Problem(415, "wrong_modality", "The message says what this target takes.")),
     (
         UndecodableInput,
-        Problem(422, "undecodable_input", "Check that the file opens elsewhere, then send it whole."),
+        Problem(422, "undecodable_input", "Check the input that index names, then send it whole."),
     ),
     (InvalidInput, Problem(422, "invalid_input", "Send the input in the form that the recipe asks for.")),
     (
