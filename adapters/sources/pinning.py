@@ -1,24 +1,29 @@
-"""Writes ``torchvision_cuts.json``: ``python -m adapters.sources.pinning``.
+"""Writes ``torchvision_cuts.json`` and ``timm_cuts.json``: ``python -m adapters.sources.pinning``.
 
-Run it when torchvision lists a new model. Existing entries are kept as they are: cuts that moved
-would end the sharing between old versions and new ones.
+Run it when torchvision or timm lists a new model. Existing entries are kept as they are: cuts that
+moved would end the sharing between old versions and new ones.
 """
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 import torchvision
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from torchvision.models import WeightsEnum
 
+from adapters.sources.landmarks import landmarks
+from adapters.sources.pinned import Pinned, read_pinned, write_pinned
 from adapters.sources.proposal import propose_cuts
 from adapters.sources.torchvision import build
+from registry.errors import InvalidValue
 
-PINNED = Path(__file__).with_name("torchvision_cuts.json")
+FOLDER = Path(__file__).parent
+TORCHVISION, TIMM = "torchvision_cuts.json", "timm_cuts.json"
 
 LEAST_SIDE = 32
 """Smallest input worth running, in pixels: what most networks reduce to one place."""
@@ -46,24 +51,32 @@ class _Weightless(TorchFunctionMode):
         return func(*args, **{**(kwargs or {}), **({"device": "meta"} if func is torch.empty else {})})
 
 
-def main() -> None:
-    """Propose cuts for the models that have none yet."""
-    entries = json.loads(PINNED.read_text()) if PINNED.exists() else {}
+def torchvision_entries(known: Mapping[str, Pinned]) -> Iterator[tuple[str, Pinned]]:
+    """Propose cuts for torchvision's models that have none yet."""
     for name in torchvision.models.list_models(module=torchvision.models):
-        if name not in entries:
+        if name not in known:
             choices = torchvision.models.get_model_weights(name)
             weights = choices.DEFAULT
             network = sketch(name, weights)
             (crop,) = weights.transforms().crop_size
             proposal = propose_cuts(network, torch.empty(2, 3, crop, crop, device="meta"))
-            entries[name] = {
-                "cuts": list(proposal.cuts),
-                "head": proposal.head,
-                "dimension": proposal.dimension,
-                "smallest": max(LEAST_SIDE, min(choice.meta["min_size"][0] for choice in choices)),
-            }
-    lines = (f"  {json.dumps(name)}: {json.dumps(entries[name])}" for name in sorted(entries))
-    PINNED.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+            smallest = max(LEAST_SIDE, min(choice.meta["min_size"][0] for choice in choices))
+            yield name, Pinned(proposal.cuts, proposal.head, proposal.dimension, smallest)
+
+
+def timm_entries(known: Mapping[str, Pinned]) -> Iterator[tuple[str, Pinned]]:
+    """Read the cuts of timm's pretrained models that have none yet; leave out what cannot be cut."""
+    for name in sorted({model.partition(".")[0] for model in timm.list_pretrained()} - known.keys()):
+        with torch.device("meta"), suppress(InvalidValue):
+            network = timm.create_model(name, pretrained=False)
+            yield name, landmarks(network, timm.get_pretrained_cfg(name))
+
+
+def main() -> None:
+    """Pin the cuts of the models that have none yet."""
+    for file, entries in ((TORCHVISION, torchvision_entries), (TIMM, timm_entries)):
+        known = read_pinned(file)
+        FOLDER.joinpath(file).write_text(write_pinned({**known, **dict(entries(known))}))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,9 @@ from registry.errors import UnknownSource
 _PROVIDERS = {
     "bundled": "adapters.sources.bundled:BundledProvider",
     "torchvision": "adapters.sources.torchvision:TorchvisionProvider",
+    "timm": "adapters.sources.timm:TimmProvider",
+    "hf": "adapters.sources.hf.provider:HfProvider",
+    "vectors": "adapters.sources.vectors:VectorsProvider",
 }
 
 

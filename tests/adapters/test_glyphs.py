@@ -108,7 +108,7 @@ def test_stages_answer_as_the_network_does() -> None:
 
 
 def test_an_unknown_bundled_source_is_refused() -> None:
-    with pytest.raises(UnknownSource, match="expected one of bundled:glyphs, got 'bundled:glyph'"):
+    with pytest.raises(UnknownSource, match="expected bundled:glyphs or bundled:minilm, got 'bundled:glyph'"):
         providers.find("bundled:glyph")
 
 

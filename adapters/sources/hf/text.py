@@ -1,0 +1,161 @@
+"""Encoders of texts: transformers' checkpoints, pooled as sentence-transformers says or as asked for."""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+from transformers import AutoModel, AutoModelForSequenceClassification
+
+from adapters.sources.hf.checkpoint import load_checkpoint
+from adapters.sources.hf.families import FAMILIES, Family, groups, typed
+from adapters.sources.hf.folder import Folder
+from adapters.sources.hf.tokenization import text_recipe
+from adapters.sources.pooling import KINDS, PENULTIMATE, Pooling
+from adapters.sources.source import Source
+from adapters.sources.stages import Stages
+from registry.digests import Digest
+from registry.errors import UnknownSource
+
+SIMILARITY = "sentence-similarity"
+"""The task of what sentence-transformers publishes."""
+
+_CLASSIFIER = "ForSequenceClassification"
+_MODES = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+}
+_MOST_LAYERS, _MOST_WIDE = 128, 16384
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSource(Source):
+    """An encoder of texts.
+
+    Attributes:
+        folder: where its files lie.
+        config: transformers' configuration of it.
+        pooled: how tokens become features.
+    """
+
+    folder: Folder
+    config: Any = field(repr=False)
+    pooled: Pooling
+
+    def weights_at_hand(self) -> bool:
+        """Say whether the folder holds weights in the safetensors format."""
+        return self.folder.has_weights()
+
+    def load(self, seed: int | None = None) -> Stages:
+        """Return the network in stages; see :meth:`Source.load`."""
+        family = FAMILIES[self.config.model_type]
+        classifies = self.pooled.kind == PENULTIMATE
+        model = load_checkpoint(
+            AutoModelForSequenceClassification if classifies else AutoModel, self.folder, self.config, seed
+        )
+        encoder: Any = model.base_model
+        layers = list(encoder.get_submodule(family.layers))
+        names = family.cuts(len(layers))
+        types = ("token_type_ids",) if typed(self.config) else ()
+        parts: list[tuple[str, nn.Module, tuple[str, ...]]] = [(names[0], family.embeddings(encoder), types)]
+        for name, (start, stop) in zip(names[1:], groups(len(layers)), strict=True):
+            parts.append((name, family.group(encoder, layers[start:stop]), ("attention_mask",)))
+        output = None
+        if classifies and (head := family.head(model)) is not None:
+            pool, sides, output = head
+            parts.append((self.pooled.names[0], pool, sides))
+        else:
+            parts.extend(self.pooled.stages())
+        return Stages(
+            self.architecture,
+            OrderedDict((name, stage) for name, stage, _ in parts),
+            features_dim=self.dimension,
+            inputs=self.recipe.fields,
+            sides=[sides for _, _, sides in parts],
+            head=output,
+        ).eval()
+
+
+def text_source(
+    folder: Folder,
+    config: Any,
+    pooled: Pooling | None,
+    spec: str,
+    *,
+    task: str | None = None,
+    licence: str | None = None,
+) -> TextSource:
+    """Return the source in a folder.
+
+    Args:
+        folder: the checkpoint.
+        config: its configuration, of a known ``model_type``.
+        pooled: how to pool; None as the checkpoint says, or else the mean.
+        spec: the source's spec, without the pooling.
+        task: what it learnt, where it is known.
+        licence: the weights' licence, where it is known; None takes what the card says.
+
+    Raises:
+        UnknownSource: its numbers are out of bounds, or it pools in a way that is not offered.
+    """
+    family = FAMILIES[config.model_type]
+    if not 1 <= config.num_hidden_layers <= _MOST_LAYERS or not 1 <= config.hidden_size <= _MOST_WIDE:
+        raise UnknownSource(
+            f"expected 1 to {_MOST_LAYERS} layers up to {_MOST_WIDE} wide in {folder.name}, "
+            f"got {config.num_hidden_layers} of {config.hidden_size}"
+        )
+    classifier = (config.architectures or [""])[0].endswith(_CLASSIFIER)
+    published = folder.json("modules.json")
+    chosen = pooled or (Pooling(PENULTIMATE) if classifier else _published(folder, published))
+    classifies = chosen.kind == PENULTIMATE
+    return TextSource(
+        spec=spec if pooled is None else f"{spec}@{chosen}",
+        architecture=_architecture(config, family),
+        task=task or (SIMILARITY if published else None),
+        labels=tuple(config.id2label[index] for index in sorted(config.id2label)) if classifies else (),
+        recipe=text_recipe(folder, config, reserved=family.reserved, token_types=typed(config)),
+        cuts=(*family.cuts(config.num_hidden_layers), *chosen.names),
+        dimension=config.hidden_size,
+        licence=licence or folder.licence,
+        pooling=chosen.kind,
+        norm=chosen.norm,
+        folder=folder,
+        config=config,
+        pooled=chosen,
+    )
+
+
+def _published(folder: Folder, modules: Mapping[str, Any]) -> Pooling:
+    """Return how sentence-transformers' files say to pool; the mean where there are none."""
+    if not modules:
+        return Pooling()
+    kinds = [str(module["type"]).rpartition(".")[2] for module in modules.values()]
+    place = next(
+        (module["path"] for module, kind in zip(modules.values(), kinds, strict=True) if kind == "Pooling"),
+        None,
+    )
+    unknown = set(kinds) - {"Transformer", "Pooling", "Normalize"}
+    if place is None or unknown:
+        raise UnknownSource(
+            f"{folder.name} goes through {', '.join(kinds)}; expected a transformer, a pooling and perhaps a "
+            f"normalisation: name a pooling yourself to leave out the rest, {folder.name}@mean"
+        )
+    config = folder.json(f"{place}/config.json")
+    modes = [kind for key, kind in _MODES.items() if config.get(key)]
+    modes += [kind for kind in KINDS if config.get("pooling_mode") in (kind, [kind])]
+    others = [
+        key for key, on in config.items() if key.startswith("pooling_mode_") and on and key not in _MODES
+    ]
+    if len(modes) != 1 or others:
+        raise UnknownSource(
+            f"{folder.name} pools by {others or modes}; name one of {', '.join(KINDS)}: …@mean"
+        )
+    return Pooling(modes[0], l2="Normalize" in kinds)
+
+
+def _architecture(config: Any, family: Family) -> str:
+    """Name the design: what weights do not tell, such as the number of heads, is part of it."""
+    values = {name: getattr(config, name) for name in (*family.shape, "num_hidden_layers")}
+    return f"hf/{config.model_type}/{Digest.of_json(values).removeprefix('sha256:')[:12]}"

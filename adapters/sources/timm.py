@@ -1,0 +1,254 @@
+"""``timm:`` the pretrained networks that timm lists, from weights already on this machine."""
+
+import functools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import floor
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import huggingface_hub
+import timm
+import torch
+import torchvision
+from timm.data import ImageNetInfo, infer_imagenet_subset, resolve_data_config
+from timm.models import get_pretrained_cfg, list_pretrained
+from torch import Tensor, nn
+
+from adapters.sources.checkpoints import read_checkpoint, read_safetensors
+from adapters.sources.normalisation import Normalisation
+from adapters.sources.pinned import Pinned, read_pinned
+from adapters.sources.source import Provider, Source
+from adapters.sources.stages import Stages
+from adapters.sources.staging import stage
+from registry.errors import SourceUnavailable, UnknownSource
+from registry.recipe import ImageRecipe
+
+WEIGHTS = "model.safetensors"
+
+_DATA_SET = re.compile(r"in(\d+k)")
+
+
+@functools.cache
+def pinned() -> Mapping[str, Pinned]:
+    """Return the pinned cuts of every network that can be cut, by its architecture."""
+    return read_pinned("timm_cuts.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimmSource(Source):
+    """A timm network with one of its sets of weights.
+
+    Attributes:
+        model: timm's name of network and weights, ``architecture.tag``.
+        head: module path of the output layer.
+        file: a local file of weights, or None for what timm has published.
+    """
+
+    model: str
+    head: str
+    file: Path | None
+
+    def weights_at_hand(self) -> bool:
+        """Say whether the local file, or one of the two caches, holds the weights."""
+        return self._weights_file() is not None
+
+    def load(self, seed: int | None = None) -> Stages:
+        """Return the network in stages; see :meth:`Source.load`."""
+        if seed is None:
+            network = build(self.model, self._weights())
+        else:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                network = build(self.model)
+        stages = stage(
+            network,
+            self.cuts,
+            self.head,
+            architecture=self.architecture,
+            features_dim=self.dimension,
+            input_size=self.input_size,
+            normalisation=cast(Normalisation, self.normalisation),
+        )
+        if not self.labels:
+            stages.head = None
+        return stages
+
+    def _weights_file(self) -> Path | None:
+        if self.file is not None:
+            return self.file if self.file.is_file() else None
+        cfg = _config(self.model)
+        cached = cfg.hf_hub_id and huggingface_hub.try_to_load_from_cache(cfg.hf_hub_id, WEIGHTS)
+        if isinstance(cached, str):
+            return Path(cached)
+        checkpoint = _checkpoint(cfg)
+        return checkpoint if checkpoint is not None and checkpoint.is_file() else None
+
+    def _weights(self) -> dict[str, Tensor]:
+        path = self._weights_file()
+        cfg = _config(self.model)
+        if path is None and self.file is not None:
+            raise SourceUnavailable(
+                f"expected the weights of {self.model} in {self.file}, there is no such file"
+            )
+        if path is None:
+            cache = huggingface_hub.constants.HF_HUB_CACHE
+            raise SourceUnavailable(
+                f"expected the weights {WEIGHTS} of {cfg.hf_hub_id or self.model} in {cache}, they are not there and "
+                f"nothing is downloaded; run 'hf download {cfg.hf_hub_id} {WEIGHTS} config.json' where there is a "
+                f"network, copy that folder, or name a file: {self.spec.partition('@')[0]}@/path/to/{WEIGHTS}"
+            )
+        return read_safetensors(path) if path.suffix == ".safetensors" else read_checkpoint(path, cfg.url)
+
+
+class TimmProvider(Provider):
+    """``timm:MODEL`` with the model's default weights, ``timm:MODEL.TAG`` with others, ``…@FILE`` with yours."""
+
+    scheme = "timm"
+
+    def specs(self) -> list[str]:
+        """Return the spec of every set of weights that timm has published for a network that can be cut."""
+        return [f"{self.scheme}:{name}" for name in list_pretrained() if _offered(name)]
+
+    def source(self, spec: str) -> TimmSource:
+        """Return the source that a spec names; its own spec always says which weights.
+
+        Raises:
+            UnknownSource: timm has no such model or weights, it cannot be cut into stages, its
+                recipe is none of ours, or the file is not of the safetensors format.
+        """
+        _, _, rest = spec.partition(":")
+        name, at, file = rest.partition("@")
+        if at and not file.endswith(".safetensors"):
+            raise UnknownSource(f"expected timm:MODEL@FILE with a .safetensors file, got {spec!r:.200}")
+        architecture, _, tag = name.partition(".")
+        if not timm.is_model(architecture):
+            raise UnknownSource(
+                f"expected timm:MODEL or timm:MODEL.TAG with one of timm's models "
+                f"('cultivar sources --provider timm'), got {spec!r:.100}"
+            )
+        if architecture not in pinned():
+            raise UnknownSource(
+                f"{architecture} cannot be cut into stages that carry one tensor each; choose another model"
+            )
+        cfg = get_pretrained_cfg(name if tag else architecture, allow_unregistered=False)
+        if cfg is None:
+            raise UnknownSource(f"{architecture} has no weights {tag!r:.100} in timm {timm.__version__}")
+        model = f"{architecture}.{cfg.tag}" if cfg.tag else architecture
+        data = resolve_data_config(pretrained_cfg=cfg.to_dict(), verbose=False)
+        channels, height, width = data["input_size"]
+        cuts = pinned()[architecture]
+        labels, task = _learnt(cfg)
+        return TimmSource(
+            spec=f"{self.scheme}:{model}{at}{file}",
+            architecture=f"{self.scheme}/{architecture}",
+            task=task,
+            labels=labels,
+            recipe=_recipe(model, data),
+            normalisation=Normalisation.of(data["mean"][:channels], data["std"][:channels]),
+            cuts=cuts.cuts,
+            dimension=cuts.dimension,
+            input_size=(height, width),
+            smallest=min(height, width) if cfg.fixed_input_size else min(cuts.smallest, height, width),
+            licence=cfg.license,
+            model=model,
+            head=cuts.head,
+            file=Path(file) if at else None,
+        )
+
+
+def build(model: str, weights: dict[str, Tensor] | None = None) -> nn.Module:
+    """Return a timm network, randomly initialised, or with weights as they are published.
+
+    Published weights go through timm's own conversion. Nothing is downloaded.
+
+    Raises:
+        SourceUnavailable: the weights are of another network.
+    """
+    if weights is None:
+        return cast(nn.Module, timm.create_model(model, pretrained=False))
+    try:
+        return cast(
+            nn.Module,
+            timm.create_model(
+                model, pretrained=True, pretrained_cfg_overlay={"state_dict": weights, "source": ""}
+            ),
+        )
+    # What weights of another network raise is up to timm's conversions.
+    except Exception as error:
+        raise SourceUnavailable(
+            f"expected weights of {model}, these are of another network: {error!s:.300}"
+        ) from error
+
+
+def _config(model: str) -> Any:
+    return get_pretrained_cfg(model, allow_unregistered=False)
+
+
+def _checkpoint(cfg: Any) -> Path | None:
+    """Say where torch's hub cache would keep weights that are published as a state dictionary."""
+    name = Path(urlsplit(cfg.url or "").path).name
+    return (
+        Path(torch.hub.get_dir()) / "checkpoints" / name
+        if name.endswith(".pth") and not cfg.custom_load
+        else None
+    )
+
+
+def _offered(model: str) -> bool:
+    architecture = model.partition(".")[0]
+    return architecture in pinned() and _mapped(resolve_data_config(pretrained_cfg=_config(model).to_dict()))
+
+
+def _mapped(data: Mapping[str, Any]) -> bool:
+    """Say whether timm's evaluation transform is one of our recipes."""
+    _, height, width = data["input_size"]
+    squashed = data["crop_mode"] == "squash" and data["crop_pct"] == 1.0
+    return squashed or (data["crop_mode"] == "center" and height == width)
+
+
+def _recipe(model: str, data: Mapping[str, Any]) -> ImageRecipe:
+    if not _mapped(data):
+        raise UnknownSource(
+            f"{model} wants pictures of {data['input_size'][1:]} by crop mode {data['crop_mode']!r} of "
+            f"{data['crop_pct']}, which no recipe of ours does; choose other weights"
+        )
+    channels, height, width = data["input_size"]
+    return ImageRecipe(
+        height=height,
+        width=width,
+        # timm scales the shorter side to this length, then crops.
+        resize=None if data["crop_mode"] == "squash" else floor(height / data["crop_pct"]),
+        interpolation=data["interpolation"],
+        colour="L" if channels == 1 else "RGB",
+    )
+
+
+def _learnt(cfg: Any) -> tuple[tuple[str, ...], str | None]:
+    """Return labels and task of a set of weights; neither where timm does not know the classes."""
+    sets = _DATA_SET.findall(cfg.tag or "")
+    if not sets or not cfg.num_classes:
+        return (), None
+    if cfg.num_classes == 1000 and sets[-1] == "1k":
+        return _thousand(), "imagenet-1k"
+    subset = infer_imagenet_subset(cfg.to_dict())
+    if subset is None:
+        return (), None
+    return _labels(subset), f"imagenet-{sets[-1]}"
+
+
+@functools.cache
+def _thousand() -> tuple[str, ...]:
+    """Return the labels of imagenet-1k as torchvision has them: one task, one list."""
+    return tuple(torchvision.models.ResNet18_Weights.DEFAULT.meta["categories"])
+
+
+@functools.cache
+def _labels(subset: str) -> tuple[str, ...]:
+    """Return a subset's descriptions, with the synset where two are alike."""
+    info = ImageNetInfo(subset)
+    names, synsets = info.label_descriptions(), info.label_names()
+    alike = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set[str]()
+    return tuple(f"{n} ({s})" if n in alike else n for n, s in zip(names, synsets, strict=True))
