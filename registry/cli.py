@@ -1,4 +1,4 @@
-"""The registry's commands: ``list show history promote rollback delete verify gc``."""
+"""The registry's commands: ``list show history lineage compare promote rollback delete verify gc``."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,11 +9,14 @@ import click
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.tree import Tree
 
 from registry import instants
 from registry.collection import GRACE
+from registry.comparison import Comparison
 from registry.errors import InvalidValue
 from registry.lifecycle import Event
+from registry.lineage import Lineage
 from registry.manifest import Json, Manifest
 from registry.names import Ref
 from registry.promotion import Promotion
@@ -117,6 +120,32 @@ def history(shell: Shell, target: str, at: datetime | None) -> None:
                 {"target": target, "at": moment, "stages": then},
                 lambda out: _show_stages(out, target, moment, stages),
             )
+
+
+@command("lineage")
+@click.argument("ref")
+def lineage(shell: Shell, ref: str) -> None:
+    """Show where a version comes from, and which segments each generation shares with the one before.
+
+    REF is [SOURCE/]TARGET[@STAGE or @NUMBER or @sha256:PREFIX]; a bare target means production.
+    """
+    with Registry.open(shell.settings) as registry:
+        found = registry.lineage(ref)
+    shell.emit(found.to_json(), lambda out: _show_lineage(out, found))
+
+
+@command("compare")
+@click.argument("first")
+@click.argument("second")
+def compare(shell: Shell, first: str, second: str) -> None:
+    """Set two versions side by side: figures, labels, spaces, segments, and their answers to the same items.
+
+    FIRST and SECOND are refs. Items that either version, or an ancestor of it, learnt from are left out of
+    the paired test (McNemar, exact) and counted.
+    """
+    with Registry.open(shell.settings) as registry:
+        found = registry.compare(first, second)
+    shell.emit(found.to_json(), lambda out: _show_comparison(out, found))
 
 
 @command("promote")
@@ -236,7 +265,7 @@ def _show_version(out: Console, version: Version, manifest: Manifest) -> None:
         "metrics": ", ".join(
             f"{name} {_figure(value)}"
             for name, value in version.metrics.items()
-            if not isinstance(value, dict)
+            if not isinstance(value, dict | list)
         ),
         "parity": ", ".join(
             f"{name} within {value:.1e}" for name, value in manifest.parity.max_abs_difference.items()
@@ -267,6 +296,64 @@ def _show_stages(out: Console, target: str, moment: str, stages: Mapping[str, Re
         out.print(f"{target} had no version in a stage at {moment}", highlight=False)
     for stage, ref in sorted(stages.items()):
         out.print(f"{stage:<12}{ref}", highlight=False)
+
+
+def _show_lineage(out: Console, found: Lineage) -> None:
+    tree = branch = Tree(escape(found.generations[0].source or "a source that is not known"))
+    for generation in found.generations:
+        name = str(generation.ref or generation.digest)
+        shown = f"[bold]{escape(name)}[/]"
+        if generation.gone:
+            event = generation.deleted
+            said = (
+                f"deleted {_clock(event.at)} by {event.actor}: {event.reason}" if event else "not known here"
+            )
+            branch = branch.add(f"{shown}  {escape(said)}")
+            continue
+        about = f"{generation.technique}  {' '.join(generation.stages)}  {generation.digest.short}"
+        branch = branch.add(f"{shown}  {escape(about)}")
+        own = "segments" if generation.parent is None else "its own"
+        for shared, what in ((True, "shared"), (False, own)):
+            pieces = [each.segment for each in generation.segments if each.shared == shared]
+            if pieces:
+                listed = ", ".join(f"{piece.name} {piece.digest.short}" for piece in pieces)
+                saved = f" ({generation.bytes_saved:,} bytes saved)" if shared else ""
+                branch.add(f"[dim]{what}: {escape(listed)}{saved}[/]")
+    for child in found.children:
+        branch.add(escape(str(child)))
+    out.print(tree, highlight=False)
+
+
+def _show_comparison(out: Console, found: Comparison) -> None:
+    names = [str(side.version.ref) for side in (found.first, found.second)]
+    table = Table("", *map(escape, names), box=None, pad_edge=False, header_style="bold")
+    for name, values in found.metrics.items():
+        table.add_row(name, *("" if value is None else _figure(value) for value in values))
+    out.print(table, highlight=False)
+    lines = {"labels": found.labels_equal, "space": found.space_equal}
+    for name, equal in lines.items():
+        said = "not on both sides" if equal is None else "equal" if equal else "different"
+        out.print(f"{name:<10}{said}", highlight=False)
+    pieces = ", ".join(f"{segment.name} {segment.digest.short}" for segment in found.shared) or "none"
+    out.print(
+        f"{'shared':<10}{escape(pieces)}; {found.shared_bytes:,} bytes", highlight=False, soft_wrap=True
+    )
+    out.print(f"{'own':<10}{found.own_bytes[0]:,} and {found.own_bytes[1]:,} bytes", highlight=False)
+    out.print(f"{'paired':<10}{escape(_paired(found))}", highlight=False, soft_wrap=True)
+
+
+def _paired(found: Comparison) -> str:
+    """Say in a sentence what the paired test found."""
+    try:
+        pairing = found.paired()
+        difference = pairing.difference
+    except InvalidValue as error:
+        return f"no test: {error}"
+    left_out = f"left out: {pairing.learnt} learnt from, {pairing.relabelled} labelled otherwise"
+    return (
+        f"{pairing.items} items both answered, {pairing.right[0]} and {pairing.right[1]} right; difference "
+        f"{difference.value:+.4f} ({difference.low:+.4f} to {difference.high:+.4f}), p {pairing.p:.3g}; {left_out}"
+    )
 
 
 def _show_promotion(out: Console, promotion: Promotion) -> None:

@@ -24,11 +24,14 @@ from registry import instants, recipe
 from registry.blobs import Blobs, open_blobs
 from registry.catalog import Catalog, SqlCatalog
 from registry.collection import GRACE, Collection, collect
+from registry.comparison import LEARNT_PARTS, Comparison, Side
 from registry.digests import Digest
 from registry.errors import AmbiguousRef, GateFailed, InvalidSetting, UnknownTarget, UnknownVersion
-from registry.lifecycle import Event, check_destination, fold
+from registry.lifecycle import DELETED, Event, check_destination, fold
+from registry.lineage import Ancestor, Lineage, trace
 from registry.manifest import Manifest
 from registry.names import CANDIDATE, PRODUCTION, RETIRED, Ref, check_stage, check_task
+from registry.predictions import Predictions
 from registry.promotion import PASS, Outcome, Promotion
 from registry.publication import LEASE, Publication
 from registry.recipe import Recipe
@@ -278,6 +281,47 @@ class Registry:
         """
         self._check_target(target)
         return self._catalog.events(target)
+
+    def lineage(self, ref: Ref | str) -> Lineage:
+        """Return a version's ancestors, what each generation shares with the one before, and its children.
+
+        Raises:
+            NotFound: there is no such version.
+            AmbiguousRef: several versions answer to the ref.
+            IntegrityError: an ancestor's manifest is missing or damaged.
+        """
+        version = self.resolve(ref)
+        children = self._catalog.find(Query(parent=version.digest), MAX_LIMIT)
+        return trace(version, self.manifest(version), self._ancestor, [child.ref for child in children])
+
+    def compare(self, first: Ref | str, second: Ref | str) -> Comparison:
+        """Set two versions side by side.
+
+        Raises:
+            NotFound: there is no such version.
+            AmbiguousRef: several versions answer to a ref.
+            IntegrityError: bytes are missing or damaged.
+        """
+        return Comparison(self._side(first), self._side(second))
+
+    def _ancestor(self, digest: Digest) -> Ancestor:
+        for version in self._catalog.find(Query(digest=digest), 1):
+            return version, self.manifest(version)
+        events = (event for target in self._catalog.targets() for event in self._catalog.events(target))
+        return next((event for event in events if event.action == DELETED and event.digest == digest), None)
+
+    def _side(self, ref: Ref | str) -> Side:
+        version = self.resolve(ref)
+        manifest = self.manifest(version)
+        generations = trace(version, manifest, self._ancestor).generations
+        learnt: set[Digest] = set()
+        for generation in generations:
+            parts = {} if generation.gone else self.manifest(generation.digest).parts
+            for name in LEARNT_PARTS & set(parts):
+                learnt.update(Digest(line) for line in self.blob(parts[name].items).decode().split())
+        stored = manifest.predictions
+        predictions = None if stored is None else Predictions.parse(self.blob(stored))
+        return Side(version, manifest, predictions, frozenset(learnt))
 
     def position(self) -> int:
         """Return the id of the last event of all, 0 in an empty registry.

@@ -17,6 +17,8 @@ COMMANDS = {
     "list": "registry.cli:list_versions",
     "show": "registry.cli:show",
     "history": "registry.cli:history",
+    "lineage": "registry.cli:lineage",
+    "compare": "registry.cli:compare",
     "promote": "registry.cli:promote",
     "rollback": "registry.cli:rollback",
     "delete": "registry.cli:delete",

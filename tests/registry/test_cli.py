@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from typing import Any, cast
 
 import click
 import pytest
@@ -13,6 +14,7 @@ from registry.registry import Registry
 from registry.settings import Settings
 from registry.versions import Version
 from tests.builders import publish, tiny
+from tests.registry.answering import answering, answers
 
 COMMANDS = click.Group(
     commands=[each for each in vars(cli).values() if isinstance(each, click.Command)]
@@ -60,12 +62,48 @@ def test_the_commands_are_those_of_the_interface() -> None:
         "list",
         "show",
         "history",
+        "lineage",
+        "compare",
         "promote",
         "rollback",
         "delete",
         "verify",
         "gc",
     }
+
+
+def test_lineage(run: Run, registry: Registry, versions: list[Version]) -> None:
+    child = publish(registry, tiny("digits/odd", seed=5, parent=versions[0].digest))
+    document = run.json("lineage", "digits/odd@1")
+    assert document["ref"] == "digits/odd@1"
+    assert document["children"] == []
+    oldest, youngest = cast(list[dict[str, Any]], document["generations"])
+    assert oldest["ref"] == str(versions[0].ref) and oldest["parent"] is None
+    assert youngest["parent"] == versions[0].digest
+    assert [each["shared_with_parent"] for each in youngest["segments"]] == [True, False]
+    assert set(youngest) == {
+        "ref", "digest", "technique", "source", "parent", "stages", "deleted", "bytes_saved", "segments",
+    }  # fmt: skip
+    assert run.json("lineage", "letters/digits@1")["children"] == [str(child.ref)]
+    shown = run("lineage", "digits/odd@1").stdout
+    assert "bundled:tiny" in shown and "bytes saved" in shown and "letters/digits@1" in shown
+
+
+def test_compare(run: Run, registry: Registry) -> None:
+    for seed in (0, 1):
+        publish(registry, answering(tiny(seed=seed), answers(seed)))
+    document = run.json("compare", "letters/digits@1", "letters/digits@2")
+    assert document["refs"] == ["letters/digits@1", "letters/digits@2"]
+    assert document["labels_equal"] is True and document["space_equal"] is True
+    assert document["metrics"] == {"accuracy": [0.5, 0.51]}
+    paired = cast(dict[str, Any], document["paired"])
+    assert paired["items"] == 40 and 0 <= paired["p"] <= 1
+    shown = run("compare", "letters/digits@1", "letters/digits@2").stdout
+    assert "40 items both answered" in shown
+    publish(registry, tiny(seed=2, labels=None))
+    assert "no predictions" in str(run.json("compare", "letters/digits@1", "letters/digits@3")["unpaired"])
+    assert "no test" in run("compare", "letters/digits@1", "letters/digits@3").stdout
+    assert "letters/digits@9" in run.fails("compare", "letters/digits@1", "letters/digits@9")
 
 
 def test_list(run: Run, versions: list[Version]) -> None:
