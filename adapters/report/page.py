@@ -12,7 +12,6 @@ from markupsafe import Markup
 from adapters.evaluation.evidence import Mistake
 from adapters.report.drawing import Plot
 from adapters.report.material import Material
-from registry import instants
 from registry.manifest import EMBEDDING, Json
 
 MAX_PAIRS = 10
@@ -85,7 +84,7 @@ def page(material: Material, plots: Sequence[Plot]) -> str:
         version=material.version,
         manifest=material.manifest,
         embedding=material.manifest.kind == EMBEDDING,
-        registered=instants.to_text(material.version.created_at),
+        registered=f"{material.version.created_at:%Y-%m-%d %H:%M} UTC",
         items=metrics.get("items"),
         tiles=list(tiles(metrics)),
         sticks=list(sticks(metrics)),
@@ -179,8 +178,8 @@ def _hits(material: Material) -> Mapping[str, Sequence[int]]:
 
 
 def percent(share: float | None) -> str:
-    """Return a share as it is read: ``99.4 %``; a dash for none."""
-    return "–" if share is None else f"{100 * share:.1f} %"
+    """Return a share as it is read: ``99.4 %``, unbroken; a dash for none."""
+    return "–" if share is None else f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 
 
 def points(difference: float) -> str:

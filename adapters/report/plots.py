@@ -242,7 +242,9 @@ def _curves(epochs: Sequence[Mapping[str, float]]) -> Plot:
             figure,
             "curves",
             "Learning curves",
-            "Where the validation curve turns while the training curve falls on, the network begins to learn by heart.",
+            "Where the validation curve turns while the training curve falls on, learning by heart begins."
+            if any("validation_loss" in epoch for epoch in epochs)
+            else "No validation part: only the loss that was trained on is known.",
         )
 
 
@@ -271,11 +273,14 @@ def _map(found: FeatureMap, predictions: Predictions, labels: Sequence[str]) -> 
         axes = figure.add_subplot()
         axes.set_aspect("equal", adjustable="datalim")
         axes.scatter(points[others, 0], points[others, 1], s=12, color=LINE, linewidths=0)
+        marks, names = [], []
         for place, at in enumerate(shown):
             here = points[numbers == at]
             mark = _MARKS[place // len(COLOURS) % len(_MARKS)]
             colour, name = COLOURS[place % len(COLOURS)], short(labels[at], 14)
-            axes.scatter(here[:, 0], here[:, 1], s=14, color=colour, marker=mark, linewidths=0, label=name)
+            drawn = axes.scatter(here[:, 0], here[:, 1], s=14, color=colour, marker=mark, linewidths=0)
+            marks.append(drawn)
+            names.append(name)
         axes.scatter(
             points[~right, 0], points[~right, 1], s=46, facecolors="none", edgecolors=INK, linewidths=0.9
         )
@@ -284,7 +289,10 @@ def _map(found: FeatureMap, predictions: Predictions, labels: Sequence[str]) -> 
         for spine in axes.spines.values():
             spine.set_visible(False)
         if len(shown):
+            # A legend takes a name that begins with an underscore for nobody's.
             figure.legend(
+                marks,
+                [f"\u2060{name}" for name in names],
                 loc="outside lower center",
                 ncols=columns,
                 handletextpad=0.2,
