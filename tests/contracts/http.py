@@ -43,7 +43,7 @@ MISSING = object()
 TEXTS: tuple[str | tuple[str, str], ...] = (
     "the day is bright", "", "a", "😀 👩‍👩‍👧 day", "مرحبا good", "שלום bad night", "a\0day\0", "\n", "Day Day DAY!",
     ("the day", "was good"), ("", ""), ("night " * 40, "is dark"), ("a", "bad " * 40),
-    "the night was dark , the day is bright " * 256,
+    ("the night was dark , the day is bright " * 257)[:10_000],
 )  # fmt: skip
 """Texts and pairs of every sort; the last one has 10 000 characters."""
 
