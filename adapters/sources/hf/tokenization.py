@@ -9,6 +9,8 @@ from registry.recipe import TextRecipe
 from registry.recipe.text import MAX_TOKENS
 
 TOKENIZER = "tokenizer.json"
+VOCABULARIES = ("vocab.txt", "vocab.json")
+"""Older tokenizers' files that transformers converts; without one it would make up an empty vocabulary."""
 
 
 def text_recipe(folder: Folder, config: Any, *, reserved: int, token_types: bool) -> TextRecipe:
@@ -55,6 +57,9 @@ def _tokenizer(folder: Folder, *, lowered: bool) -> str:
 
 def _converted(folder: Folder) -> str:
     """Return an older tokenizer, such as a lone ``vocab.txt``, in the library's format."""
+    if not any(folder.path.joinpath(name).is_file() for name in VOCABULARIES):
+        raise UnknownSource(f"expected {TOKENIZER} or {VOCABULARIES[0]} in {folder.path}, neither is there")
+    # transformers is slow to import.
     from transformers import AutoTokenizer
 
     try:
@@ -65,7 +70,6 @@ def _converted(folder: Folder) -> str:
     # What a folder without a usable tokenizer raises is up to transformers.
     except Exception as error:
         raise UnknownSource(
-            f"expected {TOKENIZER} in {folder.path}, or a vocabulary that transformers can convert to it; "
-            f"{str(error).splitlines()[0] if str(error) else type(error).__name__:.200}"
+            f"expected a vocabulary that transformers can convert to {TOKENIZER} in {folder.path}: {error!s:.200}"
         ) from error
     return text
