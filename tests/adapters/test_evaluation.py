@@ -9,6 +9,7 @@ from sklearn import metrics
 from adapters.datasets import TEST, Dataset
 from adapters.evaluation import calibration_error, held_out, measure
 from registry.errors import InvalidValue
+from registry.manifest import MULTILABEL
 
 LABELS = ("a", "b", "c", "never")
 
@@ -33,6 +34,81 @@ def test_figures_agree_with_scikit_learn() -> None:
     assert figures["log_loss"] == pytest.approx(
         metrics.log_loss(targets, probabilities, labels=[0, 1, 2, 3]), rel=1e-6
     )
+
+
+def test_the_area_under_the_curve_is_the_mean_over_labels_that_have_both_values() -> None:
+    logits, targets = _example()
+    probabilities = np.exp(logits - np.logaddexp.reduce(logits.astype(np.float64), axis=1, keepdims=True))
+    truth = np.eye(4)[targets][:, :3]
+    expected = metrics.roc_auc_score(truth, probabilities[:, :3], average="macro")
+    assert measure(logits, targets, LABELS)["auroc"] == pytest.approx(expected)
+    assert "auroc" not in measure(logits, np.zeros(200, np.int64), LABELS)
+
+
+def test_accuracy_has_an_interval_around_it() -> None:
+    figures = cast(dict[str, float], measure(*_example(), LABELS))
+    assert figures["accuracy_low"] < figures["accuracy"] < figures["accuracy_high"]
+    assert figures["accuracy_high"] - figures["accuracy_low"] == pytest.approx(
+        2 * 1.96 * np.sqrt(figures["accuracy"] * (1 - figures["accuracy"]) / 200), rel=0.15
+    )
+
+
+def test_confusions_are_counted_right_label_by_answer() -> None:
+    logits, targets = _example()
+    expected = metrics.confusion_matrix(targets, logits.argmax(axis=1), labels=range(4))
+    assert measure(logits, targets, LABELS)["confusion"] == expected.tolist()
+    many = [str(number) for number in range(101)]
+    assert "confusion" not in measure(np.zeros((3, 101), np.float32), np.zeros(3, np.int64), many)
+
+
+def _several() -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(3)
+    truth = (random.random((150, 4)) < [0.5, 0.2, 0.8, 0.0]).astype(np.uint8)
+    logits = (random.normal(size=(150, 4)).round(1) + 2.0 * truth - 1).astype(np.float32)
+    return logits, truth
+
+
+def test_figures_of_several_labels_agree_with_scikit_learn() -> None:
+    logits, truth = _several()
+    figures = measure(logits, truth, LABELS, MULTILABEL)
+    answers, scores = logits > 0, 1 / (1 + np.exp(-logits.astype(np.float64)))
+    assert figures["accuracy"] == pytest.approx(metrics.accuracy_score(truth, answers))
+    assert figures["micro_f1"] == pytest.approx(metrics.f1_score(truth, answers, average="micro"))
+    assert figures["macro_f1"] == pytest.approx(
+        metrics.f1_score(truth, answers, average="macro", zero_division=np.nan)
+    )
+    there = truth[:, :3]
+    assert figures["auroc"] == pytest.approx(metrics.roc_auc_score(there, scores[:, :3], average="macro"))
+    assert figures["mean_average_precision"] == pytest.approx(
+        metrics.average_precision_score(there, scores[:, :3], average="macro")
+    )
+    assert figures["log_loss"] == pytest.approx(
+        np.mean([metrics.log_loss(truth[:, at], scores[:, at], labels=[0, 1]) for at in range(4)])
+    )
+    classes = cast(dict[str, dict[str, int]], figures["classes"])
+    assert classes["a"]["items"] == truth[:, 0].sum() and classes["a"]["answered"] == answers[:, 0].sum()
+
+
+def test_calibration_of_several_labels_is_of_every_decision() -> None:
+    logits = np.full((4, 2), np.log(3), np.float32)
+    truth = np.array([[1, 1], [1, 1], [1, 1], [0, 0]], np.uint8)
+    figures = measure(logits, truth, ("a", "b"), MULTILABEL)
+    assert figures["ece"] == pytest.approx(0, abs=1e-6) and figures["accuracy"] == 0.75
+    assert figures["items"] == 4
+
+
+def test_nothing_to_find_and_nothing_answered_is_perfect() -> None:
+    figures = measure(np.full((3, 2), -9, np.float32), np.zeros((3, 2), np.uint8), ("a", "b"), MULTILABEL)
+    assert (figures["accuracy"], figures["micro_f1"], figures["macro_f1"]) == (1, 1, 1)
+    assert "auroc" not in figures and "mean_average_precision" not in figures
+
+
+def test_targets_of_another_kind_are_refused() -> None:
+    logits, targets = _example()
+    with pytest.raises(InvalidValue, match="multilabel takes targets"):
+        measure(logits, targets, LABELS, MULTILABEL)
+    with pytest.raises(InvalidValue, match="a kind is one of"):
+        measure(logits, targets, LABELS, "tokens")
 
 
 def test_counts_are_kept_for_every_label() -> None:
