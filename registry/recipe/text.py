@@ -225,10 +225,11 @@ class TextRecipe(Recipe):
         enough = self.max_length + _SPARE_TOKENS
         if not all(done or len(found) >= enough for done, found in zip(whole, places, strict=True)):
             return None
-        room = self.max_length - int(np.count_nonzero(special))
+        room = max(0, self.max_length - int(np.count_nonzero(special)))
         for found, share in zip(places, _shares([len(found) for found in places], room), strict=True):
             wanted[found[share:]] = False
-        return ids[wanted], types[wanted]
+        # A post-processor may add more special tokens than it announces.
+        return ids[wanted][: self.max_length], types[wanted][: self.max_length]
 
     @property
     def _names(self) -> tuple[str, ...]:
