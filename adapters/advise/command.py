@@ -1,0 +1,105 @@
+"""``cultivar advise``: which technique suits a source and a dataset, with the figures."""
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from registry.shell import Shell, command
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from adapters.advise.advice import Advice
+
+
+@command("advise", short_help="Measure sources on a dataset and recommend a technique.")
+@click.argument("data")
+@click.option(
+    "--source",
+    "sources",
+    required=True,
+    multiple=True,
+    metavar="SPEC",
+    help="What to start from; given several times, the sources are ranked.",
+)
+@click.option("--test", metavar="DATA", help="Data to hold out, as in adapt; it is not looked at.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of everything random."
+)
+@click.option("--no-verify", is_flag=True, help="Do not try the two best; rely on the rules alone.")
+def advise(
+    shell: Shell, data: str, sources: tuple[str, ...], test: str | None, seed: int, no_verify: bool
+) -> None:
+    """Measure each source on DATA, recommend a technique, and say why, with the figures.
+
+    Nothing is registered. Held-out items are not looked at. DATA is as for adapt.
+    """
+    from rich.table import Table
+
+    from adapters.advise.advice import adapt_command
+    from adapters.advise.ranking import advise_all
+    from adapters.progress import Bars
+    from adapters.sources.providers import find
+
+    ranked = advise_all(
+        [find(spec) for spec in dict.fromkeys(sources)],
+        data,
+        test=test,
+        seed=seed,
+        tries=not no_verify,
+        progress=Bars(sys.stderr),
+    )
+    best = ranked[0]
+    line, rest = adapt_command(best, data, test)
+    document = best.to_json() | {"command": line, "sources": [_standing(each) for each in ranked]}
+
+    def show(out: "Console") -> None:
+        out.print(best.text(), highlight=False, markup=False)
+        table = Table("candidate", "accuracy", "95 %", "seconds", "", box=None)
+        for candidate in best.candidates:
+            figure, spent = candidate.accuracy, candidate.seconds
+            table.add_row(
+                str(candidate.proposal),
+                "-" if figure is None else f"{100 * figure.value:.1f} %",
+                "" if figure is None else f"{100 * figure.low:.1f}–{100 * figure.high:.1f}",
+                "" if spent is None else f"{spent:.1f}",
+                "tried" if candidate.tried else "",
+            )
+        out.print()
+        out.print(table)
+        if len(ranked) > 1:
+            out.print()
+            others = Table("source", "head on its last cut", "negative transfer", box=None)
+            for each in ranked:
+                last = each.measured.last
+                shown = "-" if last is None else f"{100 * last.accuracy.value:.1f} %"
+                others.add_row(each.source, shown, "yes" if each.negative_transfer else "no")
+            out.print(others)
+        out.print(
+            f"\nNext ({best.seconds:.1f} s of measuring so far):\n\n  {line}", highlight=False, markup=False
+        )
+        if rest:
+            out.print(f"\nwith advice.toml:\n\n{_toml(rest)}", highlight=False, markup=False)
+
+    shell.emit(document, show)
+
+
+def _standing(advice: "Advice") -> dict[str, object]:
+    """Return how one of several sources stands."""
+    last = advice.measured.last
+    return {
+        "source": advice.source,
+        "metric": None if last is None else round(last.accuracy.value, 4),
+        "low": None if last is None else round(last.accuracy.low, 4),
+        "high": None if last is None else round(last.accuracy.high, 4),
+        "negative_transfer": advice.negative_transfer,
+    }
+
+
+def _toml(settings: "dict[str, object] | object") -> str:
+    """Write flat settings as TOML: JSON's scalars and lists of them are TOML's as well."""
+    import json
+
+    assert isinstance(settings, dict)
+    return "\n".join(f"  {name} = {json.dumps(value)}" for name, value in settings.items())

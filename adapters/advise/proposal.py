@@ -1,0 +1,31 @@
+"""A technique and its settings, put forward before anything is fitted."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from registry.manifest import Json
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What could be done.
+
+    Attributes:
+        technique: its name.
+        settings: hyper-parameters that differ from the technique's defaults.
+        retrained: stages with layers that are trained, stored and served anew; 0 where a known trunk is shared whole.
+    """
+
+    technique: str
+    settings: Mapping[str, Json] = field(default_factory=dict)
+    retrained: int = 0
+
+    @property
+    def depth(self) -> int | None:
+        """How many stages are retrained, where the technique asks for it."""
+        depth = self.settings.get("depth")
+        return depth if isinstance(depth, int) else None
+
+    def __str__(self) -> str:
+        settings = ", ".join(f"{name} {value}" for name, value in self.settings.items())
+        return f"{self.technique} ({settings})" if settings else self.technique

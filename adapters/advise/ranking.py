@@ -1,0 +1,46 @@
+"""Several sources for one dataset, the most promising first."""
+
+from collections.abc import Sequence
+
+from adapters.advise.advice import Advice, conclude
+from adapters.advise.measurements import Measurements, measure
+from adapters.datasets import Dataset, load
+from adapters.progress import Progress
+from adapters.sources.source import Source
+from adapters.techniques import Workshop
+
+
+def advise_all(
+    sources: Sequence[Source], data: str, *, test: str | None, seed: int, tries: bool, progress: Progress
+) -> list[Advice]:
+    """Advise on each source; only the most promising one's two best techniques are tried.
+
+    Ranked by the accuracy of a head on the last cut, and the cut's evidence (LogME) where that is equal.
+
+    Args:
+        sources: one or more.
+        data: a folder, a table or ``example:NAME``.
+        test: data to hold out, or None.
+        seed: of everything random.
+        tries: whether anything is tried at all.
+        progress: who watches.
+
+    Raises:
+        CultivarError: the data cannot be used, weights are not at hand, or a trial failed.
+    """
+    workshop = Workshop(seed=seed, progress=progress)
+    found: list[tuple[Source, Dataset, Measurements]] = []
+    for source in sources:
+        dataset = load(data, source.recipe, test=test, progress=progress)
+        found.append((source, dataset, measure(source, dataset, workshop)))
+    found.sort(key=lambda each: _promise(each[2]), reverse=True)
+    return [
+        conclude(measured, source, dataset, workshop, tries=tries and place == 0)
+        for place, (source, dataset, measured) in enumerate(found)
+    ]
+
+
+def _promise(measured: Measurements) -> tuple[float, float]:
+    """Return what sources are ranked by."""
+    last = measured.last
+    return (0.0, 0.0) if last is None else (last.accuracy.value, last.evidence)

@@ -1,0 +1,237 @@
+"""From figures to an order of techniques: small rules, each of which says what it saw.
+
+A rule looks at the measurements and answers with a finding, or with nothing. Findings speak in the order of the rules:
+what the first one puts forward is recommended, and the next ones' proposals follow.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from adapters.advise.interval import Interval
+from adapters.advise.measurements import Measurements
+from adapters.advise.proposal import Proposal
+from adapters.techniques import TECHNIQUES
+
+LEAST_REMOVED = 0.10
+"""Share of random weights' squared error that a trunk has to remove to be worth its weights. Best of 0 to 0.2 on the
+tasks of ``benchmarks.adviser``, and the same whichever of them is left out (docs/advice.md)."""
+
+FEW_A_CLASS = 10
+"""Items a class up to which a head alone is fitted: below it a frozen trunk leads fine-tuning (Kumar et al., 2022, and
+this project's comparison in docs/glyphs.md)."""
+
+MANY_A_CLASS = 50
+"""Items a class from which every stage may be retrained (docs/glyphs.md: there tuning overtakes the frozen trunk)."""
+
+FLAT = 0.01
+"""Gain in accuracy by the last doubling of the items below which the learning curve is flat: one point."""
+
+LARGE = 20_000
+"""Items from which BiT's schedules leave the few-shot regime (Kolesnikov et al., "Big Transfer", 2020)."""
+
+FAR = 1.0
+"""Proxy A-distance from which a dataset is far from what the source learnt: half of all items can be told apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a rule saw.
+
+    Attributes:
+        text: a sentence or two, with the numbers.
+        proposals: what follows from it, the better first.
+        negative: whether the source does harm as it is.
+    """
+
+    text: str
+    proposals: tuple[Proposal, ...] = ()
+    negative: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What all rules say together.
+
+    Attributes:
+        proposals: the best first, each technique once.
+        negative: whether the source does harm as it is.
+        reasons: the findings' texts, in order.
+    """
+
+    proposals: tuple[Proposal, ...]
+    negative: bool
+    reasons: tuple[str, ...]
+
+
+def rule(measured: Measurements) -> Ruling:
+    """Apply every rule, in order."""
+    findings = [finding for each in RULES if (finding := each(measured)) is not None]
+    proposals: dict[str, Proposal] = {}
+    for finding in findings:
+        for proposal in finding.proposals:
+            if proposal.technique in TECHNIQUES:
+                proposals.setdefault(proposal.technique, proposal)
+    return Ruling(
+        tuple(proposals.values()),
+        any(finding.negative for finding in findings),
+        tuple(finding.text for finding in findings),
+    )
+
+
+def negative_transfer(measured: Measurements) -> Finding | None:
+    """Flag a source whose features are not clearly better than raw inputs, or than those of random weights."""
+    last, raw, random = measured.last, measured.raw, measured.random
+    if last is None or raw is None or random is None:
+        return None
+    loses = raw.removed.low <= 0
+    empty = random.removed.value < LEAST_REMOVED
+    against = (
+        f"A head on the source's last cut answers {percent(last.accuracy)} of left-out items rightly, one on raw "
+        f"inputs {percent(raw.accuracy)}: {points(raw.lead)}, {share(raw.removed)} of its squared error removed. "
+        f"The same network with random weights reaches {percent(random.accuracy)}, and the source removes "
+        f"{share(random.removed)} of that error."
+    )
+    if not loses and not empty:
+        return Finding(f"The source helps. {against}")
+    why = " and ".join(
+        [
+            *(["its features are not clearly better than raw inputs"] if loses else []),
+            *([f"they remove less than {LEAST_REMOVED:.0%} of what random weights leave"] if empty else []),
+        ]
+    )
+    scratch, full = (
+        Proposal("scratch", retrained=measured.depths),
+        Proposal("full", retrained=measured.depths),
+    )
+    way_out = (scratch, full) if loses else (full, scratch)
+    middle = _useful_middle(measured)
+    if middle is not None:
+        way_out = (way_out[0], middle, way_out[1])
+    return Finding(
+        f"Negative transfer: as it is, the source is no help here, for {why}. {against} Look for another source; "
+        "retrain all of it, or its architecture from nothing; or take a middle layer where one is named below.",
+        way_out,
+        negative=True,
+    )
+
+
+def own_answers(measured: Measurements) -> Finding | None:
+    """Where the source knows the labels and answers as well as a new head, train nothing."""
+    zero, last = measured.zero_shot, measured.last
+    if zero is None:
+        return None
+    text = f"The source knows these labels and answers {percent(zero)} rightly without any training"
+    if last is not None and zero.value < last.accuracy.value:
+        return Finding(f"{text}, less than a new head ({percent(last.accuracy)}).")
+    return Finding(f"{text}: as good as a new head, or better.", (Proposal("as-is"),))
+
+
+def one_item(measured: Measurements) -> Finding | None:
+    """With a single item of a class, nothing can be left out, and only class means can be trusted."""
+    if measured.judged:
+        return None
+    return Finding(
+        "A class has a single item, so no item can be left out to measure anything: a head that goes by class means "
+        "is the safest. A second item of each class would let this advice rest on figures.",
+        (Proposal("frozen", {"head": "centroid"}), Proposal("lp-ft", retrained=measured.depths)),
+    )
+
+
+def middle_layer(measured: Measurements) -> Finding | None:
+    """Where a middle cut is clearly better than the last, use it, or retrain what lies above it."""
+    middle = _useful_middle(measured)
+    best = measured.best
+    if middle is None or best is None:
+        return None
+    above = sum(cut.boundary > best.boundary for cut in measured.cuts)
+    return Finding(
+        f"The middle of the network is better than its end: features after {best.name} give {percent(best.accuracy)}, "
+        f"{points(best.lead)} over the last cut.",
+        (middle, Proposal("partial", {"depth": above}, retrained=above)),
+    )
+
+
+def amount(measured: Measurements) -> Finding | None:
+    """Few items, or a flat curve: a head; more on a rising curve: retrain, the more the more there are."""
+    typical, curve = measured.typical, measured.curve
+    if not measured.judged:
+        return None
+    frozen, tuned = _frozen(measured), Proposal("lp-ft", retrained=measured.depths)
+    slope = curve.slope if curve is not None else None
+    grown = (
+        f"the last doubling of the items brought {100 * slope.value:+.1f} points "
+        f"({100 * slope.low:.1f} to {100 * slope.high:.1f})"
+        if slope is not None
+        else "too few to see whether more would help"
+    )
+    items = f"There are {measured.items} items, {typical:g} of a typical class; {grown}."
+    if typical <= FEW_A_CLASS:
+        return Finding(
+            f"{items} Up to {FEW_A_CLASS} a class, a head on the frozen source is hard to beat.",
+            (frozen, tuned),
+        )
+    if slope is not None and slope.value < FLAT:
+        return Finding(
+            f"{items} The curve is flat: retraining has little to win, and a head is cheap.", (frozen, tuned)
+        )
+    if measured.items >= LARGE:
+        full = Proposal("full", retrained=measured.depths)
+        return Finding(f"{items} From {LARGE:,} items on, retrain everything.", (full, tuned, frozen))
+    if typical <= MANY_A_CLASS and measured.layered:
+        return Finding(
+            f"{items} The curve rises: low-rank updates of a transformer keep what it knows.",
+            (Proposal("lora", retrained=measured.depths), tuned, frozen),
+        )
+    return Finding(
+        f"{items} The curve rises: solve a head first, then retrain the stages gently under it.",
+        (tuned, frozen, Proposal("full", retrained=measured.depths)),
+    )
+
+
+def distance(measured: Measurements) -> Finding | None:
+    """Say how far the dataset lies from what the source learnt, where the source tells."""
+    if measured.distance is None:
+        return None
+    far = measured.distance >= FAR
+    return Finding(
+        f"In the source's features, these items are {measured.distance:.2f} from what it learnt on (0 alike, 2 apart): "
+        f"{'far, so expect retraining to pay' if far else 'near'}."
+    )
+
+
+RULES: tuple[Callable[[Measurements], Finding | None], ...] = (
+    negative_transfer,
+    own_answers,
+    one_item,
+    middle_layer,
+    amount,
+    distance,
+)
+"""In the order in which they speak."""
+
+
+def percent(figure: Interval) -> str:
+    """Write a share and its interval: ``94.0 % (83.8–97.9)``."""
+    return f"{100 * figure.value:.1f} % ({100 * figure.low:.1f}–{100 * figure.high:.1f})"
+
+
+def points(lead: Interval) -> str:
+    """Write a difference of shares and its interval: ``+3.0 points (-1.0 to 7.0)``."""
+    return f"{100 * lead.value:+.1f} points ({100 * lead.low:+.1f} to {100 * lead.high:+.1f})"
+
+
+def share(removed: Interval) -> str:
+    """Write a share that was removed and its interval: ``41 % (35 to 48)``."""
+    return f"{100 * removed.value:.0f} % ({100 * removed.low:.0f} to {100 * removed.high:.0f})"
+
+
+def _frozen(measured: Measurements) -> Proposal:
+    return Proposal("frozen", {"head": "centroid"} if measured.rarest <= 2 else {})
+
+
+def _useful_middle(measured: Measurements) -> Proposal | None:
+    """Return a head on the best cut, where that is clearly better than the last one."""
+    best, last = measured.best, measured.last
+    if best is None or last is None or best.boundary == last.boundary or best.lead.low <= 0:
+        return None
+    return Proposal("layers", {"cuts": [best.name]})

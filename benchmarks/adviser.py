@@ -1,0 +1,485 @@
+"""How good the adviser's advice is, and what it costs: ``python -m benchmarks.adviser``.
+
+A cell is a task, a trunk, a number of shots and a draw of them. In each, every technique is fitted with the same
+budget and measured on 900 held-out items, and the adviser is asked, who sees the shots only. Regret is the accuracy
+of the best technique less that of the recommended one. Cells are kept in a folder as they are done: an interrupted
+run goes on where it was.
+"""
+
+import argparse
+import io
+import json
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save
+
+from adapters.advise.advice import Advice, advise
+from adapters.advise.rules import LEAST_REMOVED
+from adapters.advise.verification import logits
+from adapters.datasets import TEST, TRAIN, Dataset, load
+from adapters.datasets.examples import digits, grey_png
+from adapters.evaluation.raw import raw_inputs
+from adapters.heads import logistic_head
+from adapters.progress import Bars, Progress, Silent
+from adapters.sources.bundled import GlyphSource, glyph_source
+from adapters.sources.glyphs.card import CARD, WEIGHTS, Card
+from adapters.sources.glyphs.fonts import Family
+from adapters.sources.glyphs.render import Renders, render
+from adapters.sources.glyphs.train import Lessons, train
+from adapters.sources.stages import Stages
+from adapters.techniques import TECHNIQUES, Workshop, technique
+from registry.digests import Digest
+from registry.errors import CultivarError
+from registry.manifest import Json
+
+HELD_OUT = 900
+"""Digits that are tested on; shots are drawn from the others."""
+
+TUNED_STEPS, SCRATCH_STEPS = 120, 240
+"""Steps of every technique that starts from the source, and of the one that starts from nothing."""
+
+BATCH = 32
+THRESHOLDS = (0.0, 0.02, 0.05, 0.08, 0.1, 0.12, 0.15, 0.2)
+WANTED = {"mean regret": 1.0, "90th percentile": 3.0, "cost": 0.25, "flagged": 0.9, "false alarms": 0.05}
+GOOD = 0.02
+"""Lead of a frozen head over raw inputs and over random weights, on the test items, from which a trunk is good."""
+
+_FACES = (
+    ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique"),
+    ("DejaVuSansMono", "DejaVuSansMono-Bold"),
+    ("DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSerif-Italic"),
+    ("STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic"),
+    ("cmr10", "cmb10", "cmti10"),
+    ("cmss10",),
+    ("cmtt10",),
+)
+_COPIES = 20
+"""Each render is there so often, under labels drawn independently: no picture says anything about its label."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is to be learnt of handwritten digits.
+
+    Attributes:
+        picture: from a digit's picture, uint8 [8, 8], to the task's.
+        label: from a digit, ``"0"`` to ``"9"``, to its label.
+    """
+
+    picture: Callable[[np.ndarray], np.ndarray] = np.asarray
+    label: Callable[[str], str] = str
+
+
+TASKS: Mapping[str, Task] = {
+    "digits": Task(),
+    "even": Task(label=lambda digit: "odd" if int(digit) % 2 else "even"),
+    "inverted": Task(picture=lambda picture: 255 - picture),
+    "rotated": Task(picture=lambda picture: np.rot90(picture).copy()),
+}
+TRUNKS = ("letters", "shuffled", "random")
+POLICIES: Mapping[str, tuple[str, Mapping[str, Json]]] = {
+    name: (kind, settings)
+    for name, (kind, settings) in {
+        "frozen": ("frozen", {}),
+        "layers": ("layers", {}),
+        "partial 1": ("partial", {"depth": 1}),
+        "partial 2": ("partial", {"depth": 2}),
+        "full": ("full", {}),
+        "lp-ft": ("lp-ft", {}),
+        "scratch": ("scratch", {}),
+    }.items()
+    if kind in TECHNIQUES
+}
+"""Every technique that suits pictures of digits, each of which is a fixed policy as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A task, a trunk, shots of each digit, and the seed of their draw."""
+
+    task: str
+    trunk: str
+    shots: int
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Untrained(GlyphSource):
+    """The glyph network with random weights in place of the pretrained ones.
+
+    Attributes:
+        draw: which ones.
+    """
+
+    draw: int
+
+    def load(self, seed: int | None = None) -> Stages:
+        """Return the network; without a seed, with this source's own random weights."""
+        return super().load(1000 + self.draw if seed is None else seed)
+
+
+class Bench:
+    """Data and trunks, made on demand in a folder.
+
+    Args:
+        folder: where they are kept.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._data = cache(self._load)
+
+    def dataset(self, cell: Cell) -> Dataset:
+        """Return a task's items: so many shots of each digit to learn from, 900 others to test on."""
+        data = self._data(cell.task)
+        names = [Path(item.origin).name for item in data.items]
+        digit = np.array([int(name[0]) for name in names])
+        number = np.array([int(name[2:6]) for name in names])
+        tested = np.random.default_rng(7).permutation(len(digits()))[number] < HELD_OUT
+        # The rank of a picture is drawn for its number, so that all tasks draw the same digits.
+        rank = np.array([np.random.default_rng([cell.seed, at]).random() for at in number])
+        order = np.argsort(rank, kind="stable")
+        free = order[~tested[order]]
+        drawn = np.concatenate([free[digit[free] == each][: cell.shots] for each in range(10)])
+        return data.divided({TRAIN: np.sort(drawn), TEST: np.flatnonzero(tested)})
+
+    def source(self, cell: Cell) -> GlyphSource:
+        """Return a cell's trunk."""
+        letters = glyph_source()
+        if cell.trunk == "letters":
+            return letters
+        if cell.trunk == "shuffled":
+            return glyph_source(self._shuffled())
+        facts = {each.name: getattr(letters, each.name) for each in fields(letters)}
+        return Untrained(**facts, draw=cell.seed)
+
+    def _load(self, task: str) -> Dataset:
+        folder = self._folder / "data" / task
+        if not folder.exists():
+            _write(folder, TASKS[task])
+        return load(folder, glyph_source().recipe)
+
+    def _shuffled(self) -> Path:
+        """Train letters under labels that mean nothing, with the project's own trainer."""
+        folder = self._folder / "shuffled"
+        if not (folder / CARD).exists():
+            import matplotlib
+
+            names = [tuple(f"{face}.ttf" for face in faces) for faces in _FACES]
+            families = [Family(each[0], each, False, "matplotlib", False) for each in names]
+            drawn = render(families, Path(matplotlib.get_data_path()) / "fonts" / "ttf")
+            random = np.random.default_rng(0)
+            labels = np.concatenate([random.permutation(drawn.labels) for _ in range(_COPIES)])
+            pictures = np.tile(drawn.pictures, (_COPIES, 1, 1))
+            renders = Renders(pictures, labels, np.tile(drawn.families, _COPIES))
+            weights = save(train(renders, Lessons(steps=400, batch_size=64), Silent()).state_dict())
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / WEIGHTS).write_bytes(weights)
+            card = replace(Card.read(glyph_source().folder), weights=Digest.of(weights))
+            (folder / CARD).write_bytes(card.to_bytes())
+        return folder
+
+
+class Log:
+    """What was measured, a line of JSON each, kept as it comes.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        lines = path.read_text().splitlines() if path.exists() else []
+        self._found: dict[tuple[Cell, str], Any] = {}
+        for line in lines:
+            record = json.loads(line)
+            self._found[Cell(**record["cell"]), record["what"]] = record["figures"]
+
+    def once(self, cell: Cell, what: str, work: Callable[[], Mapping[str, Json]]) -> Any:
+        """Return figures that are known, or do the work and keep them."""
+        if (cell, what) not in self._found:
+            figures = work()
+            with self._path.open("a") as file:
+                file.write(json.dumps({"cell": asdict(cell), "what": what, "figures": figures}) + "\n")
+            self._found[cell, what] = figures
+        return self._found[cell, what]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One cell's figures.
+
+    Attributes:
+        cell: which.
+        accuracy: of every policy, on the test items.
+        seconds: of CPU that every policy took.
+        raw: accuracy of logistic regression on raw inputs.
+        advice: the recommended policy, the seconds of CPU, and what the flag is made of.
+    """
+
+    cell: Cell
+    accuracy: Mapping[str, float]
+    seconds: Mapping[str, float]
+    raw: float
+    advice: Mapping[str, Any]
+
+    def regret(self, policy: str) -> float:
+        """Return by how many points a policy is behind the best."""
+        return 100 * (max(self.accuracy.values()) - self.accuracy[policy])
+
+    @property
+    def chosen(self) -> str:
+        """The policy that the adviser recommended."""
+        return str(self.advice["policy"])
+
+    @property
+    def cost(self) -> float:
+        """Seconds of advice for each second of fitting everything."""
+        return float(self.advice["seconds"]) / sum(self.seconds.values())
+
+    def flagged(self, threshold: float = LEAST_REMOVED) -> bool:
+        """Whether negative transfer is named, at a threshold on what random weights leave."""
+        return bool(self.advice["raw_low"] <= 0 or self.advice["random"] < threshold)
+
+
+def cells(shots: Sequence[int], seeds: int) -> list[Cell]:
+    """Return every cell, draw by draw."""
+    return [
+        Cell(task, trunk, number, seed)
+        for seed in range(seeds)
+        for task in TASKS
+        for number in shots
+        for trunk in TRUNKS
+    ]
+
+
+def measure(bench: Bench, log: Log, cell: Cell) -> Result:
+    """Fit every technique and ask the adviser, as far as that is not known yet."""
+    dataset, source = bench.dataset(cell), bench.source(cell)
+    figures = {}
+    for name in POLICIES:
+        # From nothing, the trunk makes no difference.
+        place = replace(cell, trunk="none") if name == "scratch" else cell
+        figures[name] = log.once(place, name, lambda name=name: _fit(name, source, dataset, cell.seed))  # type: ignore[misc]
+    raw = log.once(replace(cell, trunk="none"), "raw", lambda: _raw(dataset))
+    advice = log.once(cell, "advice", lambda: _ask(source, dataset, cell.seed))
+    return Result(
+        cell,
+        {name: each["accuracy"] for name, each in figures.items()},
+        {name: each["seconds"] for name, each in figures.items()},
+        raw["accuracy"],
+        advice,
+    )
+
+
+def _fit(name: str, source: GlyphSource, dataset: Dataset, seed: int) -> dict[str, Json]:
+    kind, settings = POLICIES[name]
+    steps = {"scratch": SCRATCH_STEPS}.get(kind, TUNED_STEPS)
+    index = dataset.index(TRAIN)
+    if "epochs" in {each.name for each in fields(TECHNIQUES[kind])}:
+        settings = {**settings, "epochs": math.ceil(steps / math.ceil(len(index) / BATCH))}
+    start = time.process_time()
+    fitted = technique(kind, settings).fit(source, dataset, _workshop(seed))
+    seconds = time.process_time() - start
+    tested = dataset.index(TEST)
+    answers = logits(fitted, dataset, tested, torch.device("cpu")).argmax(axis=1)
+    right = answers == dataset.targets(tested, fitted.labels)
+    return {"accuracy": float(right.mean()), "seconds": seconds}
+
+
+def _raw(dataset: Dataset) -> dict[str, Json]:
+    index, tested = dataset.index(TRAIN), dataset.index(TEST)
+    rows, held = (np.asarray(raw_inputs(dataset, part)) for part in (index, tested))
+    head = logistic_head(rows, dataset.targets(index), len(dataset.labels))
+    right = (held @ head.weight.T + head.bias).argmax(axis=1) == dataset.targets(tested)
+    return {"accuracy": float(right.mean())}
+
+
+def _ask(source: GlyphSource, dataset: Dataset, seed: int) -> dict[str, Json]:
+    # The adviser never sees the test part.
+    shown = dataset.divided({TRAIN: dataset.index(TRAIN)})
+    start = time.process_time()
+    advice = advise(source, shown, _workshop(seed))
+    seconds = time.process_time() - start
+    raw, random = advice.measured.raw, advice.measured.random
+    assert raw is not None and random is not None, "every class has several items"
+    return {
+        "policy": _policy(advice),
+        "seconds": seconds,
+        "raw_low": raw.removed.low,
+        "random": random.removed.value,
+        "advice": advice.to_json(),
+    }
+
+
+def _policy(advice: Advice) -> str:
+    depth = advice.recommended.depth
+    return advice.recommended.technique + (f" {depth}" if depth is not None else "")
+
+
+def _workshop(seed: int) -> Workshop:
+    return Workshop(seed=seed, device=torch.device("cpu"))
+
+
+def _write(folder: Path, task: Task) -> None:
+    """Write the digits of a task as PNG files, named by digit and number, into a folder for each label."""
+    for number, row in enumerate(digits()):
+        assert isinstance(row.content, bytes) and isinstance(row.label, str)
+        picture = np.asarray(Image.open(io.BytesIO(row.content)))
+        place = folder / task.label(row.label)
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{row.label}-{number:04d}.png").write_bytes(grey_png(task.picture(picture)))
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the cells say together."""
+
+    results: tuple[Result, ...]
+
+    def regrets(self, policy: str | None = None) -> list[float]:
+        """Return each cell's regret, of a fixed policy or of the adviser."""
+        return [each.regret(policy or each.chosen) for each in self.results]
+
+    @property
+    def bad(self) -> list[Result]:
+        """Cells on a trunk that learnt nothing."""
+        return [each for each in self.results if each.cell.trunk != "letters"]
+
+    @property
+    def good(self) -> list[Result]:
+        """Cells on the letters, where a frozen head leads raw inputs and random weights on the test items."""
+        others = {each.cell: each.accuracy["frozen"] for each in self.results}
+        return [
+            each
+            for each in self.results
+            if each.cell.trunk == "letters"
+            and each.accuracy["frozen"] - max(each.raw, others[replace(each.cell, trunk="random")]) >= GOOD
+        ]
+
+    @property
+    def doubtful(self) -> list[Result]:
+        """Cells on the letters where it does not."""
+        good = {each.cell for each in self.good}
+        return [each for each in self.results if each.cell.trunk == "letters" and each.cell not in good]
+
+    def left_out(self) -> dict[str, tuple[float, int, int]]:
+        """Return for each task the threshold chosen on the others, and bad trunks missed and false alarms with it."""
+        found = {}
+        for task in TASKS:
+            bad = [each for each in self.bad if each.cell.task != task]
+            good = [each for each in self.good if each.cell.task != task]
+            best = min(
+                THRESHOLDS,
+                key=lambda at: (
+                    sum(not each.flagged(at) for each in bad) / max(1, len(bad))
+                    + sum(each.flagged(at) for each in good) / max(1, len(good))
+                ),
+            )
+            found[task] = (
+                best,
+                sum(not each.flagged(best) for each in self.bad if each.cell.task == task),
+                sum(each.flagged(best) for each in self.good if each.cell.task == task),
+            )
+        return found
+
+    def figures(self) -> dict[str, float]:
+        """Return what is wanted of the adviser."""
+        mine = self.regrets()
+        return {
+            "mean regret": fmean(mine),
+            "90th percentile": float(np.quantile(mine, 0.9)),
+            "cost": sum(float(each.advice["seconds"]) for each in self.results)
+            / sum(sum(each.seconds.values()) for each in self.results),
+            "flagged": fmean(each.flagged() for each in self.bad),
+            "false alarms": fmean(each.flagged() for each in self.good) if self.good else math.nan,
+        }
+
+    def met(self) -> bool:
+        """Tell whether every figure is as wanted, and no fixed policy is better."""
+        figures = self.figures()
+        limits = all(
+            figures[name] >= limit if name == "flagged" else figures[name] <= limit
+            for name, limit in WANTED.items()
+        )
+        return limits and all(fmean(self.regrets(name)) > figures["mean regret"] for name in POLICIES)
+
+    def lines(self) -> Iterator[str]:
+        """Write the tables, in Markdown."""
+        figures = self.figures()
+        yield "| policy | mean regret | 90th percentile | letters | shuffled | random |\n|---|---|---|---|---|---|"
+        for name in (None, *POLICIES):
+            regrets = self.regrets(name)
+            by_trunk = " | ".join(
+                f"{fmean(r for r, each in zip(regrets, self.results, strict=True) if each.cell.trunk == trunk):.2f}"
+                for trunk in TRUNKS
+            )
+            yield f"| {name or '**adviser**'} | {fmean(regrets):.2f} | {np.quantile(regrets, 0.9):.2f} | {by_trunk} |"
+        yield f"\n{len(self.results)} cells; advice takes {figures['cost']:.0%} of fitting everything (CPU seconds)."
+        yield (
+            f"Flagged: {sum(each.flagged() for each in self.bad)} of {len(self.bad)} bad trunks; "
+            f"false alarms: {sum(each.flagged() for each in self.good)} of {len(self.good)} good ones; "
+            f"of {len(self.doubtful)} doubtful ones {sum(each.flagged() for each in self.doubtful)} are flagged."
+        )
+        yield "\n| task left out | threshold chosen on the others | bad trunks missed | false alarms |"
+        yield "|---|---|---|---|"
+        for task, (threshold, missed, alarms) in self.left_out().items():
+            yield f"| {task} | {threshold:g} | {missed} | {alarms} |"
+
+
+def main() -> None:
+    """Measure all cells and report; exit 1 where a figure is not as wanted."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--shots", type=int, nargs="+", default=[5, 20, 50], help="of each digit")
+    parser.add_argument("--seeds", type=int, default=3, help="draws of shots")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "cultivar-adviser")
+    parser.add_argument(
+        "--part", type=int, nargs=2, default=(0, 1), metavar=("K", "N"), help="the K-th of N parts"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was seen")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    bench, log = Bench(arguments.folder), Log(arguments.folder / "cells.jsonl")
+    try:
+        report = Report(tuple(_all(bench, log, arguments, Bars(sys.stderr))))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except CultivarError as error:
+        sys.exit(str(error))
+    print(*report.lines(), sep="\n")
+    if arguments.json:
+        document = {"figures": report.figures(), "cells": [asdict(each) for each in report.results]}
+        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
+    if not report.met():
+        sys.exit(1)
+
+
+def _all(bench: Bench, log: Log, arguments: argparse.Namespace, progress: Progress) -> Iterator[Result]:
+    part, parts = arguments.part
+    wanted = cells(arguments.shots, arguments.seeds)
+    # The three trunks of a draw stay together: they share what is fitted without any.
+    mine = [cell for place, cell in enumerate(wanted) if place // len(TRUNKS) % parts == part]
+    # Whatever is loaded on first use is not to be counted as some technique's time.
+    first = mine[0]
+    _fit("lp-ft", bench.source(first), bench.dataset(first), 0)
+    with progress.step("cells", len(mine)) as step:
+        for cell in mine:
+            yield measure(bench, log, cell)
+            step.advance(1, f"{cell.task}, {cell.trunk}, {cell.shots} shots")
+
+
+if __name__ == "__main__":
+    main()
