@@ -3,11 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from adapters import datasets, techniques
+from adapters.datasets import TEST, TRAIN, VALIDATION, Dataset
 from adapters.phases import Phases
 from adapters.progress import Progress, Silent
 from adapters.publish import Carried, publish, weights_digest
 from adapters.sources.source import Source
+from registry.cache import FeatureStore, MemoryStore
 from registry.errors import InvalidSetting
 from registry.manifest import Manifest
 from registry.names import SCRATCH_SOURCE, Transfer
@@ -77,13 +81,16 @@ class Adaptation:
         }
 
 
-def adapt(order: Order, registry: Registry, progress: Progress | None = None) -> Adaptation:
+def adapt(
+    order: Order, registry: Registry, progress: Progress | None = None, store: FeatureStore | None = None
+) -> Adaptation:
     """Carry a source over to a dataset's task and register what comes of it.
 
     Args:
         order: what to do.
         registry: where the version goes.
         progress: who watches.
+        store: where features are kept; None keeps them for this run only.
 
     Raises:
         CultivarError: any of the steps failed; nothing is registered then.
@@ -101,8 +108,11 @@ def adapt(order: Order, registry: Registry, progress: Progress | None = None) ->
             order.data, source.recipe, test=order.test, labelled=technique.labelled, progress=watcher
         )
     with phases.phase("fit"):
-        fitted = technique.fit(source, dataset, techniques.Workshop(seed=order.seed, progress=watcher))
-    carried = Carried(transfer, source, weights, fitted, dataset, order.seed)
+        workshop = techniques.Workshop(seed=order.seed, progress=watcher, store=store or MemoryStore())
+        fitted = technique.fit(source, dataset, workshop)
+    with phases.phase("yardstick"):
+        yardstick = _yardstick(source, dataset, workshop) if technique.pretrained and fitted.labels else None
+    carried = Carried(transfer, source, weights, fitted, dataset, order.seed, yardstick)
     with registry.publication() as publication:
         version, manifest = publish(carried, publication, registry.blob, phases)
     promotion = None
@@ -113,10 +123,28 @@ def adapt(order: Order, registry: Registry, progress: Progress | None = None) ->
     return Adaptation(version, manifest, promotion, phases.seconds)
 
 
+def _yardstick(
+    source: Source, dataset: Dataset, workshop: techniques.Workshop
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the untouched source's features of the items to learn from and of those held out."""
+    stages = source.load()
+    parts = dataset.index(TRAIN, VALIDATION), dataset.index(TEST)
+    if not all(len(index) for index in parts):
+        return None
+    learnt, held = (workshop.features(stages, dataset, index) for index in parts)
+    return learnt, held
+
+
 def _source_task(order: Order, pretrained: bool) -> str:
     if not pretrained:
         return SCRATCH_SOURCE
     declared = order.source.task
+    if declared is None:
+        if order.source_task is None:
+            raise InvalidSetting(
+                f"{order.source.spec} does not say which task it learnt; name it with --source-task"
+            )
+        return order.source_task
     if order.source_task not in (None, declared):
         raise InvalidSetting(f"{order.source.spec} learnt the task {declared!r}; leave out --source-task")
     return declared

@@ -1,75 +1,89 @@
 """Features of items at any boundary between stages: computed once, in batches, in eval mode."""
 
-from abc import ABC, abstractmethod
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from adapters.datasets.dataset import Dataset
-from adapters.progress import Progress
-from adapters.sources.stages import Stages
+from adapters.datasets.rows import CarriedRows, DenseRows, Rows
+from adapters.progress import Progress, Silent
+from adapters.readout import MASK, layouts, readout
+from adapters.sources.stages import CARRIED, Stages
 from adapters.sources.weights import stage_weights_digest
-from registry.digests import Digest
+from registry.cache import FeatureKey, FeatureStore, Found
 
 BATCH_ROWS = 32
-MEMORY_BYTES = 1 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class FeatureKey:
-    """What features depend on, apart from the items.
-
-    Attributes:
-        weights: weights digest of every stage that ran, from the input on.
-        recipe: digest of the recipe that prepared the rows.
-        provider: what computed them: equal weights differ in the last bits from one to another.
-    """
-
-    weights: tuple[Digest, ...]
-    recipe: Digest
-    provider: str
-
-
-class FeatureStore(ABC):
-    """Where features already computed are kept, found again by item content."""
-
-    @abstractmethod
-    def get(self, key: FeatureKey, items: Sequence[Digest]) -> Mapping[Digest, np.ndarray]:
-        """Return what there is: for some of the items a row, float32, without batch dimension."""
-
-    @abstractmethod
-    def put(self, key: FeatureKey, items: Sequence[Digest], rows: np.ndarray) -> None:
-        """Keep rows, float32 [N, ...], one for each item."""
-
-
-class MemoryStore(FeatureStore):
-    """Features of this process, up to a number of bytes; the oldest go first."""
-
-    def __init__(self, max_bytes: int = MEMORY_BYTES) -> None:
-        self._max_bytes = max_bytes
-        self._bytes = 0
-        self._rows: OrderedDict[tuple[FeatureKey, Digest], np.ndarray] = OrderedDict()
-
-    def get(self, key: FeatureKey, items: Sequence[Digest]) -> Mapping[Digest, np.ndarray]:
-        """Return the rows that are still in memory."""
-        return {item: self._rows[key, item] for item in items if (key, item) in self._rows}
-
-    def put(self, key: FeatureKey, items: Sequence[Digest], rows: np.ndarray) -> None:
-        """Keep rows, and forget the oldest where they are too many."""
-        if rows.nbytes > self._max_bytes:
-            return
-        for item, row in zip(items, rows, strict=True):
-            if (key, item) not in self._rows:
-                self._rows[key, item] = row
-                self._bytes += row.nbytes
-        while self._bytes > self._max_bytes:
-            self._bytes -= self._rows.popitem(last=False)[1].nbytes
 
 
 def compute(
+    stages: Stages,
+    dataset: Dataset,
+    index: np.ndarray,
+    *,
+    device: torch.device,
+    store: FeatureStore,
+    progress: Progress,
+) -> np.ndarray:
+    """Return the network's features of the items at these positions, float32 [N, D].
+
+    The stages are in eval mode and on the CPU afterwards.
+
+    Args:
+        stages: the network.
+        dataset: whose rows to run it on.
+        index: positions in the dataset's items, at least one.
+        device: where to run.
+        store: rows that are in there already are not computed again.
+        progress: who watches.
+    """
+    whole = len(stages)
+    return taps(stages, [whole], dataset, index, device=device, store=store, progress=progress)[whole]
+
+
+def taps(
+    stages: Stages,
+    boundaries: Sequence[int],
+    dataset: Dataset,
+    index: np.ndarray,
+    *,
+    device: torch.device,
+    store: FeatureStore,
+    progress: Progress,
+) -> dict[int, np.ndarray]:
+    """Return what stages leave at several boundaries, averaged over places or tokens, in one pass.
+
+    The network runs once over the items that lack any of them. Other arguments as of :func:`compute`.
+
+    Args:
+        stages: the network.
+        boundaries: 1 to ``len(stages)``: ``b`` stands for what stage ``b - 1`` leaves.
+        dataset: whose rows to run it on.
+        index: positions in the dataset's items, at least one.
+        device: where to run.
+        store: where rows are kept.
+        progress: who watches.
+
+    Returns:
+        For each boundary float32 [N, D of that stage].
+    """
+    wanted = sorted(set(boundaries))
+    digests = [dataset.items[at].digest for at in index]
+    keys = {boundary: _key(stages, boundary, dataset, device, "pooled") for boundary in wanted}
+    found = {boundary: store.find(keys[boundary], digests) for boundary in wanted}
+    absent = ~np.logical_and.reduce([each.mask for each in found.values()])
+    missing = index[absent]
+    fresh: dict[int, np.ndarray] = {}
+    if len(missing):
+        fresh = _pooled(stages, wanted, dataset.rows, missing, device, progress)
+        new = [digest for digest, lacks in zip(digests, absent, strict=True) if lacks]
+        for boundary in wanted:
+            store.put(keys[boundary], new, fresh[boundary])
+    return {boundary: _joined(found[boundary], absent, fresh.get(boundary)) for boundary in wanted}
+
+
+def carry(
     stages: Stages,
     stop: int,
     dataset: Dataset,
@@ -78,53 +92,133 @@ def compute(
     device: torch.device,
     store: FeatureStore,
     progress: Progress,
-) -> np.ndarray:
-    """Return what the first ``stop`` stages leave for the items at these positions, float32 [N, ...].
+) -> Rows:
+    """Return rows to train the stages above the first ``stop`` on, one for each item at these positions.
 
-    The stages are in eval mode and on the CPU afterwards.
-
-    Args:
-        stages: the network.
-        stop: how many stages to run, at least 1.
-        dataset: whose rows to run them on.
-        index: positions in the dataset's items, at least one.
-        device: where to run.
-        store: rows that are in there already are not computed again.
-        progress: who watches.
+    Rows of one shape are kept in the store; a text's tokens are not. Arguments as of :func:`compute`.
     """
-    weights = tuple(stage_weights_digest(stages, k) for k in range(stop))
-    key = FeatureKey(weights, dataset.recipe.digest, f"torch-{torch.__version__}-{device.type}")
+    if _is_ragged(stages, stop):
+        below = dataset.rows.take(index)
+        return CarriedRows(CARRIED, _ragged(stages, stop, below, device, progress), below, ragged=True)
     digests = [dataset.items[at].digest for at in index]
-    rows = dict(store.get(key, digests))
-    missing = np.array(
-        [at for at, digest in zip(index, digests, strict=True) if digest not in rows], np.int64
-    )
+    key = _key(stages, stop, dataset, device, "carried")
+    found = store.find(key, digests)
+    missing = index[~found.mask]
+    fresh = None
     if len(missing):
-        fresh = _run(stages, stop, dataset.pixels, missing, device, progress)
-        new = [dataset.items[at].digest for at in missing]
-        store.put(key, new, fresh)
-        if not rows:
-            return fresh
-        rows |= dict(zip(new, fresh, strict=True))
-    return np.stack([rows[digest] for digest in digests])
+        fresh = _dense(stages, stop, dataset.rows, missing, device, progress)
+        store.put(key, [digest for digest, has in zip(digests, found.mask, strict=True) if not has], fresh)
+    rows = _joined(found, ~found.mask, fresh)
+    if any(stages.sides[stop:]):
+        return CarriedRows(CARRIED, rows, dataset.rows.take(index), ragged=False)
+    return DenseRows({CARRIED: rows})
+
+
+def carried_bytes(stages: Stages, stop: int, dataset: Dataset, index: np.ndarray) -> int:
+    """Return about how much memory the rows of :func:`carry` would take, judged by the first item."""
+    one = _dense(stages, stop, dataset.rows, index[:1], torch.device("cpu"), Silent())
+    return int(one.nbytes) * len(index)
+
+
+def batches(rows: Rows, index: np.ndarray, size: int = BATCH_ROWS) -> Iterator[np.ndarray]:
+    """Yield places in ``index`` batch by batch, rows of like length together, so that little is padding."""
+    order = np.argsort(rows.lengths(index), kind="stable")
+    for start in range(0, len(index), size):
+        yield order[start : start + size]
+
+
+def tensors(fields: Mapping[str, np.ndarray], device: torch.device) -> dict[str, Tensor]:
+    """Return a batch's fields as tensors on a device."""
+    return {name: torch.from_numpy(np.ascontiguousarray(array)).to(device) for name, array in fields.items()}
+
+
+def _key(stages: Stages, stop: int, dataset: Dataset, device: torch.device, view: str) -> FeatureKey:
+    weights = tuple(stage_weights_digest(stages, k) for k in range(stop))
+    return FeatureKey(weights, dataset.recipe.digest, f"torch-{torch.__version__}-{device.type}", view)
 
 
 @torch.no_grad()
 def _run(
-    stages: Stages, stop: int, pixels: np.ndarray, index: np.ndarray, device: torch.device, progress: Progress
-) -> np.ndarray:
-    found: np.ndarray | None = None
+    stages: Stages,
+    boundaries: Sequence[int],
+    rows: Rows,
+    index: np.ndarray,
+    device: torch.device,
+    progress: Progress,
+) -> Iterator[tuple[np.ndarray, dict[str, Tensor], dict[int, Tensor]]]:
+    """Yield for each batch its places in ``index``, its fields, and what the stages leave at the boundaries."""
     stages.train(False).to(device)
     try:
         with progress.step("features", len(index)) as step:
-            for start in range(0, len(index), BATCH_ROWS):
-                batch = torch.from_numpy(pixels[index[start : start + BATCH_ROWS]]).to(device)
-                left = stages.run(batch, stop=stop).cpu().numpy()
-                if found is None:
-                    found = np.empty((len(index), *left.shape[1:]), np.float32)
-                found[start : start + len(left)] = left
-                step.advance(len(left))
+            for places in batches(rows, index):
+                fields = tensors(rows.batch(index[places]), device)
+                value, start = fields[stages.entry], 0
+                left: dict[int, Tensor] = {}
+                for stop in boundaries:
+                    value = stages.run(value, start, stop, sides=fields)
+                    left[stop], start = value, stop
+                yield places, fields, left
+                step.advance(len(places))
     finally:
         stages.to("cpu")
-    assert found is not None, "callers ask for at least one row"
+
+
+def _pooled(
+    stages: Stages,
+    boundaries: Sequence[int],
+    rows: Rows,
+    index: np.ndarray,
+    device: torch.device,
+    progress: Progress,
+) -> dict[int, np.ndarray]:
+    pools = {boundary: readout(stages, [boundary]) for boundary in boundaries}
+    found: dict[int, np.ndarray] = {}
+    for places, fields, left in _run(stages, boundaries, rows, index, device, progress):
+        for boundary, value in left.items():
+            sides = (fields[MASK],) if pools[boundary].masked else ()
+            means = pools[boundary](value, *sides).float().cpu().numpy()
+            kept = found.setdefault(boundary, np.empty((len(index), *means.shape[1:]), np.float32))
+            kept[places] = means
     return found
+
+
+def _dense(
+    stages: Stages, stop: int, rows: Rows, index: np.ndarray, device: torch.device, progress: Progress
+) -> np.ndarray:
+    kept: np.ndarray | None = None
+    for places, _, left in _run(stages, [stop], rows, index, device, progress):
+        values = left[stop].cpu().numpy()
+        if kept is None:
+            kept = np.empty((len(index), *values.shape[1:]), np.float32)
+        kept[places] = values
+    assert kept is not None, "callers ask for at least one row"
+    return kept
+
+
+def _ragged(
+    stages: Stages, stop: int, rows: Rows, device: torch.device, progress: Progress
+) -> list[np.ndarray]:
+    everything = np.arange(len(rows))
+    lengths = rows.lengths(everything)
+    kept: list[np.ndarray] = [np.zeros(0, np.float32)] * len(rows)
+    for places, _, left in _run(stages, [stop], rows, everything, device, progress):
+        for place, row in zip(places, left[stop].cpu().numpy(), strict=True):
+            kept[place] = row[: lengths[place]].copy()
+    return kept
+
+
+def _is_ragged(stages: Stages, stop: int) -> bool:
+    """Say whether what a stage leaves is as long as its text."""
+    return any("seq" in spec.shape for spec in stages.inputs) and layouts(stages)[stop - 1] == "tokens"
+
+
+def _joined(found: Found, computed: np.ndarray, fresh: np.ndarray | None) -> np.ndarray:
+    """Return all rows in order: those that were found, and those just computed in the places that say so."""
+    if fresh is None:
+        return found.rows
+    if computed.all():
+        return fresh
+    rows = np.empty((len(computed), *fresh.shape[1:]), np.float32)
+    rows[found.mask] = found.rows
+    rows[computed] = fresh
+    return rows

@@ -14,7 +14,7 @@ from PIL import Image
 from registry.errors import ParityError
 from registry.manifest import LOGITS, Parity
 from registry.program import Program
-from registry.recipe import Recipe
+from registry.recipe import Prepared, Raw, Recipe
 
 MIN_INPUTS = 256
 BATCHES = (1, 2, 3, 17)
@@ -34,11 +34,11 @@ class Probes:
         counts: how many are ``test``, ``train`` and ``synthetic``, in that order.
     """
 
-    items: tuple[bytes | str, ...]
+    items: tuple[Raw, ...]
     counts: Mapping[str, int]
 
 
-def choose_probes(parts: Mapping[str, Sequence[bytes | str]], modality: str, seed: int) -> Probes:
+def choose_probes(parts: Mapping[str, Sequence[Raw]], modality: str, seed: int) -> Probes:
     """Take 256 probes: held-out items first, then training items, then seeded synthetic ones.
 
     Args:
@@ -46,7 +46,7 @@ def choose_probes(parts: Mapping[str, Sequence[bytes | str]], modality: str, see
         modality: which kind of synthetic items to make up the number with.
         seed: of the synthetic items.
     """
-    items: list[bytes | str] = []
+    items: list[Raw] = []
     counts: dict[str, int] = {}
     for part, available in parts.items():
         taken = list(available)[: MIN_INPUTS - len(items)]
@@ -74,6 +74,8 @@ def prove(program: Program, recipe: Recipe, reference: Reference, probes: Probes
     """
     rows = [recipe.prepare(item) for item in probes.items]
     expected, got = [], []
+    # Texts of like lengths meet in a batch, so that batches of several lengths are run.
+    rows.sort(key=_length)
     for batch in _batches(rows):
         fields = recipe.collate(batch)
         expected.append(reference(fields))
@@ -91,7 +93,11 @@ def prove(program: Program, recipe: Recipe, reference: Reference, probes: Probes
     return Parity(differences, tolerances, agreement, probes.counts, BATCHES)
 
 
-def _batches(rows: Sequence[Mapping[str, np.ndarray]]) -> Iterator[Sequence[Mapping[str, np.ndarray]]]:
+def _length(row: Prepared) -> int:
+    return len(next(iter(row.values())))
+
+
+def _batches(rows: Sequence[Prepared]) -> Iterator[Sequence[Prepared]]:
     """Cut rows into batches of 1, 2, 3 and 17, over and over."""
     start = turn = 0
     while start < len(rows):
@@ -131,10 +137,10 @@ def _top1_agreement(wanted: np.ndarray, answered: np.ndarray, tolerance: float) 
     return 1.0
 
 
-def _synthetic_pictures(count: int, seed: int) -> list[bytes | str]:
+def _synthetic_pictures(count: int, seed: int) -> list[Raw]:
     """Make pictures between plain noise and smooth shades, as PNG files."""
     random = np.random.default_rng(seed)
-    pictures: list[bytes | str] = []
+    pictures: list[Raw] = []
     for _ in range(count):
         cells = int(random.integers(2, 33))
         image = Image.fromarray(random.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
@@ -144,4 +150,25 @@ def _synthetic_pictures(count: int, seed: int) -> list[bytes | str]:
     return pictures
 
 
-_SYNTHETIC: Mapping[str, Callable[[int, int], list[bytes | str]]] = {"image": _synthetic_pictures}
+def _synthetic_texts(count: int, seed: int) -> list[Raw]:
+    """Make texts of one to a few hundred words, of letters drawn at random and with words that occur."""
+    random = np.random.default_rng(seed)
+    return [_synthetic_text(random) for _ in range(count)]
+
+
+def _synthetic_text(random: np.random.Generator) -> str:
+    words = np.exp(random.uniform(0, np.log(_MOST_WORDS)))
+    return " ".join(
+        _WORDS[random.integers(len(_WORDS))]
+        if random.random() < 0.7
+        else "".join(map(chr, random.integers(ord("a"), ord("z") + 1, random.integers(1, 12))))
+        for _ in range(int(np.ceil(words)))
+    )
+
+
+_MOST_WORDS = 300
+_WORDS = ("the", "of", "a", "and", "to", "in", "is", "it", "not", "was", "for", "on", "as", "with", "by", "at")
+_SYNTHETIC: Mapping[str, Callable[[int, int], list[Raw]]] = {
+    "image": _synthetic_pictures,
+    "text": _synthetic_texts,
+}

@@ -7,13 +7,15 @@ equal to torch, evaluated on the held-out part; then the version is registered.
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version as library_version
+from typing import Any
 
 import numpy as np
 import torch
 
 from adapters.datasets import TEST, TRAIN, Dataset
-from adapters.evaluation import held_out
-from adapters.export import exit_port, export, export_head, wires
+from adapters.evaluation import evaluate
+from adapters.export import Exported, exit_port, export, export_head, export_readout, wires
+from adapters.features import batches, tensors
 from adapters.parity import MIN_INPUTS, choose_probes, prove
 from adapters.phases import Phases
 from adapters.sources.source import Source
@@ -23,11 +25,9 @@ from adapters.techniques import Fitted
 from registry.digests import Digest
 from registry.errors import InvalidSegment
 from registry.manifest import (
-    CLASSIFICATION,
     FEATURES,
     LOGITS,
     Head,
-    Json,
     Manifest,
     Origin,
     Parity,
@@ -45,6 +45,7 @@ from registry.versions import Version
 
 LIBRARIES = ("torch", "torchvision", "onnx", "onnxscript", "numpy", "pillow", "scikit-learn")
 EVALUATION_BATCH = 32
+READOUT = "readout"
 
 _UNPROVED = Parity({}, {}, None, {}, ())
 
@@ -60,6 +61,8 @@ class Carried:
         fitted: what became of it.
         dataset: what it learnt from and is tested on.
         seed: of everything random.
+        yardstick: the untouched source's features of the items learnt from and of those held out,
+            for comparison; None where there is no source to speak of.
     """
 
     transfer: Transfer
@@ -68,6 +71,7 @@ class Carried:
     fitted: Fitted
     dataset: Dataset
     seed: int
+    yardstick: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def publish(
@@ -86,15 +90,15 @@ def publish(
         InvalidSegment: the network cannot be exported.
     """
     with phases.phase("export"):
-        segments = (*_stored_stages(carried.fitted, publication), *_stored_head(carried.fitted, publication))
+        segments = tuple(_stored(carried.fitted, publication))
         draft = _draft(carried, segments, publication)
         program = Program(draft, read_blob)
     with phases.phase("parity"):
         parity = _proved(carried, program)
     with phases.phase("evaluate"):
-        metrics, stored = _evaluated(carried, program, publication)
+        figures = _evaluated(carried, program, publication)
     with phases.phase("register"):
-        manifest = replace(draft, parity=parity, metrics=metrics, predictions=stored)
+        manifest = replace(draft, parity=parity, **figures)
         return publication.register(manifest), manifest
 
 
@@ -103,14 +107,35 @@ def weights_digest(stages: Stages) -> Digest:
     return Digest.of_json([stage_weights_digest(stages, index) for index in range(len(stages))])
 
 
+def _stored(fitted: Fitted, publication: Publication) -> Iterator[Segment]:
+    """Yield every segment of a version, stored, each after those that feed it."""
+    yield from _stored_stages(fitted, publication)
+    if fitted.taps:
+        yield _described(export_readout(fitted.stages, fitted.taps), "trunk", publication)
+    if fitted.head is not None:
+        head = export_head(fitted.stages, fitted.head, after=None if fitted.taps else fitted.head_after)
+        if fitted.taps:
+            head = replace(head, inputs={FEATURES: f"{READOUT}:{FEATURES}"})
+        yield _described(head, "head", publication)
+
+
+def _described(exported: Exported, role: str, publication: Publication) -> Segment:
+    """Store a segment and describe it."""
+    inputs = {port: Wire.parse(wire) for port, wire in exported.inputs.items()}
+    digest = publication.store("segment", exported.model)
+    return Segment(
+        exported.name, role, digest, len(exported.model), exported.weights, inputs, exported.outputs
+    )
+
+
 def _stored_stages(fitted: Fitted, publication: Publication) -> Iterator[Segment]:
     """Yield a segment for each stage from the input on; those not in the store yet are exported and stored."""
     stages = fitted.stages
-    weights = [stage_weights_digest(stages, index) for index in range(len(stages))]
+    weights = [stage_weights_digest(stages, index) for index in range(fitted.height)]
     found = [publication.find_export(digest) for digest in weights]
     if None in found:
         first = found.index(None)
-        for index, exported in enumerate(export(stages, first), start=first):
+        for index, exported in enumerate(export(stages, first)[: fitted.height - first], start=first):
             found[index] = publication.store("segment", exported.model), len(exported.model)
             publication.remember_export(weights[index], exported.digest)
     for index, stored in enumerate(found):
@@ -121,33 +146,22 @@ def _stored_stages(fitted: Fitted, publication: Publication) -> Iterator[Segment
         yield Segment(stages.names[index], role, *stored, weights[index], inputs, (exit_port(stages, index),))
 
 
-def _stored_head(fitted: Fitted, publication: Publication) -> Iterator[Segment]:
-    """Yield the head's segment, stored; nothing for a feature extractor."""
-    if fitted.head is None:
-        return
-    head = export_head(fitted.stages, fitted.head, after=fitted.head_after)
-    digest = publication.store("segment", head.model)
-    inputs = {port: Wire.parse(wire) for port, wire in head.inputs.items()}
-    yield Segment(head.name, "head", digest, len(head.model), head.weights, inputs, head.outputs)
-
-
 def _draft(carried: Carried, segments: tuple[Segment, ...], publication: Publication) -> Manifest:
     """Return the manifest without its proof and its figures."""
     fitted, source, dataset = carried.fitted, carried.source, carried.dataset
     below = [segment for segment in segments if segment.role != "head"]
     recipe = publication.store("recipe", dataset.recipe.to_bytes())
-    outputs = [TensorSpec(FEATURES, "float32", ("batch", fitted.stages.features_dim))]
+    dimension = fitted.features(fitted.stages.example()).shape[1]
+    outputs = [TensorSpec(FEATURES, "float32", ("batch", dimension))]
     heads: tuple[Head, ...] = ()
     if fitted.head is not None:
         outputs.append(TensorSpec(LOGITS, "float32", ("batch", len(fitted.labels))))
-        heads = (
-            Head(carried.transfer.target, CLASSIFICATION, Wire(segments[-1].name, LOGITS), fitted.labels),
-        )
+        heads = (Head(carried.transfer.target, fitted.kind, Wire(segments[-1].name, LOGITS), fitted.labels),)
     return Manifest(
         transfer=carried.transfer,
         modality=source.modality,
         technique=Technique(fitted.technique, fitted.depth, fitted.config),
-        origin=Origin(source.spec, source.architecture, carried.weights, source.licence),
+        origin=Origin(source.spec, source.architecture, carried.weights, source.licence, source.parent),
         recipe=recipe,
         segments=segments,
         features=Wire(below[-1].name, FEATURES),
@@ -156,9 +170,9 @@ def _draft(carried: Carried, segments: tuple[Segment, ...], publication: Publica
         space=Space(
             tuple(segment.weights for segment in below),
             recipe,
-            source.pooling,
-            "none",
-            fitted.stages.features_dim,
+            "+".join(["avg"] * len(fitted.taps)) if fitted.taps else source.pooling,
+            "none" if fitted.taps else source.norm,
+            dimension,
         ),
         parts=_stored_parts(dataset, publication),
         excluded=dataset.excluded,
@@ -187,27 +201,34 @@ def _proved(carried: Carried, program: Program) -> Parity:
     probes = choose_probes(raw, carried.source.modality, carried.seed)
 
     def reference(fields: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-        with torch.no_grad():
-            below = fitted.stages.run(torch.from_numpy(fields["pixels"]), stop=fitted.head_after)
-            answer = {FEATURES: fitted.stages.run(below, start=fitted.head_after).numpy()}
-            return answer if fitted.head is None else answer | {LOGITS: fitted.head(below).numpy()}
+        given = tensors(fields, torch.device("cpu"))
+        answer = {FEATURES: fitted.features(given).numpy()}
+        return answer if fitted.head is None else answer | {LOGITS: fitted.logits(given).numpy()}
 
     return prove(program, dataset.recipe, reference, probes)
 
 
-def _evaluated(
-    carried: Carried, program: Program, publication: Publication
-) -> tuple[Mapping[str, Json], Digest | None]:
-    """Measure the opened version on the held-out part and store its predictions there."""
-    dataset, labels = carried.dataset, carried.fitted.labels
+def _evaluated(carried: Carried, program: Program, publication: Publication) -> Mapping[str, Any]:
+    """Measure the opened version on the held-out part; return the manifest's fields about it, stored."""
+    fitted, dataset = carried.fitted, carried.dataset
     index = dataset.index(TEST)
-    if not labels or not len(index):
-        return {}, None
-    logits = np.concatenate(
-        [
-            program.run({"pixels": dataset.pixels[index[start : start + EVALUATION_BATCH]]}, [LOGITS])[LOGITS]
-            for start in range(0, len(index), EVALUATION_BATCH)
-        ]
+    if not fitted.labels or not len(index):
+        return {}
+    answers: dict[str, np.ndarray] = {}
+    for places in batches(dataset.rows, index, EVALUATION_BATCH):
+        for name, values in program.run(dataset.rows.batch(index[places]), [FEATURES, LOGITS]).items():
+            answers.setdefault(name, np.empty((len(index), values.shape[1]), np.float32))[places] = values
+    predictions, metrics, evidence = evaluate(
+        dataset,
+        answers[LOGITS],
+        answers[FEATURES],
+        fitted.labels,
+        fitted.kind,
+        carried.yardstick,
+        fitted.history,
     )
-    predictions, metrics = held_out(dataset, logits, labels)
-    return metrics, publication.store("predictions", predictions.to_bytes())
+    return {
+        "metrics": metrics,
+        "predictions": publication.store("predictions", predictions.to_bytes()),
+        "evidence": publication.store("evidence", evidence.to_bytes()),
+    }

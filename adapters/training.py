@@ -12,10 +12,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adapters.configuration import check
+from adapters.datasets.rows import Rows
+from adapters.features import batches, tensors
 from adapters.progress import Progress
+from adapters.sources.stages import Fields, Frozen, Run
 from registry.errors import AdaptationError
 
 EVALUATION_ROWS = 64
+PIXELS = "pixels"
+
+_POOLED_BATCHES = 50
+_HEAVIEST = 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,13 @@ class Plan:
         batch_norm: ``learn`` takes statistics from each batch and moves the running ones; ``keep``
             normalises by the running ones as they are, so that the network trained is the network
             served. Scales and shifts are trained either way.
+        layer_decay: the learning rate of a stage as a share of that of the stage above it, above 0 to
+            1 (layer-wise decay: ULMFiT's "discriminative fine-tuning", Howard and Ruder, 2018).
+        unfreeze: ``at-once``; or ``gradual``: the head alone at first, then one stage after another
+            from the top, all of them from the middle of the epochs on (ULMFiT).
+        class_weights: ``equal``; or ``balanced``: a label's items weigh N / (labels x items of the
+            label), as scikit-learn has it; where an item has several labels, its presence weighs
+            absences / presences, 100 at most.
     """
 
     epochs: int
@@ -55,6 +69,9 @@ class Plan:
     patience: int | None
     augment: bool
     batch_norm: Literal["learn", "keep"]
+    layer_decay: float = 1.0
+    unfreeze: Literal["at-once", "gradual"] = "at-once"
+    class_weights: Literal["equal", "balanced"] = "equal"
 
     def __post_init__(self) -> None:
         def demand(holds: bool, name: str, want: str) -> None:
@@ -66,6 +83,9 @@ class Plan:
         demand(0 < self.learning_rate < math.inf, "learning_rate", "above 0")
         demand(0 < self.head_factor < math.inf, "head_factor", "above 0")
         demand(self.batch_norm in ("learn", "keep"), "batch_norm", "learn or keep")
+        demand(0 < self.layer_decay <= 1, "layer_decay", "above 0 and at most 1")
+        demand(self.unfreeze in ("at-once", "gradual"), "unfreeze", "at-once or gradual")
+        demand(self.class_weights in ("equal", "balanced"), "class_weights", "equal or balanced")
         demand(0 <= self.weight_decay < math.inf, "weight_decay", "0 or more")
         demand(0 <= self.warmup < 1, "warmup", "a share from 0 up to 1")
         demand(self.clip > 0, "clip", "above 0")
@@ -75,25 +95,47 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """What to train on: some rows of an array, and their label numbers.
+    """What to train on: some rows, and their targets.
 
     Attributes:
-        inputs: uint8 pixels [M, H, W, C], or float32 [M, ...] as a frozen part left them.
+        rows: prepared items, or what a frozen part left of them.
         index: the rows that count, int64 [N].
-        targets: their label numbers, int64 [N].
+        targets: their label numbers, int64 [N], or for several labels an item ones and zeros,
+            uint8 [N, labels].
     """
 
-    inputs: np.ndarray
+    rows: Rows
     index: np.ndarray
     targets: np.ndarray
 
     def __len__(self) -> int:
         return len(self.index)
 
-    def batch(self, rows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return inputs and targets of some rows, 0 up to N, on a device."""
-        inputs = torch.from_numpy(self.inputs[self.index[rows]])
-        return inputs.to(device), torch.from_numpy(self.targets[rows]).to(device)
+    @property
+    def several(self) -> bool:
+        """Whether an item has any number of labels."""
+        return self.targets.ndim == 2
+
+    def batch(self, places: np.ndarray, device: torch.device) -> tuple[dict[str, Tensor], Tensor]:
+        """Return fields and targets of some rows, places 0 up to N, on a device."""
+        fields = tensors(self.rows.batch(self.index[places]), device)
+        return fields, torch.from_numpy(self.targets[places]).to(device)
+
+    def slices(self, order: np.ndarray, size: int) -> list[np.ndarray]:
+        """Cut an order of places into batches, of like lengths where rows have lengths.
+
+        Sorted by length within some fifty batches, as transformers' trainers do ("group by length"), so
+        that the order stays random as a whole.
+        """
+        lengths = self.rows.lengths(self.index)
+        if lengths.min() == lengths.max():
+            return [order[rows] for rows in _slices(len(order), size)]
+        pool = _POOLED_BATCHES * size
+        pools = [order[start : start + pool] for start in range(0, len(order), pool)]
+        ranked = np.concatenate([each[np.argsort(lengths[each], kind="stable")] for each in pools])
+        cut = [ranked[rows] for rows in _slices(len(ranked), size)]
+        # The first of the order says which batch comes first: as random as the order is.
+        return [cut[at] for at in np.argsort(order[: len(cut)])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +213,10 @@ class _Precision:
         self._dtype = torch.float16 if half else torch.bfloat16
         self._scaler = torch.amp.GradScaler(device.type, enabled=half)
 
-    def loss(self, network: nn.Module, inputs: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+    def logits(self, network: nn.Module, fields: Fields) -> Tensor:
         with torch.autocast(self._device.type, dtype=self._dtype, enabled=self._on):
-            logits = network(inputs)
-        return F.cross_entropy(logits.float(), targets, label_smoothing=smoothing)
+            logits: Tensor = network(fields)
+        return logits.float()
 
     def step(self, loss: Tensor, optimiser: torch.optim.Optimizer, clip: float) -> None:
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
@@ -184,6 +226,33 @@ class _Precision:
         self._scaler.step(optimiser)
         self._scaler.update()
         optimiser.zero_grad(set_to_none=True)
+
+
+class _Loss:
+    """Cross-entropy; of each label for itself where an item may have several."""
+
+    def __init__(self, examples: Examples, labels: int, plan: Plan, device: torch.device) -> None:
+        self._several = examples.several
+        self._smoothing = plan.label_smoothing
+        self._weights: Tensor | None = None
+        if plan.class_weights == "balanced":
+            self._weights = _class_weights(examples, labels).to(device)
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        if self._several:
+            wanted = targets.float() * (1 - self._smoothing) + self._smoothing / 2
+            return F.binary_cross_entropy_with_logits(logits, wanted, pos_weight=self._weights)
+        return F.cross_entropy(logits, targets, self._weights, label_smoothing=self._smoothing)
+
+
+def _class_weights(examples: Examples, labels: int) -> Tensor:
+    if examples.several:
+        present = examples.targets.sum(axis=0).astype(np.float64)
+        weights = np.clip((len(examples) - present) / np.maximum(present, 1), 0.01, _HEAVIEST)
+    else:
+        counts = np.bincount(examples.targets, minlength=labels)
+        weights = len(examples) / (labels * np.maximum(counts, 1))
+    return torch.from_numpy(weights.astype(np.float32))
 
 
 def train(
@@ -203,7 +272,7 @@ def train(
     Torch's global random generators are as they were afterwards, whatever happens.
 
     Args:
-        body: from inputs to features; a frozen part in it stays as it is.
+        body: from fields to features; a frozen part in it stays as it is.
         head: from features to logits.
         examples: what to learn from, at least two.
         plan: how.
@@ -239,6 +308,7 @@ def _epochs(
     order = np.random.default_rng(seed)
     optimiser = _optimiser(network, plan)
     steps = plan.epochs * len(_slices(len(examples), plan.batch_size))
+    loss_of = _Loss(examples, _width(network), plan, device)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _Cosine(steps, plan.warmup))
     precision = _Precision(device)
     best = _Best(plan.patience)
@@ -247,14 +317,13 @@ def _epochs(
         callback.on_start(network, plan)
     with progress.step("training", plan.epochs) as step:
         for number in range(1, plan.epochs + 1):
-            _train_mode(network, plan)
+            _train_mode(network, plan, number)
             total = 0.0
-            shuffled = order.permutation(len(examples))
-            for rows in _slices(len(examples), plan.batch_size):
-                inputs, targets = examples.batch(shuffled[rows], device)
-                if plan.augment:
-                    inputs = _augment(inputs, order)
-                loss = precision.loss(network, inputs, targets, plan.label_smoothing)
+            for places in examples.slices(order.permutation(len(examples)), plan.batch_size):
+                fields, targets = examples.batch(places, device)
+                if plan.augment and PIXELS in fields:
+                    fields[PIXELS] = _augment(fields[PIXELS], order)
+                loss = loss_of(precision.logits(network, fields), targets)
                 value = loss.item()
                 if not math.isfinite(value):
                     raise AdaptationError(
@@ -276,13 +345,42 @@ def _epochs(
                 if best.exhausted:
                     break
     best.restore(network)
+    for stage in _stages(network[0]):
+        stage.requires_grad_(True)
     for callback in callbacks:
         callback.on_end(network, history)
     return tuple(history)
 
 
-def _train_mode(network: nn.Module, plan: Plan) -> None:
+def _stages(body: nn.Module) -> list[nn.Module]:
+    """Return the stages of a body that are trained, from the input on."""
+    runs = [
+        part for part in (body, *body.children()) if isinstance(part, Run) and not isinstance(part, Frozen)
+    ]
+    return [stage for run in runs for stage in run.stages.values()]
+
+
+def _width(network: nn.Sequential) -> int:
+    """Return how many labels a head gives."""
+    head = network[1]
+    assert isinstance(head, nn.Linear), "techniques train linear heads"
+    return head.out_features
+
+
+def _train_mode(network: nn.Sequential, plan: Plan, epoch: int) -> None:
+    """Open the stages that learn in an epoch; in eval mode stay those that do not learn yet."""
     network.train(True)
+    if plan.unfreeze == "gradual":
+        stages = _stages(network[0])
+        opened = (
+            len(stages)
+            if plan.epochs == 1
+            else min(len(stages), 2 * (epoch - 1) * len(stages) // plan.epochs)
+        )
+        for place, stage in enumerate(stages):
+            learns = place >= len(stages) - opened
+            stage.requires_grad_(learns)
+            stage.train(learns)
     if plan.batch_norm == "keep":
         for module in network.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -300,21 +398,30 @@ def _measured(
     rate = float(schedule.get_last_lr()[0])
     if validation is None:
         return Epoch(number, loss, rate)
-    logits = predict(network, validation, device)
-    right = float((logits.argmax(axis=1) == validation.targets).mean())
-    cost = F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(validation.targets)).item()
-    return Epoch(number, loss, rate, cost, right)
+    logits = torch.from_numpy(predict(network, validation, device))
+    targets = torch.from_numpy(validation.targets)
+    if validation.several:
+        right = ((logits > 0) == targets.bool()).all(dim=1)
+        cost = F.binary_cross_entropy_with_logits(logits, targets.float())
+    else:
+        right = logits.argmax(dim=1) == targets
+        cost = F.cross_entropy(logits, targets)
+    return Epoch(number, loss, rate, cost.item(), right.float().mean().item())
 
 
 @torch.no_grad()
 def predict(network: nn.Module, examples: Examples, device: torch.device) -> np.ndarray:
     """Return logits, float32 [N, labels], of examples, in eval mode; the network is on that device."""
     network.train(False)
-    found = []
-    for rows in _slices(len(examples), EVALUATION_ROWS, smallest=1):
-        inputs, _ = examples.batch(np.arange(len(examples))[rows], device)
-        found.append(network(inputs).float().cpu().numpy())
-    return np.concatenate(found)
+    found: np.ndarray | None = None
+    for places in batches(examples.rows, examples.index, EVALUATION_ROWS):
+        fields, _ = examples.batch(places, device)
+        logits = network(fields).float().cpu().numpy()
+        if found is None:
+            found = np.empty((len(examples), logits.shape[1]), np.float32)
+        found[places] = logits
+    assert found is not None, "there is at least one example"
+    return found
 
 
 def _slices(count: int, size: int, smallest: int = 2) -> list[slice]:
@@ -326,9 +433,13 @@ def _slices(count: int, size: int, smallest: int = 2) -> list[slice]:
 
 
 def _optimiser(network: nn.Sequential, plan: Plan) -> torch.optim.Optimizer:
-    """Return the optimiser, with four groups: body and head, decayed and not."""
+    """Return the optimiser, with groups for the head and every stage, decayed and not."""
     groups = []
-    for part, factor in zip(network, (1.0, plan.head_factor), strict=True):
+    stages = _stages(network[0])
+    if not stages:  # a body that is no network of ours
+        stages = [network[0]]
+    factors = [plan.layer_decay ** (len(stages) - 1 - place) for place in range(len(stages))]
+    for part, factor in zip([*stages, network[1]], [*factors, plan.head_factor], strict=True):
         free = [each for each in part.parameters() if each.requires_grad]
         for decayed in (True, False):
             chosen = [each for each in free if (each.ndim > 1) is decayed]

@@ -201,7 +201,7 @@ def _head(stages: Stages) -> nn.Module:
 
 def _uncut(network: nn.Module, side: int) -> Model:
     example: Tensor = torch.zeros((2, side, side, 3), dtype=torch.uint8)
-    exported = to_onnx(network, example, "pixels", ["logits"])
+    exported = to_onnx(network, [example], ["pixels"], ["logits"])
     if sum(array.nbytes for array in exported.weights.values()) < ONE_FILE_BYTES:
         return canonical(exported)
     graph = Graph()

@@ -107,13 +107,15 @@ def _spare(items: Sequence[Item], free: Sequence[int]) -> list[str]:
 
 
 def _check_labels(items: Sequence[Item], sides: Sequence[str]) -> None:
-    learnt = {item.label for item, side in zip(items, sides, strict=True) if side == TRAIN}
-    if not learnt:
+    learnt = {
+        label for item, side in zip(items, sides, strict=True) if side == TRAIN for label in labels_of(item)
+    }
+    if TRAIN not in sides:
         raise DatasetError("there is nothing to learn from: no item is in the training part")
     for item, side in zip(items, sides, strict=True):
-        if item.label not in learnt:
+        if unlearnt := [label for label in labels_of(item) if label not in learnt]:
             raise DatasetError(
-                f"the label {item.label!r} ({item.origin}) is in the {side} part only, so nothing could learn it; "
+                f"the label {unlearnt[0]!r} ({item.origin}) is in the {side} part only, so nothing could learn it; "
                 "add training items, or take it out"
             )
 
@@ -131,8 +133,14 @@ def _check_groups(items: Sequence[Item], sides: Sequence[str]) -> None:
 def _by_label(items: Sequence[Item], index: Sequence[int]) -> Mapping[str | None, list[int]]:
     members: defaultdict[str | None, list[int]] = defaultdict(list)
     for at in index:
-        members[items[at].label].append(at)
+        for label in labels_of(items[at]):
+            members[label].append(at)
     return members
+
+
+def labels_of(item: Item) -> tuple[str | None, ...]:
+    """Return the classes that an item counts for: each of its labels; where labels are not asked for, None."""
+    return (None,) if item.label is None else item.labels
 
 
 def _unit(item: Item) -> str:

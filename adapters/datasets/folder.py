@@ -24,7 +24,7 @@ BROKEN_LINK = "broken link"
 
 @dataclass(frozen=True, slots=True)
 class Folder(Provider):
-    """Pictures whose label is the folder that they are in, at any depth below it.
+    """Files, a picture or a text each, whose label is the folder that they are in, at any depth below it.
 
     The top folders are parts where one of them is ``train``, has folders inside, and the others
     are ``val`` (``valid``, ``validation``) or ``test``. Links are followed, each folder once.
@@ -33,7 +33,7 @@ class Folder(Provider):
     path: Path
 
     def listing(self, labelled: bool) -> Listing:
-        """List the pictures, without looking into them.
+        """List the files, without looking into them.
 
         Raises:
             DatasetError: there is no class folder, one is empty, or the folder cannot be read.
@@ -43,7 +43,7 @@ class Folder(Provider):
         for folder, part in self._parts():
             rows += self._labelled(folder, part, excluded) if labelled else self._all(folder, part, excluded)
         if not rows:
-            raise DatasetError(f"{self.path}: expected folders of pictures, one for each class; found none")
+            raise DatasetError(f"{self.path}: expected folders of files, one for each class; found none")
         return Listing(tuple(rows), dict(excluded))
 
     def _parts(self) -> list[tuple[Path, str | None]]:
@@ -71,7 +71,7 @@ class Folder(Provider):
             files = list(self._files(entry, excluded))
             if not files and part != TEST:
                 raise DatasetError(
-                    f"{entry}: the class {label!r} has no pictures; add some, or remove the folder"
+                    f"{entry}: the class {label!r} has no files; add some, or remove the folder"
                 )
             yield from (Row(file, label, None, self._origin(file), part) for file in files)
 

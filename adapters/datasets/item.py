@@ -2,12 +2,18 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from registry.digests import Digest
 from registry.errors import DatasetError
+from registry.recipe import Raw
 
 MAX_ITEM_BYTES = 64 << 20
 """Size of one item's file, 64 MiB: twice what the service accepts in a request."""
+
+
+Label: TypeAlias = str | tuple[str, ...]
+"""A label; or, where an item may have any number of them, those that it has, sorted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,26 +21,34 @@ class Item:
     """A raw input, known by its content.
 
     Attributes:
-        digest: of the raw content bytes.
-        label: what it shows, or None in unlabelled data.
+        digest: of the raw content, see :func:`registry.recipe.content`.
+        label: what it is, several of them sorted where an item may have any number, or None in
+            unlabelled data.
         group: items of one group (a patient, a writer) stay in one part; None stands alone.
         origin: where it came from, for messages: a path, or a file and its row.
-        content: the bytes themselves, or the file that holds them.
+        content: a picture's bytes or the file that holds them; a text; a pair of texts.
     """
 
     digest: Digest
-    label: str | None
+    label: Label | None
     group: str | None
     origin: str
-    content: bytes | Path
+    content: Raw | Path
 
-    def read(self) -> bytes:
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Its labels, none, one or several."""
+        if self.label is None:
+            return ()
+        return self.label if isinstance(self.label, tuple) else (self.label,)
+
+    def read(self) -> Raw:
         """Return the raw content, as it was when the dataset was loaded.
 
         Raises:
             DatasetError: the file has gone, or holds other bytes by now.
         """
-        if isinstance(self.content, bytes):
+        if not isinstance(self.content, Path):
             return self.content
         try:
             data = self.content.read_bytes()

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from adapters.datasets.item import Label
+from registry.recipe import Raw
+
 MAX_ROWS = 5_000_000
 """Rows of one dataset; a dataset is held in memory, digests and labels at least."""
 
@@ -17,15 +20,15 @@ class Row:
     """One raw input as it was listed.
 
     Attributes:
-        content: its bytes, or the file that holds them.
-        label: what it shows, or None in unlabelled data.
+        content: a picture's bytes, a text or a pair of texts; or the file that holds it.
+        label: what it is, or None in unlabelled data.
         group: what it must stay together with, or None.
         origin: where it came from, for messages.
         part: the part that the user put it in, or None where it is ours to choose.
     """
 
-    content: bytes | Path
-    label: str | None
+    content: Raw | Path
+    label: Label | None
     group: str | None
     origin: str
     part: str | None = None

@@ -10,12 +10,13 @@ from adapters.datasets.dataset import TEST, TRAIN, VALIDATION, Dataset
 from adapters.datasets.division import divide
 from adapters.datasets.examples import PREFIX, Example
 from adapters.datasets.folder import Folder
+from adapters.datasets.item import Label
 from adapters.datasets.labels import ordered
 from adapters.datasets.listing import Listing, Provider, absolute
 from adapters.datasets.reading import Reading, gather, read
 from adapters.datasets.table import Table
 from adapters.progress import Progress, Silent
-from registry.errors import DatasetError, WrongModality
+from registry.errors import DatasetError
 from registry.recipe import Recipe
 from registry.tables import READERS
 
@@ -47,11 +48,9 @@ def load(
         DatasetError: the data cannot be used as it is.
     """
     watcher = progress or Silent()
-    if recipe.modality != "image":
-        raise WrongModality(f"datasets of pictures need a recipe of pictures, got one of {recipe.modality}")
-    listing = _list(data, labelled)
+    listing = _list(data, recipe.modality, labelled)
     if test is not None:
-        listing = _joined(listing, _list(test, labelled))
+        listing = _joined(listing, _list(test, recipe.modality, labelled))
     reading = read(listing.rows, recipe, watcher)
     kept, repeated = _distinct(reading)
     items = tuple(reading.items[at] for at in kept)
@@ -62,9 +61,9 @@ def load(
         name=str(data),
         recipe=recipe,
         items=items,
-        labels=ordered(item.label for item in items if item.label is not None),
+        labels=ordered(label for item in items for label in item.labels),
         parts=parts,
-        rows={name: gather(values, np.array(kept, np.int64)) for name, values in reading.fields.items()},
+        rows=gather(reading.prepared, np.array(kept, np.int64)),
         excluded=dict(sorted(excluded.items())),
     )
     dataset = replace(dataset, notes=_notes(dataset, reading))
@@ -73,8 +72,8 @@ def load(
     return dataset
 
 
-def provider(data: str | Path) -> Provider:
-    """Return the provider that reads what a user named.
+def provider(data: str | Path, modality: str = "image") -> Provider:
+    """Return the provider that reads what a user named, items of a modality.
 
     Raises:
         DatasetError: nothing is there, or it has no known form.
@@ -85,15 +84,15 @@ def provider(data: str | Path) -> Provider:
     if path.is_dir():
         return Folder(path)
     if path.is_file() and path.suffix.lower() in READERS:
-        return Table(path)
+        return Table(path, modality)
     problem = "this file is none of them" if path.exists() else "there is nothing"
     raise DatasetError(
         f"{data}: expected a folder of class folders, a file ending in {', '.join(READERS)}, or {PREFIX}NAME; {problem}"
     )
 
 
-def _list(data: str | Path, labelled: bool) -> Listing:
-    return provider(data).listing(labelled)
+def _list(data: str | Path, modality: str, labelled: bool) -> Listing:
+    return provider(data, modality).listing(labelled)
 
 
 def _joined(listing: Listing, test: Listing) -> Listing:
@@ -143,12 +142,18 @@ def _distinct(reading: Reading) -> tuple[list[int], Counter[str]]:
 
 def _check_classes(listing: Listing, reading: Reading, kept: list[int]) -> None:
     """Refuse data in which a class lost all of its items."""
-    left = {reading.items[at].label for at in kept}
+    left = {label for at in kept for label in _labels_of(reading.items[at].label)}
     for row in listing.rows:
-        if row.label not in left:
-            what = "nothing" if row.label is None else f"nothing of the class {row.label!r}"
+        for label in _labels_of(row.label):
+            if label in left:
+                continue
+            what = "nothing" if label is None else f"nothing of the class {label!r}"
             why = "; ".join(reading.examples.values())
             raise DatasetError(f"{what} could be used: {why}")
+
+
+def _labels_of(label: Label | None) -> tuple[str | None, ...]:
+    return label if isinstance(label, tuple) else (label,)
 
 
 def _notes(dataset: Dataset, reading: Reading) -> tuple[str, ...]:
@@ -157,7 +162,7 @@ def _notes(dataset: Dataset, reading: Reading) -> tuple[str, ...]:
         + (f" ({reading.examples[reason]})" if reason in reading.examples else "")
         for reason, count in dataset.excluded.items()
     ]
-    tested = {item.label for item in dataset.part(TEST)}
+    tested = {label for item in dataset.part(TEST) for label in item.labels}
     untested = [label for label in dataset.labels if label not in tested]
     if untested:
         more = f" and {len(untested) - 5} more" if len(untested) > 5 else ""

@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,16 +12,20 @@ import numpy as np
 
 from adapters.datasets.item import MAX_ITEM_BYTES, Item
 from adapters.datasets.listing import Row
+from adapters.datasets.rows import DenseRows, RaggedRows, Rows
 from adapters.progress import Progress
 from registry.digests import Digest
 from registry.errors import InputTooLarge, InvalidInput
-from registry.recipe import Recipe
+from registry.recipe import Prepared, Raw, Recipe, TextRecipe, content
 
 UNREADABLE = "unreadable file"
 EMPTY = "empty file"
+EMPTY_TEXT = "empty text"
 TOO_LARGE = f"over {MAX_ITEM_BYTES >> 20} MiB"
 TOO_MANY_PIXELS = "too many pixels"
 UNDECODABLE = "broken or no picture"
+NO_TEXT = "no text"
+TOO_LONG = "too long"
 
 MEMORY_BYTES = 1 << 30
 """Rows over this size are kept in an unnamed temporary file, mapped into memory."""
@@ -36,14 +40,14 @@ class Reading:
     Attributes:
         rows: those that could be read, in order.
         items: the item of each.
-        fields: the recipe's fields, one entry for each item.
+        prepared: what the recipe made of each.
         excluded: the others, counted by reason.
         examples: for each reason, the first origin and what was wrong with it.
     """
 
     rows: list[Row] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
-    fields: dict[str, np.ndarray] = field(default_factory=dict)
+    prepared: Rows = field(default_factory=lambda: DenseRows({"": np.zeros(0)}))
     excluded: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
 
@@ -60,8 +64,7 @@ def read(rows: Sequence[Row], recipe: Recipe, progress: Progress) -> Reading:
     Nothing about a single row is an error: it is left out and counted.
     """
     reading = Reading()
-    blank = {spec.name: (tuple(spec.shape[1:]), spec.dtype) for spec in recipe.fields}
-    kept = {name: allocate((len(rows), *shape), dtype) for name, (shape, dtype) in blank.items()}
+    kept = _Kept(recipe, len(rows))
     with ThreadPoolExecutor(_workers()) as pool, progress.step("reading", len(rows)) as step:
         for start in range(0, len(rows), _CHUNK):
             chunk = rows[start : start + _CHUNK]
@@ -72,16 +75,47 @@ def read(rows: Sequence[Row], recipe: Recipe, progress: Progress) -> Reading:
                     reading.examples.setdefault(result.reason, f"{row.origin}: {result.detail}")
                     continue
                 item, prepared = result
-                for name, value in prepared.items():
-                    kept[name][len(reading.items)] = value
+                kept.add(prepared)
                 reading.rows.append(row)
                 reading.items.append(item)
-    reading.fields = {name: values[: len(reading.items)] for name, values in kept.items()}
+    reading.prepared = kept.rows()
     return reading
 
 
-def gather(values: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Return ``values[order]``, in memory or in a temporary file as its size asks for."""
+class _Kept:
+    """Prepared items as they come in."""
+
+    def __init__(self, recipe: Recipe, most: int) -> None:
+        self._recipe = recipe
+        self._count = 0
+        self._ragged: list[Prepared] | None = None
+        self._dense: dict[str, np.ndarray] = {}
+        if any(isinstance(size, str) for spec in recipe.fields for size in spec.shape[1:]):
+            self._ragged = []
+        else:
+            self._dense = {spec.name: allocate((most, *spec.shape[1:]), spec.dtype) for spec in recipe.fields}
+
+    def add(self, prepared: Prepared) -> None:
+        if self._ragged is not None:
+            self._ragged.append(prepared)
+        for name, values in self._dense.items():
+            values[self._count] = prepared[name]
+        self._count += 1
+
+    def rows(self) -> Rows:
+        if self._ragged is not None:
+            return RaggedRows.of(self._recipe, self._ragged)
+        return DenseRows({name: values[: self._count] for name, values in self._dense.items()})
+
+
+def gather(rows: Rows, order: np.ndarray) -> Rows:
+    """Return some rows, in memory or in a temporary file as their size asks for."""
+    if not isinstance(rows, DenseRows):
+        return rows.take(order)
+    return DenseRows({name: _gather(values, order) for name, values in rows.arrays.items()})
+
+
+def _gather(values: np.ndarray, order: np.ndarray) -> np.ndarray:
     found = allocate((len(order), *values.shape[1:]), values.dtype)
     for start in range(0, len(order), _CHUNK):
         found[start : start + _CHUNK] = values[order[start : start + _CHUNK]]
@@ -98,24 +132,43 @@ def allocate(shape: tuple[int | str, ...], dtype: np.typing.DTypeLike) -> np.nda
         return np.memmap(file, dtype, "w+", shape=sizes)
 
 
-def _one(row: Row, recipe: Recipe) -> "tuple[Item, Mapping[str, np.ndarray]] | _Broken":
-    data = _bytes(row.content)
-    if isinstance(data, _Broken):
+def _one(row: Row, recipe: Recipe) -> "tuple[Item, Prepared] | _Broken":
+    texts = recipe.modality == TextRecipe.modality
+    raw = _raw(row.content, texts)
+    if isinstance(raw, _Broken):
+        return raw
+    try:
+        prepared = recipe.prepare(raw)
+        digest = Digest.of(content(raw))
+    except InputTooLarge as error:
+        return _Broken(TOO_LONG if texts else TOO_MANY_PIXELS, str(error))
+    except InvalidInput as error:
+        return _Broken(NO_TEXT if texts else UNDECODABLE, str(error))
+    # The text of a file is kept; of a picture's file, which may be large, only where it is.
+    kept = row.content if isinstance(row.content, Path) and not texts else raw
+    return Item(digest, row.label, row.group, row.origin, kept), prepared
+
+
+def _raw(given: Raw | Path, texts: bool) -> "Raw | _Broken":
+    """Return an item, read from its file where it has one."""
+    if isinstance(given, tuple):
+        return (
+            given if all(part.strip() for part in given) else _Broken(EMPTY_TEXT, "a text of a pair is empty")
+        )
+    if isinstance(given, str):
+        return given if given.strip() else _Broken(EMPTY_TEXT, "it has no characters")
+    data = given if isinstance(given, bytes) else _bytes(given)
+    if not texts or isinstance(data, _Broken):
         return data
     try:
-        prepared = recipe.prepare(data)
-    except InputTooLarge as error:
-        return _Broken(TOO_MANY_PIXELS, str(error))
-    except InvalidInput as error:
-        return _Broken(UNDECODABLE, str(error))
-    return Item(Digest.of(data), row.label, row.group, row.origin, row.content), prepared
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return _Broken(NO_TEXT, f"expected UTF-8, found the byte 0x{data[error.start]:02x}")
 
 
-def _bytes(content: bytes | Path) -> "bytes | _Broken":
-    if isinstance(content, bytes):
-        return content
+def _bytes(path: Path) -> "bytes | _Broken":
     try:
-        with content.open("rb") as stream:
+        with path.open("rb") as stream:
             data = stream.read(MAX_ITEM_BYTES + 1)
     except OSError as error:
         return _Broken(UNREADABLE, error.strerror or "cannot be read")

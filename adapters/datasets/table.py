@@ -1,51 +1,76 @@
-"""A table of pictures and labels: csv, jsonl or parquet."""
+"""A table of pictures or texts, and labels: csv, jsonl or parquet."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from adapters.datasets.item import Label
 from adapters.datasets.labels import clean
 from adapters.datasets.listing import MAX_ROWS, Listing, Provider, Row
 from registry.errors import DatasetError
+from registry.recipe import Raw
 from registry.tables import read
 
 IMAGE = "image"
+TEXT = "text"
+TEXT_PAIR = "text_pair"
 LABEL = "label"
+LABELS = "labels"
 GROUP = "group"
+SEPARATOR = "|"
+"""Between the labels of one item, where a column can only hold text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table(Provider):
-    """Rows with the columns ``image`` (a path, relative to the table), ``label`` and optionally ``group``.
+    """Rows with an item, a label and optionally a group.
 
-    Text is UTF-8. Other columns are ignored.
+    The item is in the column ``image`` (a path, relative to the table) or ``text``, with
+    ``text_pair`` beside it where items are pairs; the label in ``label``, or any number of them in
+    ``labels``: a list, or text like ``red|round``; the group in ``group``. Text is UTF-8. Other
+    columns are ignored.
+
+    Attributes:
+        path: the file.
+        modality: ``image`` or ``text``: which column the items are in.
     """
 
     path: Path
+    modality: str = IMAGE
 
     def listing(self, labelled: bool) -> Listing:
-        """List the rows, and check that each names a file and has a label.
+        """List the rows, and check that each has an item and a label.
 
         Raises:
             DatasetError: a column is missing, or a row is malformed; the message names the row.
         """
-        columns, records = read(self.path, (IMAGE, LABEL, GROUP), MAX_ROWS)
-        for wanted in (IMAGE, LABEL) if labelled else (IMAGE,):
+        columns, records = read(self.path, (IMAGE, TEXT, TEXT_PAIR, LABEL, LABELS, GROUP), MAX_ROWS)
+        if LABEL in columns and LABELS in columns:
+            raise DatasetError(
+                f"{self.path}: expected a column {LABEL!r} or a column {LABELS!r}, it has both"
+            )
+        label = LABELS if LABELS in columns else LABEL
+        for wanted in (self.modality, label) if labelled else (self.modality,):
             if wanted not in columns:
                 raise DatasetError(
-                    f"{self.path}: expected columns {IMAGE!r} and {LABEL!r}, {wanted!r} is missing; "
+                    f"{self.path}: expected columns {self.modality!r} and {LABEL!r}, {wanted!r} is missing; "
                     f"found {', '.join(map(repr, columns)) or 'none'}"
                 )
-        rows = tuple(self._row(where, record, labelled) for where, record in records)
+        pairs = TEXT_PAIR in columns
+        rows = tuple(
+            self._row(where, record, label if labelled else None, pairs) for where, record in records
+        )
         if not rows:
             raise DatasetError(f"{self.path}: expected rows, found none")
         return Listing(rows)
 
-    def _row(self, where: str, record: Mapping[str, object], labelled: bool) -> Row:
+    def _row(self, where: str, record: Mapping[str, object], label: str | None, pairs: bool) -> Row:
         origin = f"{self.path.name}, {where}"
         return Row(
-            content=self._file(origin, record.get(IMAGE)),
-            label=_label(origin, record.get(LABEL)) if labelled else None,
+            content=self._file(origin, record.get(IMAGE))
+            if self.modality == IMAGE
+            else _text(origin, record, pairs),
+            label=None if label is None else _label(origin, record.get(label), label == LABELS),
             group=_group(origin, record.get(GROUP)),
             origin=origin,
         )
@@ -65,9 +90,24 @@ class Table(Provider):
         return file
 
 
-def _label(origin: str, value: object) -> str:
+def _text(origin: str, record: Mapping[str, object], pairs: bool) -> Raw:
+    def one(column: str) -> str:
+        value = record.get(column)
+        if not isinstance(value, str):
+            raise DatasetError(f"{origin}: {column!r} is a text, got {value!r:.100}")
+        return value
+
+    return (one(TEXT), one(TEXT_PAIR)) if pairs else one(TEXT)
+
+
+def _label(origin: str, value: object, several: bool) -> Label:
     try:
-        return clean(value)
+        if not several:
+            return clean(value)
+        parts = value.split(SEPARATOR) if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple):
+            raise ValueError("none; a list of labels, or an empty one, is expected")
+        return tuple(sorted({clean(part) for part in parts if part != ""}))
     except ValueError as error:
         raise DatasetError(f"{origin}: expected a label, got {error}") from error
 

@@ -11,7 +11,11 @@ from registry.segments.graph import Graph, Port, Result, Type, Value, Weight, at
 
 
 def cut(
-    model: ModelProto | Detached, taps: Sequence[str], entry: str, exits: Sequence[str]
+    model: ModelProto | Detached,
+    taps: Sequence[str],
+    entry: str,
+    exits: Sequence[str],
+    sides: Sequence[str] = (),
 ) -> Iterator[bytes]:
     """Yield the canonical segments that end at a network's taps.
 
@@ -21,6 +25,7 @@ def cut(
         entry: what the input of every segment but the first is called; the first takes what the
             network takes.
         exits: for each tap what the output of its segment is called.
+        sides: inputs of the network that may pass around a tap: a segment that needs one takes it too.
 
     Raises:
         InvalidSegment: data passes around a tap.
@@ -30,10 +35,10 @@ def cut(
     ends = [outputs[tap] for tap in taps]
     yield to_bytes(graph.write({exits[0]: ends[0]}))
     for (start, end), exit_ in zip(pairwise(ends), exits[1:], strict=True):
-        yield to_bytes(graph.write({exit_: rebase(graph, end, start, entry)}))
+        yield to_bytes(graph.write({exit_: rebase(graph, end, start, entry, sides)}))
 
 
-def rebase(graph: Graph, end: Value, start: Value, entry: str) -> Value:
+def rebase(graph: Graph, end: Value, start: Value, entry: str, sides: Sequence[str] = ()) -> Value:
     """Return what computes ``end`` from a port that takes the place of ``start``.
 
     Shapes look further back than data does: an exporter asks the network's first tensors for the
@@ -55,11 +60,13 @@ def rebase(graph: Graph, end: Value, start: Value, entry: str) -> Value:
 
     rebased: dict[Value, Value] = {start: port}
     for value in walk([end], needs):
-        if isinstance(value, Port):
+        if isinstance(value, Port) and value.name in sides:
+            rebased[value] = value
+        elif isinstance(value, Port):
             raise InvalidSegment(
                 f"{value.name!r} passes around a cut; cut where one tensor carries everything"
             )
-        if isinstance(value, Weight):
+        elif isinstance(value, Weight):
             rebased[value] = value
         elif value is start:
             continue

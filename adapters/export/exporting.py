@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -13,7 +14,8 @@ from torch import Tensor, nn
 
 from adapters.export.cutting import cut
 from adapters.export.heads import linear_head
-from adapters.sources.stages import Stages
+from adapters.readout import MASK, readout
+from adapters.sources.stages import CARRIED, EXAMPLE_LENGTH, Stages
 from adapters.sources.weights import head_weights_digest, stage_weights_digest
 from registry.digests import Digest
 from registry.errors import InvalidSegment
@@ -23,14 +25,10 @@ from registry.segments.graph import OPSET
 
 _M = TypeVar("_M", bound=nn.Module)
 
-PIXELS = "pixels"
-ENTRY = "h"
+ENTRY = CARRIED
 EXIT = "h_out"
 FEATURES = "features"
 LOGITS = "logits"
-
-EXAMPLE_BATCH = 2
-"""Rows of the traced example. One row would be taken for a constant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +68,8 @@ def export(stages: Stages, first: int = 0) -> list[Exported]:
         first: the first stage to export; those below were exported before.
 
     Returns:
-        For each stage a segment: the first of the network takes ``pixels``, the others ``h``;
-        the last leaves ``features``, the others ``h_out``.
+        For each stage a segment: the first of the network takes its first field, the others ``h``,
+        and each its sides; the last leaves ``features``, the others ``h_out``.
 
     Raises:
         InvalidSegment: a stage cannot be written as a segment.
@@ -80,11 +78,19 @@ def export(stages: Stages, first: int = 0) -> list[Exported]:
         raise InvalidSegment(f"{stages.architecture} has the stages 0 to {len(stages) - 1}, got {first}")
     names = stages.names[first:]
     taps = [f"tap:{name}" for name in names]
+    sides = list(dict.fromkeys(name for names in stages.sides[first:] for name in names))
     with _evaluating(stages) as network:
         example = _example(network, first)
-        model = to_onnx(_Taps(list(network.stages)[first:]), example, ENTRY if first else PIXELS, taps)
+        tapped = _Taps(network, first, sides)
+        model = to_onnx(
+            tapped,
+            [example[name] for name in (entry_port(stages, first), *sides)],
+            [entry_port(stages, first), *sides],
+            taps,
+            _varying(network, first),
+        )
     exits = [exit_port(stages, k) for k in range(first, len(stages))]
-    models = cut(model, taps, ENTRY, exits)
+    models = cut(model, taps, ENTRY, exits, sides)
     return [
         Exported(name, data, stage_weights_digest(stages, k), wires(stages, k), (exit_,))
         for k, (name, data, exit_) in enumerate(zip(names, models, exits, strict=True), start=first)
@@ -110,45 +116,85 @@ def export_head(stages: Stages, head: nn.Module, name: str = "head", after: int 
         model = linear_head(_array(head.weight), _array(bias))
     else:
         with _evaluating(stages) as below, _evaluating(head) as module:
-            model = canonical(to_onnx(module, _example(below, after), port, [LOGITS]))
+            example = _example(below, after)[ENTRY]
+            model = canonical(to_onnx(module, [example], [port], [LOGITS], _varying(below, after)))
     weights = head_weights_digest(head, stages.architecture)
     wire = f"{stages.names[after - 1]}:{FEATURES if on_features else EXIT}"
     return Exported(name, model, weights, {port: wire}, (LOGITS,))
 
 
+def export_readout(stages: Stages, boundaries: Sequence[int], name: str = "readout") -> Exported:
+    """Export the segment that makes features of what the stages below some boundaries leave.
+
+    Args:
+        stages: what it stands on.
+        boundaries: 1 to ``len(stages)``, ascending.
+        name: the segment's name.
+    """
+    module = readout(stages, boundaries).eval()
+    ports = [f"{ENTRY}{number}" for number in range(len(boundaries))]
+    with _evaluating(stages) as below:
+        carried = [_example(below, boundary)[ENTRY] for boundary in boundaries]
+    fields = stages.example()
+    masks = [MASK] if module.masked else []
+    varying = any(_varying(stages, boundary) for boundary in boundaries)
+    model = to_onnx(
+        module, [*carried, *(fields[mask] for mask in masks)], [*ports, *masks], [FEATURES], varying
+    )
+    feeds = {
+        port: f"{stages.names[boundary - 1]}:{exit_port(stages, boundary - 1)}"
+        for port, boundary in zip(ports, boundaries, strict=True)
+    }
+    feeds |= {mask: f"recipe:{mask}" for mask in masks}
+    weights = Digest.of_json(
+        {"architecture": stages.architecture, "readout": [pool.layout for pool in module.pools]}
+    )
+    return Exported(name, canonical(model), weights, feeds, (FEATURES,))
+
+
 class _Taps(nn.Module):
-    """Returns what every stage leaves."""
+    """Returns what every stage leaves, from one of them on."""
 
-    def __init__(self, stages: Sequence[nn.Module]) -> None:
+    def __init__(self, stages: Stages, first: int, sides: Sequence[str]) -> None:
         super().__init__()
-        self.stages = nn.ModuleList(stages)
+        self.stages = nn.ModuleList(list(stages.stages)[first:])
+        self._places = [[sides.index(name) for name in names] for names in stages.sides[first:]]
 
-    def forward(self, value: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, value: Tensor, *sides: Tensor) -> tuple[Tensor, ...]:
         taps = []
-        for stage in self.stages:
-            value = stage(value).contiguous()
+        for stage, places in zip(self.stages, self._places, strict=True):
+            value = stage(value, *(sides[place] for place in places)).contiguous()
             taps.append(value)
         return tuple(taps)
 
 
-def to_onnx(module: nn.Module, example: Tensor, entry: str, outputs: Sequence[str]) -> Detached:
+def to_onnx(
+    module: nn.Module,
+    example: Sequence[Tensor],
+    entries: Sequence[str],
+    outputs: Sequence[str],
+    varying: bool = False,
+) -> Detached:
     """Return what torch's exporter makes of a module in eval mode, optimised, as views of its weights.
 
     Args:
-        module: takes one tensor; set to eval mode.
+        module: takes tensors one after another; set to eval mode.
         example: what it takes, batch first, two rows or more.
-        entry: the input's name.
+        entries: the inputs' names.
         outputs: the outputs' names.
+        varying: whether the second dimension, that of a text's tokens, varies too.
     """
+    batch, length = torch.export.Dim("batch"), torch.export.Dim("seq")
+    shapes = tuple({0: batch, 1: length} if varying and each.ndim > 1 else {0: batch} for each in example)
     program = torch.onnx.export(
         module.eval(),
-        (example,),
+        tuple(example),
         dynamo=True,
         optimize=True,
         opset_version=OPSET,
-        input_names=[entry],
+        input_names=list(entries),
         output_names=list(outputs),
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        dynamic_shapes=_shapes(module, shapes),
         verbose=False,
     )
     assert program is not None
@@ -165,7 +211,13 @@ def to_onnx(module: nn.Module, example: Tensor, entry: str, outputs: Sequence[st
 
 def wires(stages: Stages, k: int) -> dict[str, str]:
     """Return the input ports of stage ``k`` and the wire that feeds each."""
-    return {PIXELS: f"recipe:{PIXELS}"} if k == 0 else {ENTRY: f"{stages.names[k - 1]}:{EXIT}"}
+    main = {ENTRY: f"{stages.names[k - 1]}:{EXIT}"} if k else {stages.entry: f"recipe:{stages.entry}"}
+    return main | {name: f"recipe:{name}" for name in stages.sides[k]}
+
+
+def entry_port(stages: Stages, k: int) -> str:
+    """Return the port by which the carried tensor, or the network's first field, enters stage ``k``."""
+    return ENTRY if k else stages.entry
 
 
 def exit_port(stages: Stages, k: int) -> str:
@@ -173,11 +225,30 @@ def exit_port(stages: Stages, k: int) -> str:
     return FEATURES if k == len(stages) - 1 else EXIT
 
 
-def _example(stages: Stages, k: int) -> Tensor:
-    """Return a tensor like those that enter stage ``k``, contiguous."""
-    shape = (EXAMPLE_BATCH, *stages.input_size, stages.normalisation.channels)
+def _example(stages: Stages, k: int, length: int = EXAMPLE_LENGTH) -> dict[str, Tensor]:
+    """Return fields, and as ``h`` a tensor like those that enter stage ``k``, contiguous."""
+    fields = stages.example(length)
     with torch.no_grad():
-        return stages.run(torch.zeros(shape, dtype=torch.uint8), stop=k).contiguous()
+        return fields | {ENTRY: stages.run(fields[stages.entry], stop=k, sides=fields).contiguous()}
+
+
+def _varying(stages: Stages, k: int) -> bool:
+    """Say whether what enters stage ``k`` is as long as its text."""
+    if all(isinstance(size, int) for spec in stages.inputs for size in spec.shape[1:]):
+        return False
+    short, long = (
+        _example(stages, k, length)[ENTRY].shape for length in (EXAMPLE_LENGTH, 2 * EXAMPLE_LENGTH)
+    )
+    return short != long
+
+
+def _shapes(module: nn.Module, shapes: tuple[dict[int, object], ...]) -> tuple[object, ...]:
+    """Return the shapes as torch's exporter wants them: those of ``*arguments`` in a tuple of their own."""
+    parameters = list(inspect.signature(module.forward).parameters.values())
+    single = [each for each in parameters if each.kind is not each.VAR_POSITIONAL]
+    if len(single) == len(parameters) or len(shapes) <= len(single):
+        return shapes
+    return (*shapes[: len(single)], tuple(shapes[len(single) :]))
 
 
 def _array(tensor: Tensor) -> np.ndarray:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from adapters.sources.normalisation import Normalisation
 from adapters.sources.stages import Stages
+from registry.digests import Digest
 from registry.errors import InvalidValue
 from registry.names import check_task
 from registry.recipe import Recipe
@@ -18,34 +19,39 @@ class Source(ABC):
     Attributes:
         spec: what names it on the command line, ``provider:model`` or ``provider:model@weights``.
         architecture: name of the network's design; equal architectures have equal stages.
-        task: the task it learnt, such as ``imagenet-1k``.
+        task: the task it learnt, such as ``imagenet-1k``; None where its provider does not say.
         labels: that task's labels in the order of the logits; empty where there are none.
         recipe: the way from raw input to the first tensor.
-        normalisation: what the first stage begins with.
         cuts: names of the stages, from the input on; the last one leaves features.
         dimension: length of a feature vector.
-        input_size: (height, width) in pixels that the weights were made for.
-        smallest: side in pixels of the smallest square input that the network takes.
+        normalisation: what the first stage begins with; None for texts.
+        input_size: (height, width) in pixels that the weights were made for; empty for texts.
+        smallest: side in pixels of the smallest square input that the network takes; 1 for texts.
         licence: the weights' licence, or None where the provider does not state one.
         pooling: how a map becomes features, part of the space: ``penultimate`` (whatever the
             network itself puts below its output layer), ``avg``, ``cls`` …
+        parent: digest of the registered version that the source is, or None.
+        norm: ``l2`` where the last stage scales features to length 1, else ``none``.
     """
 
     spec: str
     architecture: str
-    task: str
+    task: str | None
     labels: tuple[str, ...]
     recipe: Recipe
-    normalisation: Normalisation
     cuts: tuple[str, ...]
     dimension: int
-    input_size: tuple[int, int]
-    smallest: int
+    normalisation: Normalisation | None = None
+    input_size: tuple[int, ...] = ()
+    smallest: int = 1
     licence: str | None = None
     pooling: str = "penultimate"
+    norm: str = "none"
+    parent: Digest | None = None
 
     def __post_init__(self) -> None:
-        check_task(self.task)
+        if self.task is not None:
+            check_task(self.task)
         if not self.cuts or len(set(self.cuts)) != len(self.cuts):
             raise InvalidValue(f"{self.spec}: expected at least one cut point, each once, got {self.cuts}")
 

@@ -16,13 +16,13 @@ def stage_weights_digest(stages: Stages, k: int) -> Digest:
     by name. A trunk that was exported before is found by it, and spaces are built of it.
     """
     state = hashlib.sha256()
-    first = k == 0
+    normalisation = stages.normalisation if k == 0 else None
     header = {
         "architecture": stages.architecture,
         "stage": stages.names[k],
         "input_size": list(stages.input_size),
-        "mean": list(stages.normalisation.mean) if first else None,
-        "std": list(stages.normalisation.std) if first else None,
+        "mean": list(normalisation.mean) if normalisation else None,
+        "std": list(normalisation.std) if normalisation else None,
     }
     state.update(canonical_json(header))
     _update(state, stages.stages[k])

@@ -1,9 +1,11 @@
 """``frozen``: a new head on features that stay as they are."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-from adapters import features, freezing, heads
+import numpy as np
+
+from adapters import calibration, freezing, heads
 from adapters.configuration import check
 from adapters.datasets.dataset import TRAIN, VALIDATION, Dataset
 from adapters.sources.source import Source
@@ -20,12 +22,16 @@ class Frozen(Technique):
     by the validation part, so its items are learnt from too.
 
     Attributes:
-        head: ``logistic`` (multinomial logistic regression) or ``ridge`` (closed form).
+        head: ``logistic`` (multinomial logistic regression; of each label for itself where items
+            have several), ``ridge`` (closed form) or ``centroid`` (nearest class mean: for one or two
+            items a class).
         l2: the penalty on the weights; None chooses it by cross-validation.
+        calibrate: scale the logits by a temperature that fits the validation part.
     """
 
-    head: Literal["logistic", "ridge"] = "logistic"
+    head: heads.Kind = "logistic"
     l2: float | None = None
+    calibrate: bool = True
 
     name: ClassVar[str] = "frozen"
 
@@ -38,28 +44,31 @@ class Frozen(Technique):
         stages = source.load()
         index = dataset.index(TRAIN, VALIDATION)
         with freezing.frozen(stages, len(stages)):
-            rows = features.compute(
-                stages,
-                len(stages),
-                dataset,
-                index,
-                device=workshop.device,
-                store=workshop.store,
-                progress=workshop.progress,
-            )
-        targets, labels = dataset.targets(index), len(dataset.labels)
-        if self.head == "logistic":
-            head = heads.logistic_head(rows, targets, labels, l2=self.l2, seed=workshop.seed)
-        else:
-            head = heads.ridge_head(rows, targets, labels, l2=self.l2)
+            rows = workshop.features(stages, dataset, index)
+        head = heads.fit(
+            self.head, rows, dataset.targets(index), len(dataset.labels), l2=self.l2, seed=workshop.seed
+        )
+        sharpness = self._sharpness(rows, dataset, index, head.l2, workshop.seed)
         return Fitted(
             technique=self.name,
             depth=None,
             stages=stages,
             frozen=len(stages),
-            head=head.module(),
+            head=head.sharpened(sharpness).module(),
             head_after=len(stages),
             labels=dataset.labels,
             config=self.config() | {"l2": head.l2},
+            kind=dataset.kind,
             history=tuple({"l2": l2, "left_out_loss": loss} for l2, loss in head.search),
         )
+
+    def _sharpness(
+        self, rows: np.ndarray, dataset: Dataset, index: np.ndarray, l2: float, seed: int
+    ) -> float:
+        """Return what to multiply logits by, found on the validation part with a head that never saw it."""
+        held = np.isin(index, dataset.index(VALIDATION))
+        if not self.calibrate or not held.any():
+            return 1.0
+        targets, labels = dataset.targets(index), len(dataset.labels)
+        head = heads.fit(self.head, rows[~held], targets[~held], labels, l2=l2, seed=seed)
+        return calibration.sharpness(head.logits(rows[held]), targets[held])

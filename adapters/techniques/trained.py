@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
-import torch
-from torch import nn
+from torch import Tensor, nn
 
-from adapters import features, freezing, heads
+from adapters import calibration, features, freezing, heads
 from adapters.datasets.dataset import TRAIN, VALIDATION, Dataset
-from adapters.sources.stages import Split, Stages
+from adapters.datasets.rows import Rows
+from adapters.sources.stages import CARRIED, Fields, Split, Stages
 from adapters.techniques.fitted import Fitted
 from adapters.techniques.technique import Technique
 from adapters.techniques.workshop import Workshop
@@ -47,6 +47,11 @@ class Trained(Technique):
             network as it is served loses its fit when statistics jump to those of the batch.
         start: the head to begin with: ``zero``, or ``ridge`` or ``logistic`` solved on the features
             as they are before training.
+        layer_decay: the learning rate of a stage as a share of that of the one above it; None is 0.9
+            with ``adamw`` (AutoGluon's default for transformers, for each block) and 1 with ``sgd``.
+        unfreeze: ``at-once``, or ``gradual`` from the top.
+        class_weights: ``equal``, or ``balanced`` against rare labels.
+        calibrate: scale the logits by a temperature that fits the validation part.
     """
 
     epochs: int | None = None
@@ -62,6 +67,10 @@ class Trained(Technique):
     augment: bool = False
     batch_norm: Literal["learn", "keep"] = "learn"
     start: Literal["zero", "ridge", "logistic"] = "zero"
+    layer_decay: float | None = None
+    unfreeze: Literal["at-once", "gradual"] = "at-once"
+    class_weights: Literal["equal", "balanced"] = "equal"
+    calibrate: bool = True
 
     rates: ClassVar[Mapping[str, float]] = {"sgd": 0.01, "adamw": 1e-4}
     least_steps: ClassVar[int] = 500
@@ -91,6 +100,11 @@ class Trained(Technique):
             patience=self.patience,
             augment=self.augment,
             batch_norm=self.batch_norm,
+            layer_decay=(0.9 if optimiser == "adamw" else 1.0)
+            if self.layer_decay is None
+            else self.layer_decay,
+            unfreeze=self.unfreeze,
+            class_weights=self.class_weights,
         )
 
     def carry(
@@ -108,9 +122,9 @@ class Trained(Technique):
         plan = self.plan(stages, len(index))
         head = self._start(stages, dataset, index, workshop)
         with freezing.frozen(stages, frozen) as split:
-            body, inputs, places = self._feed(stages, split, dataset, np.concatenate([index, held]), workshop)
-            examples = Examples(inputs, places[: len(index)], dataset.targets(index))
-            validation = Examples(inputs, places[len(index) :], dataset.targets(held))
+            body, rows, places = self._feed(stages, split, dataset, np.concatenate([index, held]), workshop)
+            examples = Examples(rows, places[: len(index)], dataset.targets(index))
+            validation = Examples(rows, places[len(index) :], dataset.targets(held))
             module = head.module()
             epochs = train(
                 body,
@@ -123,6 +137,8 @@ class Trained(Technique):
                 validation=validation if len(held) else None,
                 callbacks=workshop.callbacks,
             )
+            if self.calibrate and len(held):
+                calibration.calibrate(nn.Sequential(body, module), module, validation)
         return Fitted(
             technique=self.name,
             depth=depth,
@@ -133,6 +149,7 @@ class Trained(Technique):
             labels=dataset.labels,
             config=self.config() | asdict(plan),
             history=tuple(epoch.to_json() for epoch in epochs),
+            kind=dataset.kind,
         )
 
     def _start(
@@ -142,39 +159,34 @@ class Trained(Technique):
         if self.start == "zero":
             return heads.zero_head(stages.features_dim, labels)
         with freezing.frozen(stages, len(stages)):
-            rows = _compute(stages, len(stages), dataset, index, workshop)
-        targets = dataset.targets(index)
-        if self.start == "ridge":
-            return heads.ridge_head(rows, targets, labels)
-        return heads.logistic_head(rows, targets, labels, seed=workshop.seed)
+            rows = workshop.features(stages, dataset, index)
+        return heads.fit(self.start, rows, dataset.targets(index), labels, seed=workshop.seed)
 
     def _feed(
         self, stages: Stages, split: Split, dataset: Dataset, index: np.ndarray, workshop: Workshop
-    ) -> tuple[nn.Module, np.ndarray, np.ndarray]:
-        """Return the network to train, its inputs, and where in them the items at ``index`` are.
+    ) -> tuple[nn.Module, Rows, np.ndarray]:
+        """Return the network to train, its rows, and where in them the items at ``index`` are.
 
         What the frozen part leaves is computed once, unless pictures change in every epoch or it
         would not fit in memory.
         """
-        if len(split.lower) == 0:
-            return split.upper, dataset.pixels, index
-        if self.augment or _carried_bytes(split, dataset, index) > MAX_CARRIED_BYTES:
-            return nn.Sequential(split.lower, split.upper), dataset.pixels, index
-        return (
-            split.upper,
-            _compute(stages, len(split.lower), dataset, index, workshop),
-            np.arange(len(index)),
-        )
+        frozen = len(split.lower)
+        if frozen == 0:
+            return split.upper, dataset.rows, index
+        if self.augment or features.carried_bytes(stages, frozen, dataset, index) > MAX_CARRIED_BYTES:
+            return _Whole(split), dataset.rows, index
+        return split.upper, workshop.carry(stages, frozen, dataset, index), np.arange(len(index))
 
 
-def _compute(
-    stages: Stages, stop: int, dataset: Dataset, index: np.ndarray, workshop: Workshop
-) -> np.ndarray:
-    return features.compute(
-        stages, stop, dataset, index, device=workshop.device, store=workshop.store, progress=workshop.progress
-    )
+class _Whole(nn.Module):
+    """Both halves of a split network, one behind the other."""
 
+    def __init__(self, split: Split) -> None:
+        super().__init__()
+        self.lower = split.lower
+        self.upper = split.upper
 
-def _carried_bytes(split: Split, dataset: Dataset, index: np.ndarray) -> int:
-    one = split.lower(torch.from_numpy(dataset.pixels[index[:1]]))
-    return int(one.nbytes) * len(index)
+    def forward(self, fields: Fields) -> Tensor:
+        carried = self.upper({**fields, CARRIED: self.lower(fields)})
+        assert isinstance(carried, Tensor)
+        return carried

@@ -1,12 +1,18 @@
 """What a technique works with, whatever it does."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
-from adapters.features import FeatureStore, MemoryStore
+from adapters import features
+from adapters.datasets.dataset import Dataset
+from adapters.datasets.rows import Rows
 from adapters.progress import Progress, Silent
+from adapters.sources.stages import Stages
 from adapters.training import Callback
+from registry.cache import FeatureStore, MemoryStore
 
 
 def best_device() -> torch.device:
@@ -31,3 +37,23 @@ class Workshop:
     progress: Progress = field(default_factory=Silent)
     store: FeatureStore = field(default_factory=MemoryStore)
     callbacks: tuple[Callback, ...] = ()
+
+    def features(self, stages: Stages, dataset: Dataset, index: np.ndarray) -> np.ndarray:
+        """Return features; see :func:`adapters.features.compute`."""
+        return features.compute(
+            stages, dataset, index, device=self.device, store=self.store, progress=self.progress
+        )
+
+    def taps(
+        self, stages: Stages, boundaries: Sequence[int], dataset: Dataset, index: np.ndarray
+    ) -> dict[int, np.ndarray]:
+        """Return averaged tensors at several boundaries; see :func:`adapters.features.taps`."""
+        return features.taps(
+            stages, boundaries, dataset, index, device=self.device, store=self.store, progress=self.progress
+        )
+
+    def carry(self, stages: Stages, stop: int, dataset: Dataset, index: np.ndarray) -> Rows:
+        """Return rows for the stages above a boundary; see :func:`adapters.features.carry`."""
+        return features.carry(
+            stages, stop, dataset, index, device=self.device, store=self.store, progress=self.progress
+        )

@@ -114,7 +114,7 @@ class TestFolders:
 
     def test_an_empty_class_is_named(self, tmp_path: Path) -> None:
         (classes(tmp_path) / "emu").mkdir()
-        with pytest.raises(DatasetError, match=r"class 'emu' has no pictures; add some, or remove"):
+        with pytest.raises(DatasetError, match=r"class 'emu' has no files; add some, or remove"):
             load(tmp_path, RECIPE)
 
     def test_a_class_with_broken_pictures_only_is_named(self, tmp_path: Path) -> None:

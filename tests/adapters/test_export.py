@@ -116,7 +116,7 @@ def uncut(stages: Stages) -> bytes:
         def forward(self, value: Tensor) -> Tensor:
             return self.stages.logits(value)
 
-    return canonical(to_onnx(Whole(), torch.from_numpy(pixels(stages, 2)), "pixels", ["logits"]))
+    return canonical(to_onnx(Whole(), [torch.from_numpy(pixels(stages, 2))], ["pixels"], ["logits"]))
 
 
 def joined(segments: Sequence[Exported]) -> bytes:
@@ -266,7 +266,7 @@ class TestLinearHead:
     def test_equals_what_the_exporter_writes(self) -> None:
         torch.manual_seed(0)
         head = nn.Linear(4, 3)
-        exported = canonical(to_onnx(head, torch.rand(2, 4), "features", ["logits"]))
+        exported = canonical(to_onnx(head, [torch.rand(2, 4)], ["features"], ["logits"]))
         assert linear_head(head.weight.detach().numpy(), head.bias.detach().numpy()) == exported
 
     @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The loop: batches, schedule, precision, hooks, and what it refuses."""
 
 import io
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,9 @@ import pytest
 import torch
 from torch import nn
 
+from adapters.datasets.rows import DenseRows
 from adapters.progress import Bars, Silent
+from adapters.sources.stages import Run
 from adapters.training import Callback, Epoch, Examples, Plan, train
 from registry.errors import AdaptationError, InvalidSetting
 
@@ -41,13 +44,30 @@ def examples(count: int = 33) -> Examples:
     random = np.random.default_rng(0)
     targets = np.arange(count) % 3
     inputs = np.eye(3, 6, dtype=np.float32)[targets] * 3 + random.normal(size=(count, 6)).astype(np.float32)
-    return Examples(inputs.astype(np.float32), np.arange(count), targets)
+    return of(inputs, targets)
 
 
-def network(seed: int = 0) -> tuple[nn.Module, nn.Module]:
+def of(inputs: np.ndarray, targets: np.ndarray, name: str = "h") -> Examples:
+    return Examples(DenseRows({name: inputs}), np.arange(len(inputs)), targets)
+
+
+def inputs_of(data: Examples) -> np.ndarray:
+    assert isinstance(data.rows, DenseRows)
+    return data.rows.arrays["h"]
+
+
+def body_of(*modules: nn.Module) -> Run:
+    return Run(
+        OrderedDict((str(place), module) for place, module in enumerate(modules)),
+        [()] * len(modules),
+        "pixels",
+    )
+
+
+def network(seed: int = 0) -> tuple[Run, nn.Module]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2)), nn.Linear(8, 3)
+        return body_of(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2)), nn.Linear(8, 3)
 
 
 def run(
@@ -65,14 +85,14 @@ def test_it_learns(optimiser: str) -> None:
     data = examples()
     body, head, history = run(plan(optimiser=optimiser, learning_rate=0.05), data)
     with torch.no_grad():
-        answers = head(body(torch.from_numpy(data.inputs))).argmax(dim=1).numpy()
+        answers = head(body(torch.from_numpy(inputs_of(data)))).argmax(dim=1).numpy()
     assert (answers == data.targets).mean() > 0.9
     assert history[-1].loss < history[0].loss and [epoch.number for epoch in history] == list(range(1, 21))
 
 
 def test_one_seed_gives_the_same_bits_and_another_does_not() -> None:
     first, again, other = (run(plan(epochs=3), seed=seed) for seed in (1, 1, 2))
-    weights = [body.state_dict()["0.weight"] for body, _, _ in (first, again, other)]
+    weights = [body.state_dict()["stages.0.weight"] for body, _, _ in (first, again, other)]
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
     assert first[2] == again[2]
 
@@ -86,7 +106,7 @@ def test_a_last_batch_of_one_joins_the_one_before_it() -> None:
             return value
 
     body, head = network()
-    watched = nn.Sequential(Watch(), body)
+    watched = body_of(Watch(), *body.stages.values())
     train(watched, head, examples(17), plan(epochs=1), seed=0, device=CPU, progress=Silent())
     assert sizes == [8, 9]
 
@@ -107,7 +127,7 @@ def test_the_rate_climbs_and_falls_to_nothing() -> None:
 
 def test_a_loss_that_is_not_finite_stops_with_advice() -> None:
     data = examples()
-    data.inputs[5, 0] = np.inf
+    inputs_of(data)[5, 0] = np.inf
     with pytest.raises(AdaptationError, match=r"loss became nan in epoch 1; try a learning rate below 0\.1"):
         run(plan(), data)
 
@@ -135,18 +155,19 @@ def test_every_hook_is_called_in_its_place() -> None:
 def test_statistics_that_are_kept_do_not_move_while_scales_learn() -> None:
     fresh = network()[0].state_dict()
     kept, learnt = (run(plan(epochs=2, batch_norm=each))[0].state_dict() for each in ("keep", "learn"))
-    assert torch.equal(kept["1.running_mean"], fresh["1.running_mean"])
-    assert not torch.equal(kept["1.weight"], fresh["1.weight"])
-    assert not torch.equal(learnt["1.running_mean"], fresh["1.running_mean"])
+    assert torch.equal(kept["stages.1.running_mean"], fresh["stages.1.running_mean"])
+    assert not torch.equal(kept["stages.1.weight"], fresh["stages.1.weight"])
+    assert not torch.equal(learnt["stages.1.running_mean"], fresh["stages.1.running_mean"])
 
 
 def test_biases_and_scales_are_not_decayed() -> None:
-    body, head = nn.Linear(6, 4), nn.Linear(4, 3)
+    layer, head = nn.Linear(6, 4), nn.Linear(4, 3)
+    body = body_of(layer)
     with torch.no_grad():
-        body.bias.fill_(5.0)
-        body.weight.zero_()
+        layer.bias.fill_(5.0)
+        layer.weight.zero_()
         head.weight.zero_()
-    flat = Examples(np.zeros((6, 6), np.float32), np.arange(6), np.arange(6) % 3)
+    flat = of(np.zeros((6, 6), np.float32), np.arange(6) % 3)
     train(
         body,
         head,
@@ -156,7 +177,7 @@ def test_biases_and_scales_are_not_decayed() -> None:
         device=CPU,
         progress=Silent(),
     )
-    assert torch.equal(body.bias, torch.full((4,), 5.0))
+    assert torch.equal(layer.bias, torch.full((4,), 5.0))
 
 
 def test_augmentation_moves_pictures_and_mirrors_none() -> None:
@@ -168,8 +189,8 @@ def test_augmentation_moves_pictures_and_mirrors_none() -> None:
             return value.float().mean(dim=(1, 2))
 
     ramp = np.broadcast_to(np.arange(16, dtype=np.uint8)[None, None, :, None] * 16, (32, 16, 16, 3)).copy()
-    data = Examples(ramp, np.arange(32), np.arange(32) % 2)
-    body = nn.Sequential(Keep())
+    data = of(ramp, np.arange(32) % 2, "pixels")
+    body = body_of(Keep())
     train(body, nn.Linear(3, 2), data, plan(epochs=1, augment=True), seed=0, device=CPU, progress=Silent())
     pictures = torch.cat(seen)
     assert pictures.dtype == torch.uint8 and pictures.shape == (32, 16, 16, 3)

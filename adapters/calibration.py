@@ -1,0 +1,51 @@
+"""Temperature scaling: one number that makes a classifier's probabilities fit (Guo et al., 2017).
+
+The temperature is folded into the last layer, so nothing about serving changes, and neither does
+any answer: only how sure it is.
+"""
+
+import numpy as np
+import torch
+from torch import nn
+
+from adapters.training import Examples, predict
+
+BOUNDS = (-3.0, 3.0)
+"""Natural logarithms between which the sharpness is looked for."""
+
+
+def sharpness(logits: np.ndarray, targets: np.ndarray) -> float:
+    """Return the number to multiply logits by, 1 / temperature, that has the least log loss.
+
+    Args:
+        logits: float [N, labels], of items that the classifier did not learn from.
+        targets: label numbers, int64 [N]; or ones and zeros, uint8 [N, labels].
+    """
+    from scipy.optimize import minimize_scalar
+
+    scores = logits.astype(np.float64)
+    several = targets.ndim == 2
+
+    def loss(power: float) -> float:
+        sharp = np.exp(power) * scores
+        if several:
+            return float(np.mean(np.logaddexp(0, np.where(targets == 1, -sharp, sharp))))
+        right = sharp[np.arange(len(targets)), targets]
+        return float(np.mean(np.logaddexp.reduce(sharp, axis=1) - right))
+
+    return float(np.exp(minimize_scalar(loss, bounds=BOUNDS, method="bounded").x))
+
+
+def calibrate(network: nn.Module, head: nn.Linear, validation: Examples) -> float:
+    """Scale a network's last layer in place; return the number that it was multiplied by.
+
+    Args:
+        network: with its head, on the CPU.
+        head: its last layer.
+        validation: what it did not learn from, at least one item.
+    """
+    factor = sharpness(predict(network, validation, torch.device("cpu")), validation.targets)
+    with torch.no_grad():
+        head.weight.mul_(factor)
+        head.bias.mul_(factor)
+    return factor
