@@ -12,6 +12,7 @@ from registry.shell import registry_options
 
 COMMANDS = {
     "sources": "adapters.cli:sources",
+    "advise": "adapters.advise.command:advise",
     "adapt": "adapters.cli:adapt",
     "report": "adapters.report.command:report",
     "list": "registry.cli:list_versions",

@@ -109,7 +109,8 @@ def _ridge(rows: np.ndarray, targets: np.ndarray, labels: int) -> np.ndarray:
     mean = indicators.mean(axis=0)
     left, squares = spectrum(rows)
     projected = left.T @ (indicators - mean)
-    best, least = indicators, np.inf
+    best: np.ndarray = indicators
+    least = np.inf
     for penalty in PENALTIES:
         shrink = squares / (squares + len(rows) * penalty)
         fitted = mean + left @ (shrink[:, None] * projected)
@@ -122,13 +123,15 @@ def _ridge(rows: np.ndarray, targets: np.ndarray, labels: int) -> np.ndarray:
 
 
 def _means(rows: np.ndarray, targets: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return minus half the squared distance to each class's mean of the other items, float64 [N, labels]."""
+    """Return the shares of labels by the distance to each class's mean of the other items, float64 [N, labels]."""
     labels = len(counts)
     sums = np.eye(labels)[targets].T @ rows
     means = sums / np.maximum(counts, 1)[:, None]
-    dimension = rows.shape[1]
-    scores = (rows @ means.T - 0.5 * np.square(means).sum(axis=1)) / dimension
-    scores[:, counts == 0] = -np.inf
+    near = rows @ means.T - 0.5 * np.square(means).sum(axis=1)
     own = (sums[targets] - rows) / (counts[targets] - 1)[:, None]
-    scores[np.arange(len(rows)), targets] = ((rows - 0.5 * own) * own).sum(axis=1) / dimension
-    return scores
+    near[np.arange(len(rows)), targets] = ((rows - 0.5 * own) * own).sum(axis=1)
+    near[:, counts == 0] = -np.inf
+    # Distances between random points scatter by the root of the dimension.
+    near /= np.sqrt(rows.shape[1])
+    shares: np.ndarray = np.exp(near - near.max(axis=1, keepdims=True))
+    return shares / shares.sum(axis=1, keepdims=True)

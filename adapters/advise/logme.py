@@ -74,14 +74,6 @@ def _evidence(squares: np.ndarray, projected: np.ndarray, total: float, shape: t
     weights = float(np.sum(squares * (beta * projected / denominator) ** 2))
     error = float(np.sum((alpha * projected / denominator) ** 2)) + outside
     determinant = float(np.log(denominator).sum()) + (dimension - len(squares)) * np.log(alpha)
-    return (
-        0.5
-        * (
-            dimension * np.log(alpha)
-            + count * np.log(beta / (2 * np.pi))
-            - beta * error
-            - alpha * weights
-            - determinant
-        )
-        / count
-    )
+    likelihood = count * np.log(beta / (2 * np.pi)) - beta * error
+    prior = dimension * np.log(alpha) - alpha * weights
+    return 0.5 * float(likelihood + prior - determinant) / count

@@ -103,7 +103,7 @@ def negative_transfer(measured: Measurements) -> Finding | None:
         Proposal("scratch", retrained=measured.depths),
         Proposal("full", retrained=measured.depths),
     )
-    way_out = (scratch, full) if loses else (full, scratch)
+    way_out: tuple[Proposal, ...] = (scratch, full) if loses else (full, scratch)
     middle = _useful_middle(measured)
     if middle is not None:
         way_out = (way_out[0], middle, way_out[1])
