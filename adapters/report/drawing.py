@@ -113,8 +113,11 @@ def saved(figure: Figure, name: str, title: str, caption: str) -> Plot:
 
 
 def short(label: str, length: int = 18) -> str:
-    """Return a label that fits on an axis."""
-    return label if len(label) <= length else f"{label[: length - 1]}…"
+    """Return a label that fits on an axis, its beginning and its end: names of one kind begin alike."""
+    if len(label) <= length:
+        return label
+    end = (length - 1) // 2
+    return f"{label[: length - 1 - end]}…{label[len(label) - end :]}"
 
 
 def _own_ids(svg: str, name: str) -> str:

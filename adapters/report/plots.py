@@ -28,7 +28,7 @@ from registry.predictions import Predictions
 
 NUMBERED_LABELS = 14
 """Labels up to which a confusion's counts are written out."""
-NAMED_LABELS = 40
+NAMED_LABELS = 24
 """Labels up to which its axes name them."""
 COLOURED_LABELS = 30
 """Labels that have a colour and a mark of their own on the map: ten colours, three marks."""
@@ -133,7 +133,7 @@ def _name(axes: Axes, labels: Sequence[str]) -> None:
         axes.set_yticks([])
         return
     names = [short(label) for label in labels]
-    size = 8 if len(labels) <= 20 else 5
+    size = 8 if len(labels) <= 16 else 6
     upright = max(map(len, names)) > max(2, 24 // len(labels))
     axes.set_xticks(range(len(labels)), names, rotation=90 if upright else 0, fontsize=size, color=INK)
     axes.set_yticks(range(len(labels)), names, fontsize=size, color=INK)
@@ -179,7 +179,7 @@ def _decisions(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
 def _scores(predictions: Predictions) -> Plot:
     if predictions.multilabel:
         scores, there = sigmoid(predictions.logits), predictions.labels > 0
-        names, what = ("has the label", "has it not"), "score of a label"
+        names, what = ("labels that are there", "labels that are not"), "score of a label"
         caption = "How the scores of labels that an item has differ from those of labels that it has not."
     else:
         scores, there = _decisions(predictions)
