@@ -10,7 +10,7 @@ from registry.shell import Shell, command
 
 
 @command("sources", short_help="List what can be transferred from.")
-@click.option("--provider", metavar="SCHEME", help="Only this provider's: bundled, torchvision.")
+@click.option("--provider", metavar="SCHEME", help="Only this provider's: bundled, torchvision, timm, hf.")
 @click.option("--at-hand", is_flag=True, help="Only those whose weights are on this machine.")
 def sources(shell: Shell, provider: str | None, at_hand: bool) -> None:
     """List every source: its task, feature dimension, cut points, and whether its weights are at hand."""
@@ -38,7 +38,7 @@ def sources(shell: Shell, provider: str | None, at_hand: bool) -> None:
         for source in found:
             at_hand = "at hand" if source.weights_at_hand() else "-"
             cuts = " ".join(source.cuts)
-            table.add_row(source.spec, source.task, str(source.dimension), cuts, at_hand)
+            table.add_row(source.spec, source.task or "-", str(source.dimension), cuts, at_hand)
         out.print(table)
 
     shell.emit(document, show)

@@ -14,6 +14,9 @@ _PROVIDERS = {
     "vectors": "adapters.sources.vectors:VectorsProvider",
 }
 
+_LISTED_BY_NAME = frozenset({"timm"})
+"""Providers of over a thousand models, which would bury all others."""
+
 
 def find(spec: str) -> Source:
     """Return the source that a spec names.
@@ -31,12 +34,15 @@ def find(spec: str) -> Source:
 def offered(scheme: str | None = None) -> Iterator[Source]:
     """Yield every source on offer, or those of one scheme, each with its default weights.
 
+    timm's are only yielded where they are asked for.
+
     Raises:
         UnknownSource: there is no such scheme.
     """
     if scheme is not None and scheme not in _PROVIDERS:
         raise UnknownSource(f"a provider is one of {', '.join(_PROVIDERS)}, got {scheme!r:.100}")
-    for name in _PROVIDERS if scheme is None else (scheme,):
+    listed = (name for name in _PROVIDERS if name not in _LISTED_BY_NAME) if scheme is None else (scheme,)
+    for name in listed:
         provider = _provider(name)
         for spec in provider.specs():
             yield provider.source(spec)

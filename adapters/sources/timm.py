@@ -2,6 +2,7 @@
 
 import functools
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import floor
@@ -133,9 +134,12 @@ class TimmProvider(Provider):
             raise UnknownSource(
                 f"{architecture} cannot be cut into stages that carry one tensor each; choose another model"
             )
-        cfg = get_pretrained_cfg(name if tag else architecture, allow_unregistered=False)
-        if cfg is None:
-            raise UnknownSource(f"{architecture} has no weights {tag!r:.100} in timm {timm.__version__}")
+        try:
+            cfg = _config(name)
+        except RuntimeError as error:
+            raise UnknownSource(
+                f"{architecture} has no weights {tag!r:.100} in timm {timm.__version__}"
+            ) from error
         model = f"{architecture}.{cfg.tag}" if cfg.tag else architecture
         data = resolve_data_config(pretrained_cfg=cfg.to_dict(), verbose=False)
         channels, height, width = data["input_size"]
@@ -250,5 +254,5 @@ def _labels(subset: str) -> tuple[str, ...]:
     """Return a subset's descriptions, with the synset where two are alike."""
     info = ImageNetInfo(subset)
     names, synsets = info.label_descriptions(), info.label_names()
-    alike = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set[str]()
+    alike = {name for name, times in Counter(names).items() if times > 1}
     return tuple(f"{n} ({s})" if n in alike else n for n, s in zip(names, synsets, strict=True))
