@@ -184,7 +184,8 @@ def percent(share: float | None) -> str:
 
 def points(difference: float) -> str:
     """Return a difference of shares in percentage points, signed: ``+1.2``."""
-    return f"{100 * difference:+.1f}".replace("-", "−")
+    signed = f"{100 * difference:+.1f}"
+    return "0.0" if signed in ("+0.0", "-0.0") else signed.replace("-", "−")
 
 
 def size(count: int) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from adapters.evaluation.calibration import ECE_BINS, Reliability
 from adapters.evaluation.classification import MAX_CONFUSION_LABELS, log_softmax
@@ -212,6 +212,8 @@ def _search(steps: Sequence[Mapping[str, float]]) -> Plot:
         axes.plot(penalties, losses, "-o", color=RIGHT, markersize=4, linewidth=1.5)
         if min(penalties) > 0:
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(axis="y")
         axes.set_xlabel("penalty")
         axes.set_ylabel("loss on items left out")

@@ -195,7 +195,8 @@ def test_many_labels_are_drawn_or_left_out(registry: Registry, count: int) -> No
 
 def test_a_search_for_a_penalty_is_drawn(registry: Registry) -> None:
     searched = Evidence(({"l2": 0.1, "left_out_loss": 0.5}, {"l2": 0.01, "left_out_loss": 0.4}))
-    assert "search" in [plot.name for plot in plots(gathered(registry, version(shown=searched)))]
+    drawings = {plot.name: plot.svg for plot in plots(gathered(registry, version(shown=searched)))}
+    assert "0.1</text>" in drawings["search"] and "math" not in drawings["search"]
 
 
 def test_a_folder_holds_the_page_and_the_numbers(
@@ -244,6 +245,6 @@ def test_the_command_names_what_it_wrote(
 
 def test_numbers_are_written_as_they_are_read() -> None:
     assert percent(0.9944) == "99.4\N{NO-BREAK SPACE}%" and percent(None) == "–"
-    assert points(0.0123) == "+1.2" and points(-0.05) == "−5.0"
+    assert points(0.0123) == "+1.2" and points(-0.05) == "−5.0" and points(-1e-9) == "0.0"
     assert [size(count) for count in (311, 31_811, 45_000_000)] == ["311 B", "31.8 kB", "45.0 MB"]
     assert plain({"a": [1.23456, None], "b": True}) == "a: 1.235, none; b: yes"
