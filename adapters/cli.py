@@ -93,6 +93,7 @@ def adapt(
     from adapters.configuration import settings
     from adapters.progress import Bars
     from adapters.sources.providers import find
+    from registry.cache import DiskStore
     from registry.registry import Registry
 
     flags = {"depth": depth, "epochs": epochs, "label_map": label_map}
@@ -107,8 +108,11 @@ def adapt(
         seed=seed,
         promote=promote,
     )
+    store = DiskStore(shell.settings.features, shell.settings.cache_bytes)
     with Registry.open(shell.settings) as registry:
-        adaptation = run(order, registry, Bars(sys.stderr))
+        adaptation = run(order, registry, Bars(sys.stderr), store)
+    if store.problem:
+        shell.note(store.problem)
     document = adaptation.to_json()
 
     def show(out: Console) -> None:
