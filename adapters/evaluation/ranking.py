@@ -2,6 +2,8 @@
 
 import numpy as np
 
+_BLOCK = 64
+
 
 def auroc(truth: np.ndarray, scores: np.ndarray) -> float | None:
     """Return the area under the ROC curve of one label against the rest, the mean over labels.
@@ -22,10 +24,13 @@ def auroc(truth: np.ndarray, scores: np.ndarray) -> float | None:
     defined = (there > 0) & (there < len(truth))
     if not defined.any():
         return None
-    positive, truth = there[defined], truth[:, defined]
-    ranks = rankdata(scores[:, defined], axis=0)
-    above = (ranks * truth).sum(axis=0) - positive * (positive + 1) / 2
-    return float((above / (positive * (len(truth) - positive))).mean())
+    columns = np.flatnonzero(defined)
+    # Some labels at a time: ranks of all of them at once would be as large as the scores again.
+    blocks = [columns[start : start + _BLOCK] for start in range(0, len(columns), _BLOCK)]
+    above = [(rankdata(scores[:, block], axis=0) * truth[:, block]).sum(axis=0) for block in blocks]
+    positive = there[columns]
+    wins = np.concatenate(above) - positive * (positive + 1) / 2
+    return float((wins / (positive * (len(truth) - positive))).mean())
 
 
 def mean_average_precision(truth: np.ndarray, scores: np.ndarray) -> float | None:
