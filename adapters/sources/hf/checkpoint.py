@@ -1,7 +1,7 @@
 """Loads a checkpoint into transformers' own network, with nothing missing and nothing run."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from transformers import AutoConfig
 from transformers.utils import logging
 
 from adapters.sources.hf.folder import CONFIG, Folder
+from registry.digests import PREFIX, Digest
 from registry.errors import SourceUnavailable, UnknownSource
 
 _SPARE = ("pooler.", "mask_token")
@@ -30,6 +31,17 @@ def read_config(folder: Folder) -> Any:
     # What a wrong configuration raises is up to transformers.
     except Exception as error:
         raise UnknownSource(f"expected a configuration in {folder.path / CONFIG}: {error!s:.300}") from error
+
+
+def architecture_of(config: Any, names: Sequence[str]) -> str:
+    """Name a design: what weights do not tell, such as the number of heads, is part of it.
+
+    Args:
+        config: transformers' configuration.
+        names: of the values in it that say what the network computes.
+    """
+    values = {name: getattr(config, name) for name in names}
+    return f"hf/{config.model_type}/{Digest.of_json(values).removeprefix(PREFIX)[:12]}"
 
 
 def load_checkpoint(auto: Any, folder: Folder, config: Any, seed: int | None) -> nn.Module:

@@ -4,6 +4,7 @@ from adapters.sources.hf.checkpoint import read_config
 from adapters.sources.hf.families import FAMILIES
 from adapters.sources.hf.folder import Folder
 from adapters.sources.hf.text import text_source
+from adapters.sources.hf.vision import PICTURES, picture_source
 from adapters.sources.pooling import Pooling
 from adapters.sources.source import Provider, Source
 from registry.errors import CultivarError, UnknownSource
@@ -35,8 +36,12 @@ class HfProvider(Provider):
         config = read_config(folder)
         if config.model_type in FAMILIES:
             return text_source(folder, config, pooled, f"{self.scheme}:{name}")
+        if config.model_type in PICTURES and pooled is None:
+            return picture_source(folder, config, spec)
         raise UnknownSource(
-            f"expected a model_type out of {', '.join(FAMILIES)}, {name:.200} is of {config.model_type!r}"
+            f"expected a model_type out of {', '.join((*FAMILIES, *PICTURES))}, {name:.200} is of "
+            f"{config.model_type!r}"
+            + (f", and cannot be pooled by {pooled}" if config.model_type in PICTURES else "")
         )
 
     def _opens(self, spec: str) -> bool:

@@ -8,14 +8,13 @@ from typing import Any
 from torch import nn
 from transformers import AutoModel, AutoModelForSequenceClassification
 
-from adapters.sources.hf.checkpoint import load_checkpoint
-from adapters.sources.hf.families import FAMILIES, Family, groups, typed
+from adapters.sources.hf.checkpoint import architecture_of, load_checkpoint
+from adapters.sources.hf.families import FAMILIES, groups, typed
 from adapters.sources.hf.folder import Folder
 from adapters.sources.hf.tokenization import text_recipe
 from adapters.sources.pooling import KINDS, PENULTIMATE, Pooling
 from adapters.sources.source import Source
 from adapters.sources.stages import Stages
-from registry.digests import Digest
 from registry.errors import UnknownSource
 
 SIMILARITY = "sentence-similarity"
@@ -112,7 +111,7 @@ def text_source(
     classifies = chosen.kind == PENULTIMATE
     return TextSource(
         spec=spec if pooled is None else f"{spec}@{chosen}",
-        architecture=_architecture(config, family),
+        architecture=architecture_of(config, (*family.shape, "num_hidden_layers")),
         task=task or (SIMILARITY if published else None),
         labels=tuple(config.id2label[index] for index in sorted(config.id2label)) if classifies else (),
         recipe=text_recipe(folder, config, reserved=family.reserved, token_types=typed(config)),
@@ -153,9 +152,3 @@ def _published(folder: Folder, modules: Mapping[str, Any]) -> Pooling:
             f"{folder.name} pools by {others or modes}; name one of {', '.join(KINDS)}: …@mean"
         )
     return Pooling(modes[0], l2="Normalize" in kinds)
-
-
-def _architecture(config: Any, family: Family) -> str:
-    """Name the design: what weights do not tell, such as the number of heads, is part of it."""
-    values = {name: getattr(config, name) for name in (*family.shape, "num_hidden_layers")}
-    return f"hf/{config.model_type}/{Digest.of_json(values).removeprefix('sha256:')[:12]}"
