@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from adapters import heads
 from adapters.training import Examples, predict
 
 BOUNDS = (-3.0, 3.0)
@@ -34,6 +35,25 @@ def sharpness(logits: np.ndarray, targets: np.ndarray) -> float:
         return float(np.mean(np.logaddexp.reduce(sharp, axis=1) - right))
 
     return float(np.exp(minimize_scalar(loss, bounds=BOUNDS, method="bounded").x))
+
+
+def solved(
+    kind: heads.Kind, features: np.ndarray, targets: np.ndarray, labels: int, l2: float, held: np.ndarray
+) -> float:
+    """Return the sharpness of a solved head, found on items that a head with the same penalty never saw.
+
+    Args:
+        kind: of the head.
+        features: float32 [N, D].
+        targets: label numbers, int64 [N], or uint8 [N, labels].
+        labels: how many there are.
+        l2: the penalty in force.
+        held: which items are the validation part's, bool [N]; without any the answer is 1.
+    """
+    if not held.any():
+        return 1.0
+    head = heads.fit(kind, features[~held], targets[~held], labels, l2=l2)
+    return sharpness(head.logits(features[held]), targets[held])
 
 
 def calibrate(network: nn.Module, head: nn.Linear, validation: Examples) -> float:

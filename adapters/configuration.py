@@ -102,6 +102,10 @@ def _typed(value: object, hint: Any, what: str) -> object:
         if value in arguments and isinstance(value, str):
             return value
         raise InvalidSetting(f"{what} is one of {', '.join(map(str, arguments))}, got {value!r}")
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise InvalidSetting(f"{what} is a list, got {value!r:.100}")
+        return tuple(_typed(each, arguments[0], f"{what}, an entry") for each in value)
     plain = origin or hint
     if plain is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

@@ -110,7 +110,7 @@ def carry(
         store.put(key, [digest for digest, has in zip(digests, found.mask, strict=True) if not has], fresh)
     rows = _joined(found, ~found.mask, fresh)
     if any(stages.sides[stop:]):
-        return CarriedRows(CARRIED, rows, dataset.rows.take(index), ragged=False)
+        return CarriedRows(CARRIED, list(rows), dataset.rows.take(index), ragged=False)
     return DenseRows({CARRIED: rows})
 
 

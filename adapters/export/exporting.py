@@ -242,7 +242,7 @@ def _varying(stages: Stages, k: int) -> bool:
     return short != long
 
 
-def _shapes(module: nn.Module, shapes: tuple[dict[int, object], ...]) -> tuple[object, ...]:
+def _shapes(module: nn.Module, shapes: tuple[Mapping[int, object], ...]) -> tuple[object, ...]:
     """Return the shapes as torch's exporter wants them: those of ``*arguments`` in a tuple of their own."""
     parameters = list(inspect.signature(module.forward).parameters.values())
     single = [each for each in parameters if each.kind is not each.VAR_POSITIONAL]

@@ -26,8 +26,8 @@ def stage(
     *,
     architecture: str,
     features_dim: int,
-    input_size: tuple[int, int],
-    normalisation: Normalisation,
+    input_size: tuple[int, ...],
+    normalisation: Normalisation | None,
 ) -> Stages:
     """Cut a network that takes float32 [N, C, H, W] and returns logits into stages.
 
@@ -47,6 +47,8 @@ def stage(
         InvalidValue: a path is missing, is used more than once, does not carry the network's
             one live tensor, or the code between two cuts depends on the training mode.
     """
+    if normalisation is None:
+        raise InvalidValue(f"{architecture}: pictures are normalised; say how")
     graph = _trace(network, [*cuts, head])
     head_node = _call_of(graph, head)
     boundaries = [_call_of(graph, cut) for cut in cuts[:-1]]

@@ -4,10 +4,13 @@ import difflib
 from collections.abc import Mapping
 
 from adapters.techniques.as_is import AsIs
+from adapters.techniques.contrastive import Contrastive
 from adapters.techniques.features import Features
 from adapters.techniques.fitted import Fitted
 from adapters.techniques.frozen import Frozen
 from adapters.techniques.full import Full
+from adapters.techniques.layers import Layers
+from adapters.techniques.lora import Lora
 from adapters.techniques.lp_ft import LpFt
 from adapters.techniques.partial import Partial
 from adapters.techniques.scratch import Scratch
@@ -18,7 +21,8 @@ from registry.errors import InvalidSetting
 __all__ = ["TECHNIQUES", "Fitted", "Technique", "Workshop", "technique"]
 
 TECHNIQUES: Mapping[str, type[Technique]] = {
-    each.name: each for each in (AsIs, Features, Frozen, Partial, Full, LpFt, Scratch)
+    each.name: each
+    for each in (AsIs, Features, Frozen, Layers, Partial, Full, LpFt, Lora, Contrastive, Scratch)
 }
 
 

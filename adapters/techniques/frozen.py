@@ -48,7 +48,12 @@ class Frozen(Technique):
         head = heads.fit(
             self.head, rows, dataset.targets(index), len(dataset.labels), l2=self.l2, seed=workshop.seed
         )
-        sharpness = self._sharpness(rows, dataset, index, head.l2, workshop.seed)
+        sharpness = 1.0
+        if self.calibrate:
+            held = np.isin(index, dataset.index(VALIDATION))
+            sharpness = calibration.solved(
+                self.head, rows, dataset.targets(index), len(dataset.labels), head.l2, held
+            )
         return Fitted(
             technique=self.name,
             depth=None,
@@ -61,14 +66,3 @@ class Frozen(Technique):
             kind=dataset.kind,
             history=tuple({"l2": l2, "left_out_loss": loss} for l2, loss in head.search),
         )
-
-    def _sharpness(
-        self, rows: np.ndarray, dataset: Dataset, index: np.ndarray, l2: float, seed: int
-    ) -> float:
-        """Return what to multiply logits by, found on the validation part with a head that never saw it."""
-        held = np.isin(index, dataset.index(VALIDATION))
-        if not self.calibrate or not held.any():
-            return 1.0
-        targets, labels = dataset.targets(index), len(dataset.labels)
-        head = heads.fit(self.head, rows[~held], targets[~held], labels, l2=l2, seed=seed)
-        return calibration.sharpness(head.logits(rows[held]), targets[held])

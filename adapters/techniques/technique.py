@@ -39,7 +39,9 @@ class Technique(ABC):
 
     def config(self) -> dict[str, Json]:
         """Return every hyper-parameter as plain JSON values."""
-        return asdict(self)
+        return {
+            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
+        }
 
     def demand_labels(self, dataset: Dataset) -> None:
         """Refuse data that nothing can be told apart by.

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import ClassVar, Literal
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from adapters import calibration, features, freezing, heads
 from adapters.datasets.dataset import TRAIN, VALIDATION, Dataset
 from adapters.datasets.rows import Rows
-from adapters.sources.stages import CARRIED, Fields, Split, Stages
+from adapters.sources.stages import CARRIED, Fields, Run, Split, Stages
 from adapters.techniques.fitted import Fitted
 from adapters.techniques.technique import Technique
 from adapters.techniques.workshop import Workshop
@@ -121,7 +122,7 @@ class Trained(Technique):
         index, held = dataset.index(TRAIN), dataset.index(VALIDATION)
         plan = self.plan(stages, len(index))
         head = self._start(stages, dataset, index, workshop)
-        with freezing.frozen(stages, frozen) as split:
+        with freezing.frozen(stages, frozen) as split, self.around(split.upper):
             body, rows, places = self._feed(stages, split, dataset, np.concatenate([index, held]), workshop)
             examples = Examples(rows, places[: len(index)], dataset.targets(index))
             validation = Examples(rows, places[len(index) :], dataset.targets(held))
@@ -151,6 +152,10 @@ class Trained(Technique):
             history=tuple(epoch.to_json() for epoch in epochs),
             kind=dataset.kind,
         )
+
+    def around(self, upper: Run) -> AbstractContextManager[None]:
+        """Change what is trained, for a block that trains it; nothing is changed unless overridden."""
+        return nullcontext()
 
     def _start(
         self, stages: Stages, dataset: Dataset, index: np.ndarray, workshop: Workshop
