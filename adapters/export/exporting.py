@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import inspect
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -186,17 +187,20 @@ def to_onnx(
     """
     batch, length = torch.export.Dim("batch"), torch.export.Dim("seq")
     shapes = tuple({0: batch, 1: length} if varying and each.ndim > 1 else {0: batch} for each in example)
-    program = torch.onnx.export(
-        module.eval(),
-        tuple(example),
-        dynamo=True,
-        optimize=True,
-        opset_version=OPSET,
-        input_names=list(entries),
-        output_names=list(outputs),
-        dynamic_shapes=_shapes(module, shapes),
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        # Inputs that have a dimension in common give it one name, as they are meant to.
+        warnings.filterwarnings("ignore", "# The axis name: ", UserWarning)
+        program = torch.onnx.export(
+            module.eval(),
+            tuple(example),
+            dynamo=True,
+            optimize=True,
+            opset_version=OPSET,
+            input_names=list(entries),
+            output_names=list(outputs),
+            dynamic_shapes=_shapes(module, shapes),
+            verbose=False,
+        )
     assert program is not None
     weights: dict[str, np.ndarray] = {}
     for name, value in program.model.graph.initializers.items():
