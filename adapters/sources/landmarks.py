@@ -74,6 +74,9 @@ def _cuts(network: nn.Module, head: str) -> list[str]:
         if path not in calls:
             raise InvalidValue(f"expected {type(network).__name__} to call {path!r}, it does not")
     above = calls[calls.index(marks[-1]) + 1 : calls.index(head)]
+    if isinstance(network.get_submodule(head), nn.Conv2d):
+        # A convolution of a pooled map classifies: it keeps that map, and other heads get its mean.
+        return [*marks, above[-1], POOL]
     layered = [path for path in above if _has_layers(network, path)]
     pool = next((path for path in above if _is_pool(network, path)), None)
     if not layered:

@@ -87,9 +87,9 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 class TestTextSource(SourceContract):
-    @pytest.fixture
-    def source(self, kind: str, tmp_path: Path) -> Source:
-        config_of(kind, num_hidden_layers=2).save_pretrained(tmp_path)
+    @pytest.fixture(params=["bert", "distilbert", "modernbert", "mpnet", "roberta"])
+    def source(self, request: pytest.FixtureRequest, tmp_path: Path) -> Source:
+        config_of(request.param, num_hidden_layers=2).save_pretrained(tmp_path)
         tokenizer().save(str(tmp_path / "tokenizer.json"))
         return HfProvider().source(f"hf:{tmp_path}@mean+l2")
 
