@@ -9,8 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from registry.errors import UnknownSource
-
 KINDS = ("mean", "cls", "max")
 PENULTIMATE = "penultimate"
 """What a classifier puts between the first token and its output layer."""
@@ -105,13 +103,3 @@ class UnitLength(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         """Scale float32 [N, D]."""
         return functional.normalize(h, dim=-1, eps=1e-12)
-
-
-def check_free(rest: str, spec: str, form: str) -> None:
-    """Refuse a name that is empty, which only looks like a spec.
-
-    Raises:
-        UnknownSource: there is nothing before the pooling.
-    """
-    if not rest:
-        raise UnknownSource(f"expected {form}, got {spec!r:.200}")

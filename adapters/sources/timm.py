@@ -209,8 +209,9 @@ def _offered(model: str) -> bool:
 def _mapped(data: Mapping[str, Any]) -> bool:
     """Say whether timm's evaluation transform is one of our recipes."""
     _, height, width = data["input_size"]
-    squashed = data["crop_mode"] == "squash" and data["crop_pct"] == 1.0
-    return squashed or (data["crop_mode"] == "center" and height == width)
+    if data["crop_mode"] == "squash":
+        return bool(data["crop_pct"] == 1.0)
+    return bool(data["crop_mode"] == "center" and height == width)
 
 
 def _recipe(model: str, data: Mapping[str, Any]) -> ImageRecipe:

@@ -273,7 +273,7 @@ def word_recipe(words: tuple[str, ...]) -> TextRecipe:
     unknown = next(
         name for name in (_UNKNOWN, *(f"[UNK{n}]" for n in range(len(words) + 1))) if name not in vocabulary
     )
-    tokenizer = {
+    tokenizer: dict[str, object] = {
         "version": "1.0",
         "truncation": None,
         "padding": None,

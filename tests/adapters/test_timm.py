@@ -10,6 +10,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from timm.data import create_transform, resolve_model_data_config
 from timm.models import get_pretrained_cfg
+from torch import nn
 
 from adapters.sources.landmarks import landmarks
 from adapters.sources.normalisation import Normalise
@@ -171,7 +172,7 @@ def test_weights_are_read_from_the_cache_of_the_hub(cache: Path) -> None:
     source = source_of("test_resnet.r160_in1k")
     assert source.weights_at_hand()
     head = source.load().head
-    assert head is not None
+    assert isinstance(head, nn.Linear)
     assert torch.equal(head.weight, state["fc.weight"])
 
 
@@ -181,7 +182,7 @@ def test_weights_are_read_from_a_file_of_yours(tmp_path: Path) -> None:
     source = source_of(f"test_resnet@{file}")
     assert source.spec == f"timm:test_resnet.r160_in1k@{file}"
     head = source.load().head
-    assert head is not None
+    assert isinstance(head, nn.Linear)
     assert torch.equal(head.weight, state["fc.weight"])
 
 

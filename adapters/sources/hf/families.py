@@ -76,7 +76,7 @@ class _Typed(nn.Module):
     def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
         h: Tensor = self.embeddings(input_ids=input_ids, token_type_ids=types)
-        return h if self.project is None else self.project(h)  # type: ignore[no-any-return]
+        return h if self.project is None else self.project(h)
 
 
 class _Placed(nn.Module):

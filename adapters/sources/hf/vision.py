@@ -57,7 +57,7 @@ class _Tokens(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         for layer in self.layers:
             h = layer(h, None)
-        return h if self.norm is None else self.norm(h)  # type: ignore[no-any-return]
+        return h if self.norm is None else self.norm(h)
 
 
 class _Average(nn.Module):
@@ -69,7 +69,7 @@ class _Average(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         pooled = h.mean((2, 3))
-        return pooled if self.norm is None else self.norm(pooled)  # type: ignore[no-any-return]
+        return pooled if self.norm is None else self.norm(pooled)
 
 
 def _transformer_cuts(config: Any) -> tuple[str, ...]:
