@@ -133,5 +133,6 @@ def _means(rows: np.ndarray, targets: np.ndarray, counts: np.ndarray) -> np.ndar
     near[:, counts == 0] = -np.inf
     # Distances between random points scatter by the root of the dimension.
     near /= np.sqrt(rows.shape[1])
-    shares: np.ndarray = np.exp(near - near.max(axis=1, keepdims=True))
-    return shares / shares.sum(axis=1, keepdims=True)
+    odds = np.exp(near - near.max(axis=1, keepdims=True))
+    shares: np.ndarray = odds / odds.sum(axis=1, keepdims=True)
+    return shares

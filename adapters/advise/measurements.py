@@ -79,6 +79,7 @@ class Measurements:
     Attributes:
         source: the source's spec.
         data: the dataset's name.
+        modality: ``image`` or ``text``.
         items: labelled items to learn from.
         classes: labels.
         rarest: items of the rarest label.
@@ -98,6 +99,7 @@ class Measurements:
 
     source: str
     data: str
+    modality: str
     items: int
     classes: int
     rarest: int
@@ -169,6 +171,7 @@ def measure(source: Source, dataset: Dataset, workshop: Workshop) -> Measurement
     return Measurements(
         source=source.spec,
         data=dataset.name,
+        modality=source.modality,
         items=len(index),
         classes=len(dataset.labels),
         rarest=int(counts.min()),

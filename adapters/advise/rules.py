@@ -104,8 +104,8 @@ def negative_transfer(measured: Measurements) -> Finding | None:
         Proposal("full", retrained=measured.depths),
     )
     way_out: tuple[Proposal, ...] = (scratch, full) if loses else (full, scratch)
-    middle = _useful_middle(measured)
-    if middle is not None:
+    middle, best = _useful_middle(measured), measured.best
+    if middle is not None and best is not None and best.accuracy.low > raw.accuracy.value:
         way_out = (way_out[0], middle, way_out[1])
     return Finding(
         f"Negative transfer: as it is, the source is no help here, for {why}. {against} Look for another source; "
@@ -166,9 +166,10 @@ def amount(measured: Measurements) -> Finding | None:
     )
     items = f"There are {measured.items} items, {typical:g} of a typical class; {grown}."
     if typical <= FEW_A_CLASS:
+        pairs = (Proposal("contrastive", retrained=measured.depths),) if measured.modality == "text" else ()
         return Finding(
             f"{items} Up to {FEW_A_CLASS} a class, a head on the frozen source is hard to beat.",
-            (frozen, tuned),
+            (frozen, *pairs, tuned),
         )
     if slope is not None and slope.value < FLAT:
         return Finding(

@@ -20,6 +20,7 @@ from adapters.features import batches, tensors
 from adapters.progress import Silent
 from adapters.sources.source import Source
 from adapters.techniques import TECHNIQUES, Fitted, Workshop, technique
+from adapters.techniques.contrastive import Contrastive
 from adapters.techniques.trained import Trained
 
 STEPS = 60
@@ -130,6 +131,8 @@ def attempt(
     count = len(part.index(TRAIN))
     if issubclass(kind, Trained):
         settings["epochs"] = max(1, ceil(STEPS / ceil(count / kind.batch_size)))
+    elif issubclass(kind, Contrastive):
+        settings["most_steps"] = STEPS
     fitted = technique(proposal.technique, settings).fit(source, part, workshop)
     scores = logits(fitted, part, judged, workshop.device).astype(np.float64)
     targets = part.targets(judged, fitted.labels)

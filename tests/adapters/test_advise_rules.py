@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pytest
 
 from adapters.advise.curve import Curve
 from adapters.advise.interval import Interval
@@ -26,6 +25,7 @@ def cut(name: str, boundary: int, accuracy: float, lead: float = 0.0) -> Cut:
 HELPFUL = Measurements(
     source="a:source",
     data="pictures",
+    modality="image",
     items=200,
     classes=10,
     rarest=20,
@@ -56,6 +56,10 @@ def test_few_items_of_a_class_ask_for_a_head_alone() -> None:
     assert rule(replace(HELPFUL, typical=2, rarest=2)).proposals[0].settings == {"head": "centroid"}
 
 
+def test_few_texts_may_be_told_apart_in_pairs() -> None:
+    assert names(typical=8, rarest=8, modality="text")[:2] == ["frozen", "contrastive"]
+
+
 def test_a_flat_curve_asks_for_a_head_alone() -> None:
     flat = Curve((50, 100, 200), (0.9, 0.9, 0.9), around(0.005))
     assert names(curve=flat)[0] == "frozen"
@@ -65,7 +69,6 @@ def test_a_great_many_items_ask_for_full_retraining() -> None:
     assert names(items=20_000, typical=2000, rarest=2000)[0] == "full"
 
 
-@pytest.mark.skipif("lora" not in TECHNIQUES, reason="low-rank updates are not on offer")
 def test_a_transformer_with_a_rising_curve_gets_low_rank_updates() -> None:
     assert names(layered=True)[0] == "lora"
 
@@ -103,6 +106,15 @@ def test_a_better_middle_is_said_and_what_lies_above_it_retrained() -> None:
     assert any("after middle" in reason for reason in ruling.reasons)
     partial = next(proposal for proposal in ruling.proposals if proposal.technique == "partial")
     assert partial.depth == 1
+
+
+def test_a_middle_that_beats_raw_inputs_is_a_way_out_of_a_bad_end() -> None:
+    cuts = (cut("low", 1, 0.7, -0.1), cut("middle", 2, 0.95, 0.15), cut("pool", 4, 0.8))
+    bad = Baseline(around(0.85), around(-0.05), around(-0.1))
+    first, second = rule(replace(HELPFUL, cuts=cuts, raw=bad)).proposals[:2]
+    assert first.technique == "scratch" and second == Proposal("layers", {"cuts": ["middle"]})
+    better = Baseline(around(0.97), around(-0.17), around(-0.3))
+    assert rule(replace(HELPFUL, cuts=cuts, raw=better)).proposals[1].technique == "full"
 
 
 def test_nothing_measured_still_makes_advice() -> None:
