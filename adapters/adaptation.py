@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from adapters import datasets, techniques
+from adapters.advise.advice import Advice, advise
 from adapters.datasets import TEST, TRAIN, VALIDATION, Dataset
 from adapters.phases import Phases
 from adapters.progress import Progress, Silent
-from adapters.publish import Carried, publish, weights_digest
+from adapters.publish import Carried, publish, weights_digests
 from adapters.sources.source import Source
 from registry.cache import FeatureStore, MemoryStore
 from registry.errors import InvalidSetting
@@ -18,6 +19,8 @@ from registry.names import SCRATCH_SOURCE, Transfer
 from registry.promotion import Promotion
 from registry.registry import Registry
 from registry.versions import Version
+
+AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +31,7 @@ class Order:
         data: a folder, a table or ``example:NAME``.
         source: what to start from.
         target: the target task.
-        technique: a technique's name.
+        technique: a technique's name, or ``auto`` to have the adviser choose.
         test: data to hold out; None holds out a part of ``data``.
         settings: hyper-parameters of the technique that differ from its defaults.
         source_task: the source task, where the source's provider declares none.
@@ -56,12 +59,14 @@ class Adaptation:
         manifest: what it is made of.
         promotion: how it was promoted, where that was asked for.
         seconds: by phase, in order.
+        advice: what the adviser said, where it chose the technique.
     """
 
     version: Version
     manifest: Manifest
     promotion: Promotion | None
     seconds: Mapping[str, float]
+    advice: Advice | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return the form in which the command line shows it."""
@@ -78,6 +83,7 @@ class Adaptation:
             ],
             "seconds": round(sum(self.seconds.values()), 3),
             "phases": {name: round(seconds, 3) for name, seconds in self.seconds.items()},
+            **({} if self.advice is None else {"advice": self.advice.to_json()}),
         }
 
 
@@ -97,22 +103,31 @@ def adapt(
     """
     watcher = progress or Silent()
     phases = Phases()
-    technique = techniques.technique(order.technique, order.settings)
-    with phases.phase("source"):
-        source = order.source
-        transfer = Transfer(_source_task(order, technique.pretrained), order.target)
-        stages = source.load(None if technique.pretrained else order.seed)
-        weights = weights_digest(stages)
+    workshop = techniques.Workshop(seed=order.seed, progress=watcher, store=store or MemoryStore())
+    source = order.source
+    advice = None
+    technique = None if order.technique == AUTO else techniques.technique(order.technique, order.settings)
+    # What the source task is has to be known before hours are spent.
+    task = _source_task(order, technique is None or technique.pretrained)
     with phases.phase("data"):
+        labelled = technique is None or technique.labelled
         dataset = datasets.load(
-            order.data, source.recipe, test=order.test, labelled=technique.labelled, progress=watcher
+            order.data, source.recipe, test=order.test, labelled=labelled, progress=watcher
         )
+    if technique is None:
+        with phases.phase("advise"):
+            advice = _advised(order, dataset, workshop)
+            technique = techniques.technique(advice.recommended.technique, advice.recommended.settings)
+            task = _source_task(order, technique.pretrained)
+    with phases.phase("source"):
+        weights = weights_digests(source.load(None if technique.pretrained else order.seed))
+        outside = frozenset(weights) - source.states.keys() if technique.pretrained else frozenset()
     with phases.phase("fit"):
-        workshop = techniques.Workshop(seed=order.seed, progress=watcher, store=store or MemoryStore())
         fitted = technique.fit(source, dataset, workshop)
     with phases.phase("yardstick"):
         yardstick = _yardstick(source, dataset, workshop) if technique.pretrained and fitted.labels else None
-    carried = Carried(transfer, source, weights, fitted, dataset, order.seed, yardstick)
+    transfer = Transfer(task, order.target)
+    carried = Carried(transfer, source, weights, outside, fitted, dataset, order.seed, yardstick)
     with registry.publication() as publication:
         version, manifest = publish(carried, publication, registry.blob, phases)
     promotion = None
@@ -120,7 +135,19 @@ def adapt(
         with phases.phase("promote"):
             promotion = registry.promote(version.ref, order.promote)
             version = registry.resolve(version.ref)
-    return Adaptation(version, manifest, promotion, phases.seconds)
+    return Adaptation(version, manifest, promotion, phases.seconds, advice)
+
+
+def _advised(order: Order, dataset: Dataset, workshop: techniques.Workshop) -> Advice:
+    """Have the adviser choose; say what it found."""
+    if order.settings:
+        raise InvalidSetting(
+            f"with {AUTO} the adviser chooses the settings too; leave out {', '.join(sorted(order.settings))}, "
+            "or name a technique"
+        )
+    advice = advise(order.source, dataset, workshop)
+    workshop.progress.say(advice.text())
+    return advice
 
 
 def _yardstick(

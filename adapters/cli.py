@@ -54,10 +54,10 @@ def sources(shell: Shell, provider: str | None, at_hand: bool) -> None:
     "--technique",
     required=True,
     metavar="NAME",
-    help="as-is, features, frozen, partial, full, lp-ft or scratch.",
+    help="as-is, features, frozen, layers, partial, full, lp-ft, lora, contrastive, scratch; or auto.",
 )
 @click.option("--test", metavar="DATA", help="Data to hold out; else a fifth of DATA is held out.")
-@click.option("--depth", type=click.IntRange(1), help="Stages to retrain, from the top (partial).")
+@click.option("--depth", type=click.IntRange(1), help="Stages to retrain, from the top (partial, lora).")
 @click.option("--epochs", type=click.IntRange(1), help="Most epochs to train for.")
 @click.option("--label-map", metavar="FILE", help="JSON or TOML: target label to source labels (as-is).")
 @click.option(
@@ -65,6 +65,13 @@ def sources(shell: Shell, provider: str | None, at_hand: bool) -> None:
 )
 @click.option(
     "--config", metavar="FILE", help="TOML with the technique's hyper-parameters; flags win over it."
+)
+@click.option(
+    "--set",
+    "assignments",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="A hyper-parameter, its value as TOML writes it; repeatable.",
 )
 @click.option("--source-task", metavar="TASK", help="The source task, where the source does not say.")
 @click.option("--promote", metavar="STAGE", help="Promote the version to this stage at the end.")
@@ -80,36 +87,38 @@ def adapt(
     label_map: str | None,
     seed: int,
     config: str | None,
+    assignments: tuple[str, ...],
     source_task: str | None,
     promote: str | None,
 ) -> None:
     """Carry a source over to the task of DATA, prove the export, evaluate it, and register the version.
 
-    DATA is a folder of class folders (train/, val/, test/ inside where present), a .csv, .jsonl or
-    .parquet file with the columns image, label and optionally group, or example:digits.
+    DATA is a folder of class folders (train/, val/, test/ inside where present); a .csv, .jsonl or
+    .parquet file with the columns image or text (and text_pair), label (or labels) and optionally
+    group; or example:digits.
     """
     from adapters.adaptation import Order
     from adapters.adaptation import adapt as run
-    from adapters.configuration import settings
+    from adapters.configuration import assigned, settings
     from adapters.progress import Bars
     from adapters.sources.providers import find
     from registry.cache import DiskStore
     from registry.registry import Registry
 
     flags = {"depth": depth, "epochs": epochs, "label_map": label_map}
-    order = Order(
-        data=data,
-        source=find(source),
-        target=target,
-        technique=technique,
-        test=test,
-        settings=settings(config, flags),
-        source_task=source_task,
-        seed=seed,
-        promote=promote,
-    )
     store = DiskStore(shell.settings.features, shell.settings.cache_bytes)
     with Registry.open(shell.settings) as registry:
+        order = Order(
+            data=data,
+            source=find(source, registry),
+            target=target,
+            technique=technique,
+            test=test,
+            settings=settings(config, assigned(assignments) | flags),
+            source_task=source_task,
+            seed=seed,
+            promote=promote,
+        )
         adaptation = run(order, registry, Bars(sys.stderr), store)
     if store.problem:
         shell.note(store.problem)

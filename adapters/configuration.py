@@ -3,7 +3,7 @@
 import difflib
 import tomllib
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -46,6 +46,24 @@ def settings(file: str | None, flags: Mapping[str, object]) -> dict[str, object]
     """
     written = {} if file is None else read_file(Path(file))
     return written | {name: value for name, value in flags.items() if value is not None}
+
+
+def assigned(assignments: Sequence[str]) -> dict[str, object]:
+    """Return what ``KEY=VALUE`` texts say, their values as TOML writes them; a bare word is a text.
+
+    Raises:
+        InvalidSetting: a text has another form.
+    """
+    found: dict[str, object] = {}
+    for text in assignments:
+        key, equals, value = text.partition("=")
+        if not equals or not key.isidentifier():
+            raise InvalidSetting(f"expected KEY=VALUE, got {text!r:.100}")
+        try:
+            found[key] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            found[key] = value
+    return found
 
 
 def configure(cls: type[_T], values: Mapping[str, object], what: str) -> _T:

@@ -20,7 +20,7 @@ from adapters.parity import MIN_INPUTS, choose_probes, prove
 from adapters.phases import Phases
 from adapters.sources.source import Source
 from adapters.sources.stages import Stages
-from adapters.sources.weights import stage_weights_digest
+from adapters.sources.weights import holds_weights, stage_weights_digest, state_bytes
 from adapters.techniques import Fitted
 from registry.digests import Digest
 from registry.errors import InvalidSegment
@@ -57,7 +57,8 @@ class Carried:
     Attributes:
         transfer: source task and target task.
         source: what was carried over.
-        weights: digest of the source's parameters and buffers before anything was trained.
+        weights: weights digest of each stage of the network before anything was trained.
+        outside: those of them that can be had again outside the registry.
         fitted: what became of it.
         dataset: what it learnt from and is tested on.
         seed: of everything random.
@@ -67,7 +68,8 @@ class Carried:
 
     transfer: Transfer
     source: Source
-    weights: Digest
+    weights: tuple[Digest, ...]
+    outside: frozenset[Digest]
     fitted: Fitted
     dataset: Dataset
     seed: int
@@ -90,7 +92,7 @@ def publish(
         InvalidSegment: the network cannot be exported.
     """
     with phases.phase("export"):
-        segments = tuple(_stored(carried.fitted, publication))
+        segments = tuple(_stored(carried, publication))
         draft = _draft(carried, segments, publication)
         program = Program(draft, read_blob)
     with phases.phase("parity"):
@@ -102,14 +104,15 @@ def publish(
         return publication.register(manifest), manifest
 
 
-def weights_digest(stages: Stages) -> Digest:
-    """Return the digest of all the parameters and buffers of a network's stages."""
-    return Digest.of_json([stage_weights_digest(stages, index) for index in range(len(stages))])
+def weights_digests(stages: Stages) -> tuple[Digest, ...]:
+    """Return the digest of the parameters and buffers of each of a network's stages."""
+    return tuple(stage_weights_digest(stages, index) for index in range(len(stages)))
 
 
-def _stored(fitted: Fitted, publication: Publication) -> Iterator[Segment]:
+def _stored(carried: Carried, publication: Publication) -> Iterator[Segment]:
     """Yield every segment of a version, stored, each after those that feed it."""
-    yield from _stored_stages(fitted, publication)
+    fitted = carried.fitted
+    yield from _stored_stages(carried, publication)
     if fitted.taps:
         yield _described(export_readout(fitted.stages, fitted.taps), "trunk", publication)
     if fitted.head is not None:
@@ -128,8 +131,9 @@ def _described(exported: Exported, role: str, publication: Publication) -> Segme
     )
 
 
-def _stored_stages(fitted: Fitted, publication: Publication) -> Iterator[Segment]:
+def _stored_stages(carried: Carried, publication: Publication) -> Iterator[Segment]:
     """Yield a segment for each stage from the input on; those not in the store yet are exported and stored."""
+    fitted = carried.fitted
     stages = fitted.stages
     weights = [stage_weights_digest(stages, index) for index in range(fitted.height)]
     found = [publication.find_export(digest) for digest in weights]
@@ -143,7 +147,11 @@ def _stored_stages(fitted: Fitted, publication: Publication) -> Iterator[Segment
             raise InvalidSegment(f"{stages.architecture}: stage {stages.names[index]!r} was not exported")
         role = "trunk" if index < fitted.frozen else "tail"
         inputs = {port: Wire.parse(wire) for port, wire in wires(stages, index).items()}
-        yield Segment(stages.names[index], role, *stored, weights[index], inputs, (exit_port(stages, index),))
+        state = None
+        if weights[index] not in carried.outside and holds_weights(stages, index):
+            state = publication.store("state", state_bytes(stages, index))
+        exit_ = exit_port(stages, index)
+        yield Segment(stages.names[index], role, *stored, weights[index], inputs, (exit_,), state)
 
 
 def _draft(carried: Carried, segments: tuple[Segment, ...], publication: Publication) -> Manifest:
@@ -161,7 +169,13 @@ def _draft(carried: Carried, segments: tuple[Segment, ...], publication: Publica
         transfer=carried.transfer,
         modality=source.modality,
         technique=Technique(fitted.technique, fitted.depth, fitted.config),
-        origin=Origin(source.spec, source.architecture, carried.weights, source.licence, source.parent),
+        origin=Origin(
+            source.spec,
+            source.architecture,
+            Digest.of_json(list(carried.weights)),
+            source.licence,
+            source.parent,
+        ),
         recipe=recipe,
         segments=segments,
         features=Wire(below[-1].name, FEATURES),

@@ -83,6 +83,8 @@ class Segment:
             whatever exporter wrote it.
         inputs: the file's input ports and the wires that feed them.
         outputs: the file's output ports.
+        state: digest of the parameters and buffers by name, a safetensors file, where no source outside the
+            registry has them: what a transfer from this version starts from; else None.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Segment:
     weights: Digest
     inputs: Mapping[str, Wire]
     outputs: tuple[str, ...]
+    state: Digest | None = None
 
     def __post_init__(self) -> None:
         if not self.name or self.name == RECIPE:
@@ -113,12 +116,14 @@ class Segment:
             "weights": self.weights,
             "inputs": {port: str(wire) for port, wire in self.inputs.items()},
             "outputs": list(self.outputs),
+            "state": self.state,
         }
 
     @classmethod
     def from_json(cls, value: object) -> Self:
         """Read the JSON form; raises ``InvalidManifest``."""
         entry = _Entry("segment", value)
+        state = entry.optional("state", str)
         segment = cls(
             entry.take("name", str),
             entry.take("role", str),
@@ -130,6 +135,7 @@ class Segment:
                 for port, wire in entry.take("inputs", dict).items()
             },
             tuple(_of_type(port, str, "an output") for port in entry.take("outputs", list)),
+            None if state is None else Digest(state),
         )
         entry.close()
         return segment
@@ -414,6 +420,8 @@ class Manifest:
         yield "recipe", self.recipe
         for segment in self.segments:
             yield "segment", segment.digest
+            if segment.state is not None:
+                yield "state", segment.state
         for part in self.parts.values():
             yield "items", part.items
         if self.predictions is not None:

@@ -1,10 +1,12 @@
 """Every provider by the scheme of its specs, imported when it is first asked for."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext, suppress
 from importlib import import_module
 
 from adapters.sources.source import Provider, Source
 from registry.errors import UnknownSource
+from registry.registry import Registry
 
 _PROVIDERS = {
     "bundled": "adapters.sources.bundled:BundledProvider",
@@ -14,41 +16,57 @@ _PROVIDERS = {
     "vectors": "adapters.sources.vectors:VectorsProvider",
 }
 
+REGISTRY = "registry"
+SCHEMES = (*_PROVIDERS, REGISTRY)
+
 _LISTED_BY_NAME = frozenset({"timm"})
 """Providers of over a thousand models, which would bury all others."""
 
 
-def find(spec: str) -> Source:
+def find(spec: str, registry: Registry | None = None) -> Source:
     """Return the source that a spec names.
+
+    Args:
+        spec: ``provider:model``.
+        registry: where ``registry:`` versions are; None knows none.
 
     Raises:
         UnknownSource: no provider has that scheme, or the provider has no such model.
+        NotFound: no version answers to the ref.
     """
     scheme, colon, _ = spec.partition(":")
-    if not colon or scheme not in _PROVIDERS:
-        schemes = ", ".join(f"{name}:…" for name in _PROVIDERS)
+    if not colon or scheme not in SCHEMES:
+        schemes = ", ".join(f"{name}:…" for name in SCHEMES)
         raise UnknownSource(f"a source is {schemes}; got {spec!r:.100}; 'cultivar sources' lists them all")
-    return _provider(scheme).source(spec)
+    return _provider(scheme, registry).source(spec)
 
 
-def offered(scheme: str | None = None) -> Iterator[Source]:
+def offered(scheme: str | None = None, registry: Registry | None = None) -> Iterator[Source]:
     """Yield every source on offer, or those of one scheme, each with its default weights.
 
-    timm's are only yielded where they are asked for.
+    timm's, and versions in the registry, are only yielded where they are asked for; versions that cannot
+    be carried on are passed over.
 
     Raises:
         UnknownSource: there is no such scheme.
     """
-    if scheme is not None and scheme not in _PROVIDERS:
-        raise UnknownSource(f"a provider is one of {', '.join(_PROVIDERS)}, got {scheme!r:.100}")
+    if scheme is not None and scheme not in SCHEMES:
+        raise UnknownSource(f"a provider is one of {', '.join(SCHEMES)}, got {scheme!r:.100}")
     listed = (name for name in _PROVIDERS if name not in _LISTED_BY_NAME) if scheme is None else (scheme,)
     for name in listed:
-        provider = _provider(name)
+        provider = _provider(name, registry)
         for spec in provider.specs():
-            yield provider.source(spec)
+            with suppress(UnknownSource) if name == REGISTRY else nullcontext():
+                yield provider.source(spec)
 
 
-def _provider(scheme: str) -> Provider:
+def _provider(scheme: str, registry: Registry | None) -> Provider:
+    if scheme == REGISTRY:
+        from adapters.sources.registered import RegistryProvider
+
+        if registry is None:
+            raise UnknownSource("a registered version is a source only where there is a registry")
+        return RegistryProvider(registry, find)
     module, _, name = _PROVIDERS[scheme].partition(":")
     provider: Provider = getattr(import_module(module), name)()
     return provider

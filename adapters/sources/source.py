@@ -1,8 +1,8 @@
 """What a source is: data about a pretrained network, and a loader for it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from adapters.sources.normalisation import Normalisation
 from adapters.sources.stages import Stages
@@ -30,6 +30,8 @@ class Source(ABC):
         licence: the weights' licence, or None where the provider does not state one.
         pooling: how a map becomes features, part of the space: ``penultimate`` (whatever the
             network itself puts below its output layer), ``avg``, ``cls`` …
+        states: for the weights digests of stages that only the registry has, the digest of the
+            blob that holds them.
         parent: digest of the registered version that the source is, or None.
         norm: ``l2`` where the last stage scales features to length 1, else ``none``.
     """
@@ -47,6 +49,7 @@ class Source(ABC):
     licence: str | None = None
     pooling: str = "penultimate"
     norm: str = "none"
+    states: Mapping[Digest, Digest] = field(default_factory=dict)
     parent: Digest | None = None
 
     def __post_init__(self) -> None:

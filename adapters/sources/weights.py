@@ -3,9 +3,12 @@
 import hashlib
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 
 from adapters.sources.stages import Stages
 from registry.digests import PREFIX, Digest, canonical_json
+from registry.errors import InvalidValue
 
 
 def stage_weights_digest(stages: Stages, k: int) -> Digest:
@@ -36,9 +39,44 @@ def head_weights_digest(head: torch.nn.Module, architecture: str) -> Digest:
     return Digest(PREFIX + state.hexdigest())
 
 
+def holds_weights(stages: Stages, k: int) -> bool:
+    """Say whether stage ``k`` has any parameters or buffers: pooling has none."""
+    return bool(_tensors(stages.stages[k]))
+
+
+def state_bytes(stages: Stages, k: int) -> bytes:
+    """Return the parameters and buffers of stage ``k`` by name, as a safetensors file; equal ones as equal bytes."""
+    tensors = _tensors(stages.stages[k])
+    return save({name: tensors[name].detach().cpu().contiguous().clone() for name in sorted(tensors)})
+
+
+def fill_state(stages: Stages, k: int, data: bytes) -> None:
+    """Put stored parameters and buffers into stage ``k``.
+
+    Raises:
+        InvalidValue: the bytes hold others than the stage has.
+    """
+    tensors = _tensors(stages.stages[k])
+    try:
+        stored = load(data)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise InvalidValue(f"expected the stored state of the stage {stages.names[k]!r}; {error}") from error
+    if {name: tensor.shape for name, tensor in stored.items()} != {
+        name: each.shape for name, each in tensors.items()
+    }:
+        raise InvalidValue(f"expected the stored state of the stage {stages.names[k]!r}, got that of another")
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            tensor.copy_(stored[name])
+
+
+def _tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return dict(module.named_parameters()) | dict(module.named_buffers())
+
+
 def _update(state: "hashlib._Hash", module: torch.nn.Module) -> None:
     """Hash a module's parameters and buffers, each after a header of its own."""
-    tensors = dict(module.named_parameters()) | dict(module.named_buffers())
+    tensors = _tensors(module)
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         header = {"name": name, "dtype": str(tensor.dtype), "shape": list(tensor.shape)}
