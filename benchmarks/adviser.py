@@ -442,7 +442,7 @@ class Report:
 def main() -> None:
     """Measure all cells and report; exit 1 where a figure is not as wanted."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--shots", type=int, nargs="+", default=[5, 20, 50], help="of each digit")
+    parser.add_argument("--shots", type=int, nargs="+", default=[5, 10, 20, 50], help="of each digit")
     parser.add_argument("--seeds", type=int, default=3, help="draws of shots")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "cultivar-adviser")
     parser.add_argument(
