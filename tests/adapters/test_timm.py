@@ -1,3 +1,4 @@
+import itertools
 from math import floor
 from pathlib import Path
 
@@ -12,11 +13,12 @@ from timm.data import create_transform, resolve_model_data_config
 from timm.models import get_pretrained_cfg
 from torch import nn
 
+from adapters.sources import providers
 from adapters.sources.landmarks import landmarks
 from adapters.sources.normalisation import Normalise
 from adapters.sources.source import Source
 from adapters.sources.timm import TimmProvider, build, pinned
-from registry.errors import SourceUnavailable, UnknownSource
+from registry.errors import InvalidValue, SourceUnavailable, UnknownSource
 from registry.recipe import ImageRecipe
 from tests.contracts.source import SourceContract, fields_for
 
@@ -197,3 +199,18 @@ def test_weights_of_another_network_and_broken_files_are_refused(tmp_path: Path)
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(SourceUnavailable, match="whole safetensors file"):
         source.load()
+
+
+@pytest.mark.parametrize(
+    "model", ["hrnet_w18_small", "twins_svt_small", "xcit_nano_12_p16_224", "levit_128s"]
+)
+def test_a_network_that_the_rule_cannot_cut_is_refused(model: str) -> None:
+    with torch.device("meta"), pytest.raises(InvalidValue):
+        landmarks(timm.create_model(model, pretrained=False), get_pretrained_cfg(model))
+
+
+def test_timm_is_listed_where_it_is_asked_for() -> None:
+    assert {source.spec.partition(":")[0] for source in itertools.islice(providers.offered("timm"), 3)} == {
+        "timm"
+    }
+    assert "timm" not in {source.spec.partition(":")[0] for source in providers.offered()}
