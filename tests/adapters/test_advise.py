@@ -13,8 +13,10 @@ from click.testing import CliRunner
 from adapters.advise.advice import Advice, adapt_command, advise, conclude
 from adapters.advise.measurements import Measurements, measure
 from adapters.advise.proposal import Proposal
+from adapters.advise.ranking import advise_all
 from adapters.advise.verification import attempt, divided
 from adapters.datasets import TRAIN, VALIDATION, Dataset, load
+from adapters.progress import Silent
 from adapters.shots import draw
 from adapters.sources.bundled import glyph_source
 from adapters.sources.stages import Stages
@@ -181,6 +183,13 @@ def run(*arguments: str) -> Any:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_shapes(tmp_path_factory.mktemp("shapes"), per_class=12)
+
+
+def test_of_several_sources_the_most_promising_comes_first(folder: Path) -> None:
+    found = advise_all(
+        [Blind(), TinySource()], str(folder), test=None, seed=0, tries=False, progress=Silent()
+    )
+    assert [advice.source for advice in found] == ["tiny:shapes", "tiny:blind"]
 
 
 def test_the_command_answers_in_one_document(folder: Path) -> None:
