@@ -48,7 +48,8 @@ class RegisteredSource(Source):
         """Return the version's network in stages; see :meth:`Source.load`."""
         if seed is not None:
             stages = self.base.load(seed)
-            stages.head = None
+            stages.head = None if self.output is None else self._random_head(seed)
+            stages.head_after = len(stages)
             return stages
         stages = self.base.load(0)
         if any(segment.state is None and holds_weights(stages, k) for k, segment in enumerate(self.segments)):
@@ -64,6 +65,11 @@ class RegisteredSource(Source):
         stages.head = None if self.output is None else _linear(*self.output)
         stages.head_after = len(stages)
         return stages
+
+    def _random_head(self, seed: int) -> nn.Linear:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return nn.Linear(self.dimension, len(self.labels)).eval()
 
 
 class RegistryProvider(Provider):
