@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.adviser import POLICIES, TASKS, TRUNKS, Cell, Log, Report, Result, cells
+from benchmarks.adviser import POLICIES, Report, Result, cells
+from benchmarks.bench import TASKS, TRUNKS
+from benchmarks.cells import Cell, Log
 
 CELL = Cell("digits", "letters", 5, 0)
 
