@@ -19,6 +19,7 @@ from registry.errors import RuntimeFailure
 from registry.segments import Detached
 from registry.signature import TensorSpec
 
+VERSION: str = ort.__version__
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
 

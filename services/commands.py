@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from registry.cache import DiskStore
 from registry.registry import Registry
 from registry.shell import Shell, command
 from services.answers import DEFAULT_TOP_K, Ranking
@@ -142,7 +143,7 @@ def embed(shell: Shell, ref: str, paths: tuple[Path, ...], output: Path | None) 
     column text, and text_pair for pairs.
     """
     with Registry.open(shell.settings) as registry:
-        offline = Offline(registry, ref)
+        offline = Offline(registry, ref, DiskStore(shell.settings.features, shell.settings.cache_bytes))
     inputs = inputs_of(paths, offline.modality)
     identity, dimension = offline.identity, offline.dimension
     document: dict[str, object] = {**identity.to_json(), "dim": dimension}

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
+from registry.program import Program
 from registry.registry import Registry
 from registry.settings import Settings
 from services.cli import COMMANDS, main
@@ -209,3 +210,20 @@ def test_a_port_that_is_taken_ends_with_one_line(home: Path) -> None:
         result = cultivar(home, "serve", "--port", str(taken.getsockname()[1]))
     assert result.exit_code == 1
     assert "choose another --host or --port" in result.stderr
+
+
+def test_what_was_embedded_before_is_found_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = home / "pictures"
+    first = document(cultivar(home, "embed", "vectors", str(pictures), "--json"))
+    ran: list[int] = []
+    run = Program.run
+
+    def counted(self: Program, fields: Any, outputs: Any = None) -> Any:
+        ran.append(len(next(iter(fields.values()))))
+        return run(self, fields, outputs)
+
+    monkeypatch.setattr(Program, "run", counted)
+    (pictures / "40.png").write_bytes(picture(40))
+    again = document(cultivar(home, "embed", "vectors", str(pictures), "--json"))
+    assert again["embeddings"][:40] == first["embeddings"]
+    assert ran[-1] == 1 and sum(ran) < 40
