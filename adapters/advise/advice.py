@@ -167,9 +167,9 @@ def _tried(verification: Verification) -> str:
     )
     if verification.clear:
         return f"{compared} {better.proposal.technique} is clearly better."
-    if first.proposal.retrained == second.proposal.retrained:
-        return f"{compared} That settles nothing, so the order of the rules stands."
-    return f"{compared} That is a tie, so take the one that retrains less: {better.proposal.technique}."
+    if verification.tied and first.proposal.retrained != second.proposal.retrained:
+        return f"{compared} That is a tie, so take the one that retrains less: {better.proposal.technique}."
+    return f"{compared} That settles nothing, so the order of the rules stands: {better.proposal.technique}."
 
 
 def _candidates(

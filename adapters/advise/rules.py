@@ -231,8 +231,8 @@ def _frozen(measured: Measurements) -> Proposal:
 
 
 def _useful_middle(measured: Measurements) -> Proposal | None:
-    """Return a head on the best cut, where that is clearly better than the last one."""
+    """Return a head on the most useful cuts, which it finds itself, where one is clearly better than the last."""
     best, last = measured.best, measured.last
     if best is None or last is None or best.boundary == last.boundary or best.lead.low <= 0:
         return None
-    return Proposal("layers", {"cuts": [best.name]})
+    return Proposal("layers")

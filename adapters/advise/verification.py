@@ -94,11 +94,17 @@ class Verification:
         return ahead or (self.removed.high < 0 and self.lead.value <= -NEAR)
 
     @property
+    def tied(self) -> bool:
+        """Whether they are within a point of each other, and chance explains that."""
+        return not self.clear and abs(self.lead.value) < NEAR
+
+    @property
     def winner(self) -> Trial:
-        """The better one, where the difference is clear; else the one that retrains less; else the first."""
+        """The better one, where that is clear; of two that tie, the one that retrains less; else the first."""
         if self.clear:
             return self.second if self.lead.value > 0 else self.first
-        return self.second if self.second.proposal.retrained < self.first.proposal.retrained else self.first
+        lighter = self.second.proposal.retrained < self.first.proposal.retrained
+        return self.second if self.tied and lighter else self.first
 
 
 def verify(
