@@ -1,6 +1,7 @@
 """The commands that carry models over: ``sources`` and ``adapt``."""
 
 import sys
+from contextlib import nullcontext
 
 import click
 from rich.console import Console
@@ -10,13 +11,20 @@ from registry.shell import Shell, command
 
 
 @command("sources", short_help="List what can be transferred from.")
-@click.option("--provider", metavar="SCHEME", help="Only this provider's: bundled, torchvision, timm, hf.")
+@click.option(
+    "--provider",
+    metavar="SCHEME",
+    help="Only this provider's: bundled, torchvision, timm, hf, vectors, registry.",
+)
 @click.option("--at-hand", is_flag=True, help="Only those whose weights are on this machine.")
 def sources(shell: Shell, provider: str | None, at_hand: bool) -> None:
     """List every source: its task, feature dimension, cut points, and whether its weights are at hand."""
-    from adapters.sources.providers import offered
+    from adapters.sources.providers import REGISTRY, offered
+    from registry.registry import Registry
 
-    found = [source for source in offered(provider) if not at_hand or source.weights_at_hand()]
+    with Registry.open(shell.settings) if provider == REGISTRY else nullcontext() as registry:
+        offers = offered(provider, registry)
+        found = [source for source in offers if not at_hand or source.weights_at_hand()]
     document = {
         "sources": [
             {
