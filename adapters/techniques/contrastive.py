@@ -103,7 +103,7 @@ class Contrastive(Technique):
     def _train(
         self, network: Run, dataset: Dataset, index: np.ndarray, targets: np.ndarray, workshop: Workshop
     ) -> list[dict[str, float]]:
-        from sentence_transformers.losses import CosineSimilarityLoss
+        from sentence_transformers.sentence_transformer.losses import CosineSimilarityLoss
 
         draw = np.random.default_rng(workshop.seed)
         loss_of = CosineSimilarityLoss(_Encoder(network))
