@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import torch
 from torch import nn
 
 from adapters.configuration import check
@@ -61,6 +62,7 @@ class Lora(Trained):
             self.depth,
         )
         check(self.unfreeze == "at-once", self.name, "unfreeze", "at-once", self.unfreeze)
+        check(self.batch_norm == "keep", self.name, "batch_norm", "keep", self.batch_norm)
 
     def fit(self, source: Source, dataset: Dataset, workshop: Workshop) -> Fitted:
         """Train the updates and the head, then merge.
@@ -80,7 +82,7 @@ class Lora(Trained):
         )
 
     @contextmanager
-    def around(self, upper: Run) -> Iterator[None]:
+    def around(self, upper: Run, seed: int) -> Iterator[None]:
         """Put updates beside the weights for a block that trains, then merge them."""
         from peft import LoraConfig, inject_adapter_in_model
 
@@ -88,7 +90,10 @@ class Lora(Trained):
         config = LoraConfig(
             r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=targets, bias="none"
         )
-        inject_adapter_in_model(config, upper.stages)
+        # An update starts at zero, but one of its two factors is drawn from torch's global generator.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            inject_adapter_in_model(config, upper.stages)
         for name, parameter in upper.stages.named_parameters():
             parameter.requires_grad_("lora_" in name)
         before = _base(upper.stages)

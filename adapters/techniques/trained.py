@@ -122,7 +122,7 @@ class Trained(Technique):
         index, held = dataset.index(TRAIN), dataset.index(VALIDATION)
         plan = self.plan(stages, len(index))
         head = self._start(stages, dataset, index, workshop)
-        with freezing.frozen(stages, frozen) as split, self.around(split.upper):
+        with freezing.frozen(stages, frozen) as split, self.around(split.upper, workshop.seed):
             body, rows, places = self._feed(stages, split, dataset, np.concatenate([index, held]), workshop)
             examples = Examples(rows, places[: len(index)], dataset.targets(index))
             validation = Examples(rows, places[len(index) :], dataset.targets(held))
@@ -153,8 +153,13 @@ class Trained(Technique):
             kind=dataset.kind,
         )
 
-    def around(self, upper: Run) -> AbstractContextManager[None]:
-        """Change what is trained, for a block that trains it; nothing is changed unless overridden."""
+    def around(self, upper: Run, seed: int) -> AbstractContextManager[None]:
+        """Change what is trained, for a block that trains it; nothing is changed unless overridden.
+
+        Args:
+            upper: what is trained.
+            seed: of whatever is drawn at random.
+        """
         return nullcontext()
 
     def _start(
