@@ -62,7 +62,7 @@ class Frozen(Technique):
             head=head.sharpened(sharpness).module(),
             head_after=len(stages),
             labels=dataset.labels,
-            config=self.config() | {"l2": head.l2},
+            config=self.config() | {"l2": head.l2 or None},  # a centroid has no penalty
             kind=dataset.kind,
             history=tuple({"l2": l2, "left_out_loss": loss} for l2, loss in head.search),
         )
