@@ -8,26 +8,39 @@ from dataclasses import dataclass
 import numpy as np
 
 from adapters.datasets.listing import Listing, Provider, Row
-from registry.errors import DatasetError
+from adapters.datasets.table import IMAGE
+from registry.errors import DatasetError, WrongModality
 
 PREFIX = "example:"
 
 
 @dataclass(frozen=True, slots=True)
 class Example(Provider):
-    """A bundled dataset by its name."""
+    """A bundled dataset by its name.
+
+    Attributes:
+        name: behind the colon.
+        modality: what the items have to be.
+    """
 
     name: str
+    modality: str = IMAGE
 
     def listing(self, labelled: bool) -> Listing:
         """List the dataset's items.
 
         Raises:
             DatasetError: there is no such dataset.
+            WrongModality: its items are of another kind.
         """
         if self.name not in EXAMPLES:
             raise DatasetError(
                 f"expected one of {', '.join(PREFIX + name for name in EXAMPLES)}, got {PREFIX}{self.name}"
+            )
+        if self.modality != IMAGE:
+            raise WrongModality(
+                f"{PREFIX}{self.name} holds pictures, and the source takes items of the modality {self.modality}; "
+                "take a source of pictures, or other data"
             )
         rows = EXAMPLES[self.name]()
         if labelled:

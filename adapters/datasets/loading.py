@@ -46,6 +46,7 @@ def load(
 
     Raises:
         DatasetError: the data cannot be used as it is.
+        WrongModality: the data are pictures and the recipe takes texts, or the reverse.
     """
     watcher = progress or Silent()
     listing = _list(data, recipe.modality, labelled)
@@ -79,7 +80,7 @@ def provider(data: str | Path, modality: str = "image") -> Provider:
         DatasetError: nothing is there, or it has no known form.
     """
     if isinstance(data, str) and data.startswith(PREFIX):
-        return Example(data.removeprefix(PREFIX))
+        return Example(data.removeprefix(PREFIX), modality)
     path = absolute(data)
     if path.is_dir():
         return Folder(path)

@@ -7,7 +7,7 @@ from pathlib import Path
 from adapters.datasets.item import Label
 from adapters.datasets.labels import clean
 from adapters.datasets.listing import MAX_ROWS, Listing, Provider, Row
-from registry.errors import DatasetError
+from registry.errors import DatasetError, WrongModality
 from registry.recipe import Raw
 from registry.tables import read
 
@@ -43,11 +43,18 @@ class Table(Provider):
 
         Raises:
             DatasetError: a column is missing, or a row is malformed; the message names the row.
+            WrongModality: there are items of the other modality only.
         """
         columns, records = read(self.path, (IMAGE, TEXT, TEXT_PAIR, LABEL, LABELS, GROUP), MAX_ROWS)
         if LABEL in columns and LABELS in columns:
             raise DatasetError(
                 f"{self.path}: expected a column {LABEL!r} or a column {LABELS!r}, it has both"
+            )
+        other = IMAGE if self.modality == TEXT else TEXT
+        if self.modality not in columns and other in columns:
+            raise WrongModality(
+                f"{self.path}: expected a column {self.modality!r}, which the source takes, and found {other!r}; "
+                f"take a source of the modality {other}, or other data"
             )
         label = LABELS if LABELS in columns else LABEL
         for wanted in (self.modality, label) if labelled else (self.modality,):
