@@ -4,7 +4,7 @@ import contextlib
 import copy
 import inspect
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -82,13 +82,13 @@ def export(stages: Stages, first: int = 0) -> list[Exported]:
     sides = list(dict.fromkeys(name for names in stages.sides[first:] for name in names))
     with _evaluating(stages) as network:
         example = _example(network, first)
-        tapped = _Taps(network, first, sides)
+        entry = entry_port(stages, first)
         model = to_onnx(
-            tapped,
-            [example[name] for name in (entry_port(stages, first), *sides)],
-            [entry_port(stages, first), *sides],
+            _Taps(network, first, sides),
+            [example[name] for name in (entry, *sides)],
+            [entry, *sides],
             taps,
-            _varying(network, first),
+            [entry, *sides] if _varying(network, first) else sides,
         )
     exits = [exit_port(stages, k) for k in range(first, len(stages))]
     models = cut(model, taps, ENTRY, exits, sides)
@@ -118,7 +118,9 @@ def export_head(stages: Stages, head: nn.Module, name: str = "head", after: int 
     else:
         with _evaluating(stages) as below, _evaluating(head) as module:
             example = _example(below, after)[ENTRY]
-            model = canonical(to_onnx(module, [example], [port], [LOGITS], _varying(below, after)))
+            model = canonical(
+                to_onnx(module, [example], [port], [LOGITS], [port] if _varying(below, after) else [])
+            )
     weights = head_weights_digest(head, stages.architecture)
     wire = f"{stages.names[after - 1]}:{FEATURES if on_features else EXIT}"
     return Exported(name, model, weights, {port: wire}, (LOGITS,))
@@ -138,10 +140,9 @@ def export_readout(stages: Stages, boundaries: Sequence[int], name: str = "reado
         carried = [_example(below, boundary)[ENTRY] for boundary in boundaries]
     fields = stages.example()
     masks = [MASK] if module.masked else []
-    varying = any(_varying(stages, boundary) for boundary in boundaries)
-    model = to_onnx(
-        module, [*carried, *(fields[mask] for mask in masks)], [*ports, *masks], [FEATURES], varying
-    )
+    varying = [port for port, boundary in zip(ports, boundaries, strict=True) if _varying(stages, boundary)]
+    examples = [*carried, *(fields[mask] for mask in masks)]
+    model = to_onnx(module, examples, [*ports, *masks], [FEATURES], [*varying, *masks])
     feeds = {
         port: f"{stages.names[boundary - 1]}:{exit_port(stages, boundary - 1)}"
         for port, boundary in zip(ports, boundaries, strict=True)
@@ -174,7 +175,7 @@ def to_onnx(
     example: Sequence[Tensor],
     entries: Sequence[str],
     outputs: Sequence[str],
-    varying: bool = False,
+    varying: Collection[str] = (),
 ) -> Detached:
     """Return what torch's exporter makes of a module in eval mode, optimised, as views of its weights.
 
@@ -183,10 +184,10 @@ def to_onnx(
         example: what it takes, batch first, two rows or more.
         entries: the inputs' names.
         outputs: the outputs' names.
-        varying: whether the second dimension, that of a text's tokens, varies too.
+        varying: the inputs whose second dimension, that of a text's tokens, varies too.
     """
     batch, length = torch.export.Dim("batch"), torch.export.Dim("seq")
-    shapes = tuple({0: batch, 1: length} if varying and each.ndim > 1 else {0: batch} for each in example)
+    shapes = tuple({0: batch, 1: length} if name in varying else {0: batch} for name in entries)
     with warnings.catch_warnings():
         # Inputs that have a dimension in common give it one name, as they are meant to.
         warnings.filterwarnings("ignore", "# The axis name: ", UserWarning)
