@@ -1,0 +1,315 @@
+"""Every technique on every family of sources: what is frozen stays the source's, what is served answers as torch.
+
+Weights are random and small, saved as each family saves its own; those of ``bundled:glyphs`` are real.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load
+from torch import nn
+
+from adapters import techniques
+from adapters.adaptation import Adaptation, Order, adapt
+from adapters.freezing import FreezeProof
+from adapters.parity import MIN_INPUTS
+from adapters.publish import weights_digests
+from adapters.sources.providers import SCHEMES, find, offered
+from adapters.sources.source import Source
+from adapters.sources.stages import Frozen, Stages
+from adapters.sources.weights import holds_weights
+from adapters.techniques import TECHNIQUES, Workshop
+from adapters.training import Callback, Epoch
+from registry.errors import FrozenPartMoved, InvalidSetting
+from registry.manifest import CLASSIFICATION, MULTILABEL, Manifest, Segment
+from registry.registry import Registry
+from registry.settings import Settings
+from services import demo
+from tests.adapters.families import Families
+from tests.adapters.tiny import SHAPES
+
+BRIEF = {"epochs": 2, "batch_size": 8}
+PAIRS = {"most_steps": 4, "batch_size": 8}
+LETTERS = {"label_map": {"bars": "H", "checks": ["X", "K"], "disc": "O"}}
+NUMBERS = {"label_map": {name: number for number, name in enumerate(SHAPES)}}
+
+MATRIX: Mapping[str, list[tuple[str, Mapping[str, Any]]]] = {
+    "glyphs": [
+        ("as-is", LETTERS),
+        ("features", {}),
+        ("frozen", {}),
+        ("frozen", {"head": "ridge"}),
+        ("frozen", {"head": "centroid"}),
+        ("layers", {}),
+        ("partial", BRIEF),
+        ("full", BRIEF),
+        ("lp-ft", BRIEF),
+        ("lora", BRIEF),
+        ("scratch", BRIEF),
+    ],
+    # 256 pictures of 224 pixels are compared once; retraining is shown on fewer pixels.
+    "torchvision": [("frozen", {})],
+    "torchvision, smaller": [("as-is", NUMBERS), ("partial", BRIEF), ("full", BRIEF), ("lora", BRIEF)],
+    "timm, convolutions": [
+        ("frozen", {}),
+        ("layers", {}),
+        ("partial", BRIEF),
+        ("full", BRIEF),
+        ("lora", BRIEF),
+    ],
+    "timm, transformer": [("frozen", {}), ("partial", BRIEF), ("lora", BRIEF)],
+    "hf, texts": [
+        ("features", {}),
+        ("frozen", {}),
+        ("frozen", {"head": "ridge"}),
+        ("frozen", {"head": "centroid"}),
+        ("layers", {}),
+        ("partial", BRIEF),
+        ("full", BRIEF),
+        ("lp-ft", BRIEF),
+        ("lora", BRIEF),
+        ("contrastive", PAIRS),
+        ("scratch", BRIEF),
+    ],
+    "hf, labelled": [("as-is", {}), ("frozen", {}), ("lora", BRIEF)],
+    "hf, pictures": [
+        ("features", {}),
+        ("frozen", {}),
+        ("layers", {}),
+        ("partial", BRIEF),
+        ("full", BRIEF),
+        ("lora", BRIEF),
+        ("contrastive", PAIRS),
+        ("scratch", BRIEF),
+    ],
+    "vectors": [
+        ("frozen", {}),
+        ("partial", BRIEF),
+        ("full", BRIEF),
+        ("contrastive", PAIRS),
+        ("scratch", BRIEF),
+    ],
+    # What one transfer retrained is the next one's frozen part.
+    "registry": [("as-is", {}), ("frozen", {}), ("partial", BRIEF), ("full", BRIEF), ("lora", BRIEF)],
+}
+SEVERAL: list[tuple[str, str, Mapping[str, Any]]] = [
+    (family, technique, {} if technique == "frozen" else BRIEF)
+    for family in ("hf, texts", "hf, pictures")
+    for technique in ("frozen", "full", "lora")
+]
+CASES = [
+    *(
+        (family, technique, settings, False)
+        for family, pairs in MATRIX.items()
+        for technique, settings in pairs
+    ),
+    *((family, technique, settings, True) for family, technique, settings in SEVERAL),
+]
+
+
+@pytest.fixture(scope="module")
+def families(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Families]:
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        yield Families(tmp_path_factory.mktemp("families"), patch)
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A registry for all of them; what is in it at the end is sound."""
+    settings = Settings.read(tmp_path_factory.mktemp("registry"), actor="ada", environment={})
+    with Registry.open(settings) as registry:
+        yield registry
+        report = registry.verify()
+        assert report.ok and report.checked
+
+
+@pytest.fixture(scope="module")
+def source(families: Families, registry: Registry) -> Callable[[str], Source]:
+    """Returns the source of a family; that of the registry is a version with two stages retrained."""
+
+    @cache
+    def registered() -> Source:
+        settings = BRIEF | {"depth": 2}
+        version = carried(
+            registry, families.source("glyphs"), families.data("glyphs"), "partial", settings
+        ).version
+        return find(f"registry:{version.ref}", registry)
+
+    return lambda family: registered() if family == "registry" else families.source(family)
+
+
+def carried(
+    registry: Registry,
+    source: Source,
+    data: str,
+    technique: str,
+    settings: Mapping[str, Any],
+    target: str = "outlines",
+) -> Adaptation:
+    order = Order(
+        data=data,
+        source=source,
+        target=target,
+        technique=technique,
+        settings=settings,
+        source_task=None if source.task or technique == "scratch" else "made-up",
+    )
+    return adapt(order, registry)
+
+
+def name(case: tuple[str, str, Mapping[str, Any], bool]) -> str:
+    family, technique, settings, several = case
+    words = [
+        family,
+        technique,
+        *([settings["head"]] if "head" in settings else []),
+        *["several labels"] * several,
+    ]
+    return ", ".join(words)
+
+
+@pytest.mark.parametrize("case", CASES, ids=name)
+def test_what_is_frozen_is_the_sources_and_what_is_served_answers_as_torch(
+    case: tuple[str, str, Mapping[str, Any], bool],
+    families: Families,
+    source: Callable[[str], Source],
+    registry: Registry,
+) -> None:
+    family, technique, settings, several = case
+    origin = source(family)
+    target = re.sub("[^a-z]+", "-", name(case))
+    adaptation = carried(registry, origin, families.data(family, several), technique, settings, target)
+    manifest = adaptation.manifest
+    _check_parity(manifest)
+    untouched = origin.load()
+    stages = {segment.name: segment for segment in manifest.segments if segment.name in untouched.names}
+    roles = [segment.role for segment in stages.values()]
+    assert roles == _roles(technique, untouched)[: len(roles)]
+    for k, (own, digest) in enumerate(zip(untouched.names, weights_digests(untouched), strict=True)):
+        if own not in stages:
+            assert technique == "layers"
+        elif stages[own].role == "trunk" or not _retrained(technique, untouched, k):
+            assert stages[own].weights == digest
+        else:
+            assert stages[own].weights != digest
+            assert _stored(registry, stages[own]) == _named(untouched.stages[k])
+    if manifest.heads:
+        assert manifest.heads[0].kind == (MULTILABEL if several else CLASSIFICATION)
+    assert registry.verify(adaptation.version.ref).ok
+
+
+def _check_parity(manifest: Manifest) -> None:
+    parity = manifest.parity
+    assert sum(parity.inputs.values()) >= MIN_INPUTS
+    assert parity.max_abs_difference.keys() == parity.tolerance.keys()
+    assert "features" in parity.tolerance and ("logits" in parity.tolerance) == bool(manifest.heads)
+    for output, difference in parity.max_abs_difference.items():
+        assert difference <= parity.tolerance[output]
+
+
+def _roles(technique: str, stages: Stages) -> list[str]:
+    """Return the role that each stage has to have."""
+    frozen = {
+        "as-is": len(stages),
+        "features": len(stages),
+        "frozen": len(stages),
+        "layers": len(stages),
+        "partial": stages.depths()[0],
+        # Embeddings of texts are no layers that a low-rank update is added to.
+        "lora": next(k for k in range(len(stages)) if _updated(stages.stages[k])),
+    }.get(technique, 0)
+    return ["trunk"] * frozen + ["tail"] * (len(stages) - frozen)
+
+
+def _retrained(technique: str, stages: Stages, k: int) -> bool:
+    return _updated(stages.stages[k]) if technique == "lora" else holds_weights(stages, k)
+
+
+def _updated(stage: nn.Module) -> bool:
+    return any(isinstance(module, nn.Linear | nn.Conv2d) for module in stage.modules())
+
+
+def _stored(registry: Registry, segment: Segment) -> dict[str, torch.Size]:
+    """Return names and shapes of what a retrained stage holds: no adapter's parameters are among them."""
+    assert segment.state is not None
+    return {name: tensor.shape for name, tensor in load(registry.blob(segment.state)).items()}
+
+
+def _named(stage: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in _tensors(stage)}
+
+
+def _tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    return [*module.named_parameters(), *module.named_buffers()]
+
+
+def test_every_technique_occurs_and_every_family_of_sources() -> None:
+    assert {technique for _, technique, _, _ in CASES} == set(TECHNIQUES)
+    assert {family.partition(",")[0] for family in MATRIX} == {"glyphs", *SCHEMES} - {"bundled"}
+    for pairs in MATRIX.values():
+        assert {technique for technique, _ in pairs} & {"frozen", "partial", "full", "lora"}
+
+
+def test_word_vectors_have_no_layer_to_update(families: Families, registry: Registry) -> None:
+    with pytest.raises(InvalidSetting, match="0 stages to update"):
+        carried(registry, families.source("vectors"), families.data("vectors"), "lora", BRIEF)
+
+
+@dataclass(frozen=True)
+class Drift(Callback):
+    """Runs the frozen stages in training mode, so that batch-norm statistics move."""
+
+    pixels: torch.Tensor
+
+    def on_epoch(self, network: nn.Module, epoch: Epoch) -> None:
+        (lower,) = (part for part in network.modules() if isinstance(part, Frozen))
+        for module in lower.stages.modules():
+            module.training = True
+        with torch.no_grad():
+            lower(self.pixels)
+
+
+@pytest.mark.parametrize("family", ["glyphs", "torchvision, smaller"])
+def test_statistics_that_drift_in_a_frozen_part_are_caught_and_nothing_is_registered(
+    family: str, families: Families, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origin = families.source(family)
+    pixels = origin.load().example()["pixels"]
+    monkeypatch.setattr(techniques, "Workshop", partial(Workshop, callbacks=(Drift(pixels),)))
+    settings = BRIEF | {"augment": True}
+    with pytest.raises(FrozenPartMoved, match="running_mean"):
+        carried(registry, origin, families.data(family), "partial", settings, "drifted")
+    assert "drifted" not in registry.targets()
+
+
+def test_no_bundled_source_holds_a_number_that_the_proof_skips() -> None:
+    """Every tensor below the features is a parameter or a buffer, and is hashed."""
+    for origin in offered("bundled"):
+        _check_proof(origin.load())
+
+
+def _check_proof(stages: Stages) -> None:
+    proof = FreezeProof.of(stages, len(stages))
+    hashed = {name for name, _ in proof.tensors}
+    for stage_name, stage in zip(stages.names, stages.stages, strict=True):
+        state = stage.state_dict(keep_vars=True).keys() | {name for name, _ in _tensors(stage)}
+        assert {f"{stage_name}: {name}" for name in state} <= hashed
+        assert not [
+            f"{path}.{name}"
+            for path, module in stage.named_modules()
+            for name, value in vars(module).items()
+            if isinstance(value, torch.Tensor | np.ndarray)
+        ]
+    assert hashed
+
+
+def test_the_demo_carries_a_source_that_is_proved_by_a_technique_that_proves() -> None:
+    assert demo.SOURCE in {origin.spec for origin in offered("bundled")}
+    assert demo.TECHNIQUE == "frozen" and demo.TECHNIQUE in {technique for technique, _ in MATRIX["glyphs"]}
