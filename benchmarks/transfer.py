@@ -33,6 +33,7 @@ from benchmarks import machine
 from benchmarks.bench import HELD_OUT, TRUNKS, Bench
 from benchmarks.cells import Cell, Log
 from benchmarks.lead import Lead, cost_of
+from benchmarks.table import table
 from registry.errors import CultivarError
 from registry.manifest import Json
 
@@ -208,26 +209,21 @@ class Found:
 
     def lines(self) -> Iterator[str]:
         """Write the tables, in Markdown."""
-        yield self._table("labels of each digit", {str(way): self._accuracies(way) for way in WAYS})
+        yield table("labels of each digit", self.shots, {str(way): self._accuracies(way) for way in WAYS})
         leads = {
             f"{way} − {other}": [self.lead(way, other, number).points() for number in self.shots]
             for way, other in PAIRS
         }
-        yield self._table("points, paired by draw", leads)
+        yield table("points, paired by draw", self.shots, leads)
         worth = [f"{self.worth(number):.1f}" for number in self.shots]
         shown = [each if each != "inf" else "more than was measured" for each in worth]
-        yield self._table("labels of each digit", {"labels that `scratch` needs for one": shown})
+        yield table("labels of each digit", self.shots, {"labels that `scratch` needs for one": shown})
 
     def _accuracies(self, way: Way) -> list[str]:
         return [
             f"{100 * fmean(each):.1f} ± {100 * stdev(each):.1f}"
             for each in (self.accuracies[way][number] for number in self.shots)
         ]
-
-    def _table(self, corner: str, rows: Mapping[str, Sequence[str]]) -> str:
-        lines = [f"| {corner} | {' | '.join(map(str, self.shots))} |", "| --- " * (len(self.shots) + 1) + "|"]
-        lines += [f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items()]
-        return "\n".join(lines) + "\n"
 
 
 def measure(bench: Bench, log: Log, cells: Sequence[tuple[Way, Cell]], progress: Progress) -> list[float]:
