@@ -243,7 +243,7 @@ def digests(stages: Stages) -> list[str]:
 def test_the_batch_that_is_traced_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     stages = vision_transformer()
     before = export(stages)
-    monkeypatch.setattr("adapters.export.exporting.EXAMPLE_BATCH", 4)
+    monkeypatch.setattr("adapters.sources.stages.EXAMPLE_ROWS", 4)
     assert export(stages) == before
 
 

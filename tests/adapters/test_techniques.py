@@ -1,6 +1,8 @@
 """Each technique keeps the contract, and does what sets it apart."""
 
 import json
+from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,14 +14,16 @@ from torch import Tensor, nn
 
 from adapters.datasets import TEST, TRAIN, VALIDATION, Dataset
 from adapters.datasets.rows import DenseRows
+from adapters.features import tensors
 from adapters.sources.stages import Stages
-from adapters.techniques import Workshop, technique
+from adapters.techniques import Fitted, Workshop, technique
 from adapters.techniques.as_is import JoinLabels
 from adapters.techniques.trained import Trained
 from adapters.training import Callback, Epoch
 from registry.errors import DatasetError, FrozenPartMoved, InvalidSetting
-from tests.adapters.tiny import DIMENSION, TinySource
-from tests.contracts.technique import TechniqueContract
+from tests.adapters.tiny import DIMENSION, Pool, TinySource
+from tests.adapters.tiny_text import TinyTextSource
+from tests.contracts.technique import OnTexts, TechniqueContract
 
 CPU = torch.device("cpu")
 
@@ -64,9 +68,74 @@ class TestLpFt(TechniqueContract):
     settings: ClassVar = {"epochs": 4}
 
 
+class TestFrozenByCentroid(TechniqueContract):
+    name = "frozen"
+    settings: ClassVar = {"head": "centroid"}
+    accuracy = 0.5
+
+
 class TestScratch(TechniqueContract):
     name = "scratch"
     settings: ClassVar = {"epochs": 15}
+
+
+class TestLayers(TechniqueContract):
+    name = "layers"
+
+
+class TestLayersByName(TechniqueContract):
+    name = "layers"
+    settings: ClassVar = {"cuts": ["pool", "low"]}
+
+
+class TestLora(TechniqueContract):
+    name = "lora"
+    settings: ClassVar = {"epochs": 3, "rank": 2, "learning_rate": 0.01}
+
+    def moves(self, parameter: Tensor) -> bool:
+        return parameter.ndim > 1
+
+
+class TestContrastive(TechniqueContract):
+    name = "contrastive"
+    settings: ClassVar = {"pairs": 2, "most_steps": 12, "learning_rate": 1e-3}
+
+
+class TestFrozenOnTexts(OnTexts):
+    name = "frozen"
+
+
+class TestLayersOnTexts(OnTexts):
+    name = "layers"
+    settings: ClassVar = {"cuts": ["low", "pool"]}
+
+
+class TestPartialOnTexts(OnTexts):
+    name = "partial"
+    settings: ClassVar = {"epochs": 3}
+
+
+class TestFullOnTexts(OnTexts):
+    name = "full"
+    settings: ClassVar = {"epochs": 12, "learning_rate": 0.01}
+
+
+class TestLpFtOnTexts(OnTexts):
+    name = "lp-ft"
+    settings: ClassVar = {"epochs": 3}
+
+
+class TestLoraOnTexts(TestLora, OnTexts):
+    pass
+
+
+class TestContrastiveOnTexts(TestContrastive, OnTexts):
+    pass
+
+
+class TestScratchOnTexts(OnTexts):
+    name = "scratch"
+    settings: ClassVar = {"epochs": 12, "learning_rate": 0.01}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,6 +341,137 @@ def test_joined_labels_survive_extreme_logits() -> None:
     assert joined[0].tolist() == [1000.0, 999.0]
 
 
+class Scramble(nn.Module):
+    """Leaves numbers that depend on what it takes, and say nothing of it."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return torch.sin(1e4 * maps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoisyAbove(TinySource):
+    """Its upper stages carry noise."""
+
+    def load(self, seed: int | None = None) -> Stages:
+        low = super().load(seed).stages[0]
+        return Stages(
+            self.architecture,
+            OrderedDict[str, nn.Module](low=low, high=Scramble(), pool=Pool()),
+            features_dim=6,
+            input_size=self.input_size,
+            normalisation=self.normalisation,
+        ).eval()
+
+
+def test_layers_takes_a_middle_one_where_those_above_carry_noise(shapes_data: Dataset) -> None:
+    fitted = technique("layers").fit(NoisyAbove(), shapes_data, Workshop(device=CPU))
+    assert fitted.taps == (1,) and fitted.height == 1
+    assert fitted.config["cuts"] == ["low"]
+    assert fitted.history[0].keys() == {"cut 3", "left_out_loss"}
+
+
+def test_layers_stays_with_the_last_one_where_no_other_is_worth_its_room(shapes_data: Dataset) -> None:
+    fitted = technique("layers", {"most": 1}).fit(TinySource(), shapes_data, Workshop(device=CPU))
+    assert len(fitted.taps) == 1
+
+
+def test_layers_names_the_cut_points_that_there_are(shapes_data: Dataset) -> None:
+    with pytest.raises(InvalidSetting, match="the cut points low, high, pool, got 'top'"):
+        technique("layers", {"cuts": ["top"]}).fit(TinySource(), shapes_data, Workshop(device=CPU))
+
+
+@dataclass
+class AtTheEnd(Callback):
+    """Looks at the network when it has been trained, before anything is merged."""
+
+    fields: dict[str, Tensor]
+    logits: Tensor | None = None
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+    def on_end(self, network: nn.Module, history: Sequence[Epoch]) -> None:
+        network.train(False)
+        with torch.no_grad():
+            self.logits = network(self.fields)
+        self.weights = {name: each.clone() for name, each in network.state_dict().items()}
+
+
+@pytest.fixture
+def updated(moods_data: Dataset) -> tuple[AtTheEnd, Fitted]:
+    """A network of texts with updates beside its weights, and what became of it."""
+    fields = tensors(moods_data.rows.batch(np.arange(9)), CPU)
+    with torch.no_grad():
+        carried = TinyTextSource().load().run(fields["input_ids"], stop=1)
+    watcher = AtTheEnd(fields | {"h": carried})
+    lora = technique("lora", TestLora.settings)
+    return watcher, lora.fit(TinyTextSource(), moods_data, Workshop(device=CPU, callbacks=(watcher,)))
+
+
+def test_lora_moves_no_weight_of_the_source_while_it_trains(updated: tuple[AtTheEnd, Fitted]) -> None:
+    watcher, _ = updated
+    source = TinyTextSource().load()
+    own = {
+        name.removeprefix("0.stages.").replace(".base_layer", ""): tensor
+        for name, tensor in watcher.weights.items()
+        if name.startswith("0.") and "lora_" not in name
+    }
+    expected = {
+        f"{stage}.{name}": tensor
+        for stage, module in zip(source.names[1:], source.stages[1:], strict=True)
+        for name, tensor in module.state_dict().items()
+    }
+    assert own.keys() == expected.keys()
+    assert all(torch.equal(own[name], expected[name]) for name in own)
+    assert sum("lora_B" in name for name in watcher.weights) == 5
+
+
+def test_a_merged_network_answers_as_it_did_with_updates_beside_it(
+    updated: tuple[AtTheEnd, Fitted],
+) -> None:
+    watcher, fitted = updated
+    assert watcher.logits is not None
+    torch.testing.assert_close(fitted.logits(watcher.fields), watcher.logits, rtol=0, atol=1e-5)
+
+
+def test_nothing_of_an_update_is_left_after_merging(updated: tuple[AtTheEnd, Fitted]) -> None:
+    _, fitted = updated
+    source = TinyTextSource().load()
+    assert [*fitted.stages.state_dict()] == [*source.state_dict()]
+    assert [type(each) for each in fitted.stages.modules()] == [type(each) for each in source.modules()]
+
+
+def test_a_weight_that_moves_beside_its_update_is_caught(moods_data: Dataset) -> None:
+    class Push(Callback):
+        def on_epoch(self, network: nn.Module, epoch: Epoch) -> None:
+            with torch.no_grad():
+                network.get_parameter("0.stages.high.value.bias").add_(1)
+
+    lora = technique("lora", {"epochs": 1})
+    with pytest.raises(FrozenPartMoved, match="LoRA leaves alone"):
+        lora.fit(TinyTextSource(), moods_data, Workshop(device=CPU, callbacks=(Push(),)))
+
+
+def test_lora_counts_only_stages_that_it_can_update(moods_data: Dataset) -> None:
+    with pytest.raises(InvalidSetting, match="2 stages to update, got a depth of 3"):
+        technique("lora", {"depth": 3}).fit(TinyTextSource(), moods_data, Workshop(device=CPU))
+
+
+@pytest.mark.parametrize("name", ["frozen", "layers", "full"])
+def test_each_of_several_labels_is_learnt(words_data: Dataset, name: str) -> None:
+    settings = {"full": {"epochs": 15, "learning_rate": 0.02}}.get(name, {})
+    fitted = technique(name, settings).fit(TinyTextSource(), words_data, Workshop(device=CPU))
+    index = words_data.index(TEST)
+    logits = fitted.logits(tensors(words_data.rows.batch(index), CPU)).numpy()
+    assert fitted.kind == "multilabel"
+    assert ((logits > 0) == words_data.targets(index).astype(bool)).mean() > 0.8
+
+
+@pytest.mark.parametrize("name", ["contrastive", "frozen"])
+def test_what_asks_for_one_label_refuses_several(words_data: Dataset, name: str) -> None:
+    settings = {"head": "centroid"} if name == "frozen" else {}
+    with pytest.raises(DatasetError, match="several"):
+        technique(name, settings).fit(TinyTextSource(), words_data, Workshop(device=CPU))
+
+
 def test_an_unknown_technique_names_the_nearest() -> None:
     with pytest.raises(InvalidSetting, match="did you mean 'frozen'"):
         technique("froze")
@@ -290,6 +490,12 @@ def test_an_unknown_technique_names_the_nearest() -> None:
         ("frozen", {"l2": 0}, "l2 is above 0"),
         ("partial", {"depth": 0}, "depth is 1"),
         ("features", {"depth": 1}, "takes none"),
+        ("lora", {"rank": 0}, "rank is 1"),
+        ("lora", {"unfreeze": "gradual"}, "unfreeze is at-once"),
+        ("lora", {"batch_norm": "learn"}, "batch_norm is keep"),
+        ("layers", {"cuts": []}, "cuts is one cut point"),
+        ("layers", {"cuts": "pool"}, "cuts is a list"),
+        ("contrastive", {"pairs": 0}, "pairs is 1"),
     ],
 )
 def test_a_setting_out_of_its_range_is_refused(name: str, settings: dict[str, Any], message: str) -> None:
