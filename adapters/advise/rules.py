@@ -13,8 +13,8 @@ from adapters.advise.proposal import Proposal
 from adapters.techniques import TECHNIQUES
 
 LEAST_REMOVED = 0.10
-"""Share of random weights' squared error that a trunk has to remove to be worth its weights. Best of 0 to 0.2 on the
-tasks of ``benchmarks.adviser``, and the same whichever of them is left out (docs/advice.md)."""
+"""Share of random weights' squared error that a trunk has to remove to be worth its weights. ``benchmarks.adviser``
+chooses 0.1 to 0.15, whichever of its tasks is left out; 0.02 misses few more bad trunks (docs/advice.md)."""
 
 FEW_A_CLASS = 10
 """Items a class up to which a head alone is fitted: below it a frozen trunk leads fine-tuning (Kumar et al., 2022, and

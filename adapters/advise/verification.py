@@ -24,7 +24,7 @@ from adapters.techniques.contrastive import Contrastive
 from adapters.techniques.trained import Trained
 
 STEPS = 60
-"""Steps that a technique which trains a network gets: between a tenth and a sixteenth of its shortest schedule."""
+"""Steps that a technique which trains a network gets: between an eighth and a sixteenth of its shortest schedule."""
 
 LEARNT = 400
 """Items that a proposal learns from, at most."""
