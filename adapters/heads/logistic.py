@@ -27,6 +27,9 @@ class _Effort:
     slope: float
 
 
+_RARE = 1e-3
+"""Least share of a label to start from."""
+
 _SEARCH = _Effort(100, 1e-5, 1e-4)
 _FINAL = _Effort(1000, 1e-9, 1e-6)
 
@@ -52,10 +55,10 @@ def logistic_head(
     search: Search = ()
     with threads(features, labels * FOLDS):
         rows = compressed(scale.apply(features))
-        start = np.zeros((rows.values.shape[1] + 1, 1, labels))
         if l2 is None:
             l2, search = _search(rows.values, targets, labels, seed)
         whole = np.full((1, len(targets)), 1 / len(targets))
+        start = _start(rows.values, targets, whole, labels)
         solution = _solve(rows.values, targets, whole, l2, start, _FINAL)[:, 0, :]
     return scale.fold(rows.restore(solution[:-1]), solution[-1], l2, search)
 
@@ -73,7 +76,7 @@ def _search(rows: np.ndarray, targets: np.ndarray, labels: int, seed: int) -> tu
     fold = np.arange(len(targets)) % folds if several else stratified(targets, folds)
     kept = (fold[None, :] != np.arange(folds)[:, None]).astype(np.float64)
     kept /= kept.sum(axis=1, keepdims=True)
-    state = np.zeros((rows.shape[1] + 1, folds, labels))
+    state = _start(rows, targets, kept, labels)
 
     def left_out(penalty: float) -> float:
         nonlocal state
@@ -82,6 +85,23 @@ def _search(rows: np.ndarray, targets: np.ndarray, labels: int, seed: int) -> tu
         return log_loss(scores[np.arange(len(rows)), fold], targets)
 
     return descend(left_out, _TIE)
+
+
+def _start(rows: np.ndarray, targets: np.ndarray, shares: np.ndarray, labels: int) -> np.ndarray:
+    """Return what answers with the shares of the labels, whatever the row, float64 [D + 1, F, labels].
+
+    Under a strong penalty hardly more can be learnt, and the solver, which starts with the steep slopes of the
+    penalty, would not even find that: the strongest would seem the best, by an answer of halves.
+    """
+    if targets.ndim == 2:
+        present = np.clip(shares @ targets, _RARE, 1 - _RARE)
+        bias = np.log(present / (1 - present))
+    else:
+        counts = [np.bincount(targets, weights=share, minlength=labels) for share in shares]
+        bias = np.log(np.maximum(counts, _RARE))
+    start = np.zeros((rows.shape[1] + 1, len(shares), labels))
+    start[-1] = bias
+    return start
 
 
 def _solve(

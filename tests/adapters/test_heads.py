@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.neighbors import NearestCentroid
 
-from adapters.heads import DEFAULT_L2, GRID, logistic_head, ridge_head, zero_head
+from adapters.heads import DEFAULT_L2, GRID, Kind, centroid_head, fit, logistic_head, ridge_head, zero_head
 from registry.errors import DatasetError
 
 
@@ -111,3 +112,100 @@ def test_the_module_computes_what_the_head_says_and_draws_nothing_at_random() ->
 def test_a_head_of_zeros_prefers_nothing() -> None:
     head = zero_head(3, 2)
     assert not head.weight.any() and not head.bias.any() and head.weight.shape == (2, 3)
+
+
+def _tagged(count: int, dimension: int = 8, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return features and three labels, of which an item has any, rarely the last."""
+    random = np.random.default_rng(seed)
+    features = random.normal(size=(count, dimension)).astype(np.float32)
+    scores = features[:, :3] + 0.5 * random.normal(size=(count, 3)) - [0.0, 0.3, 1.0]
+    return features * 3 + 1, (scores > 0).astype(np.uint8)
+
+
+@pytest.mark.parametrize("solve", [logistic_head, ridge_head])
+@pytest.mark.parametrize("per_class", [6, 7, 9, 11])
+def test_faint_features_are_learnt_from_though_folds_are_not_of_one_size(
+    solve: object, per_class: int
+) -> None:
+    assert callable(solve)
+    random = np.random.default_rng(per_class)
+    targets = np.repeat(np.arange(3), per_class)
+    features = random.normal(size=(len(targets), 6)).astype(np.float32)
+    features[:, 0] += 2 * targets
+    assert solve(features, targets, 3).l2 < 100
+
+
+def test_faint_features_are_learnt_from_where_items_have_several_labels() -> None:
+    features, targets = _tagged(53)
+    head = logistic_head(features, targets, 3)
+    assert head.l2 < 1
+    held, wanted = _tagged(400, seed=1)
+    assert ((head.logits(held) > 0) == wanted).mean() > 0.8
+
+
+def test_several_labels_are_as_many_regressions_of_scikit_learns() -> None:
+    features, targets = _tagged(120)
+    l2 = 0.05
+    head = logistic_head(features, targets, 3, l2=l2)
+    scaled = (features - features.mean(axis=0)) / features.std(axis=0)
+    ours = head.logits(features)
+    for label in range(3):
+        reference = LogisticRegression(C=1 / (l2 * len(targets)), tol=1e-8, max_iter=5000)
+        theirs = reference.fit(scaled, targets[:, label]).decision_function(scaled)
+        assert np.abs(ours[:, label] - theirs).max() < 5e-3
+
+
+def test_ridge_on_several_labels_is_scikit_learns_up_to_one_scale() -> None:
+    features, targets = _tagged(120)
+    head = ridge_head(features, targets, 3, l2=0.1)
+    scaled = (features - features.mean(axis=0)) / features.std(axis=0)
+    theirs = Ridge(alpha=0.1 * len(targets)).fit(scaled, targets).coef_
+    ours = head.weight * features.std(axis=0)
+    scale = np.sum(ours * theirs) / np.sum(theirs**2)
+    assert scale > 0 and np.abs(ours - scale * theirs).max() < 1e-4 * np.abs(ours).max()
+
+
+def test_the_nearest_class_mean_is_scikit_learns() -> None:
+    features, targets = _clusters(12, 10, 6.0)
+    scaled = (features - features.mean(axis=0)) / features.std(axis=0)
+    head = centroid_head(features, targets, 4)
+    expected = NearestCentroid().fit(scaled, targets).predict(scaled)
+    assert np.array_equal(head.logits(features).argmax(axis=1), expected)
+    assert head.l2 == 0.0 and head.search == ()
+
+
+def test_one_item_a_class_has_a_mean_too() -> None:
+    head = centroid_head(*_clusters(1, 10, 0.5), 4)
+    features, targets = _clusters(50, 10, 0.5, seed=1)
+    assert (head.logits(features).argmax(axis=1) == targets).mean() > 0.95
+
+
+def test_a_label_without_items_has_no_mean_to_be_near_to() -> None:
+    features, targets = _clusters(20, 5, 1.0)
+    assert centroid_head(features, targets, 6).logits(features).argmax(axis=1).max() < 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "solve"), [("logistic", logistic_head), ("ridge", ridge_head), ("centroid", centroid_head)]
+)
+def test_a_kind_names_its_solver(kind: Kind, solve: object) -> None:
+    assert callable(solve)
+    data = _clusters(8, 6, 2.0)
+    assert np.array_equal(fit(kind, *data, 4).weight, solve(*data, 4).weight)
+
+
+def test_the_penalty_is_handed_on_and_a_centroid_has_none() -> None:
+    data = _clusters(8, 6, 2.0)
+    assert [fit(kind, *data, 4, l2=0.5).l2 for kind in ("logistic", "ridge", "centroid")] == [0.5, 0.5, 0.0]
+
+
+def test_a_centroid_stands_for_one_label() -> None:
+    with pytest.raises(DatasetError, match="take logistic or ridge"):
+        fit("centroid", *_tagged(20), 3)
+
+
+def test_a_sharpened_head_gives_the_same_answers_more_surely() -> None:
+    features, targets = _clusters(10, 6, 2.0)
+    head = ridge_head(features, targets, 4)
+    assert np.allclose(head.sharpened(3.0).logits(features), 3 * head.logits(features), atol=1e-4)
+    assert head.sharpened(1.0) is head
