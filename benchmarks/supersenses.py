@@ -104,6 +104,19 @@ def chosen(
     return held, kept
 
 
+def others(tested: Path, data: Path = DATA) -> list[str]:
+    """Return every gloss in the files above but for those that are tested on, each once, sorted.
+
+    Args:
+        tested: what :func:`write` wrote.
+        data: that it wrote it from.
+    """
+    with tested.open(newline="", encoding="utf-8") as stream:
+        held = {row["text"] for row in csv.DictReader(stream)}
+    with data.open(encoding="utf-8") as stream:
+        return sorted({text for text, _ in glosses(stream)} - held)
+
+
 def write(folder: Path, data: Path = DATA) -> tuple[Path, Path]:
     """Write ``free.csv`` and ``test.csv`` into a folder; return both. Equal data give equal files.
 

@@ -10,6 +10,7 @@ import math
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -28,7 +29,7 @@ from adapters.sources.bundled import MINILM
 from adapters.sources.providers import find
 from adapters.sources.source import Source
 from adapters.techniques import Workshop, technique
-from benchmarks import machine, supersenses
+from benchmarks import machine, supersenses, word_vectors
 from benchmarks.cells import Cell, Log
 from benchmarks.lead import Lead, cost_of
 from benchmarks.table import table
@@ -42,18 +43,21 @@ PAIRED_SHOTS = 4
 
 CACHE_BYTES = 1 << 30
 
+NOTHING, WORDS, ENCODER = "none", "vectors", "minilm"
+
 COUNTED = "TF-IDF, logistic regression"
+AVERAGED = "word vectors, frozen"
 SOLVED, NEAREST, PAIRED = "MiniLM, frozen", "MiniLM, frozen, centroid", "MiniLM, contrastive"
 FEWER, MORE = 4, 20
 """What is claimed: so many labels are enough for the encoder to be ahead of words counted on so many."""
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
-    """What everything is measured with.
+class Trunk:
+    """A source, and what it is measured on.
 
     Attributes:
-        source: the encoder.
+        source: an encoder.
         dataset: glosses to draw from, as the training part, and those that are tested on.
         store: where features are kept.
     """
@@ -61,23 +65,6 @@ class Bench:
     source: Source
     dataset: Dataset
     store: DiskStore
-
-    @classmethod
-    def make(cls, folder: Path, progress: Progress) -> "Bench":
-        """Write the data into a folder, read them, and compute all features.
-
-        Raises:
-            DatasetError: WordNet is not installed.
-            SourceUnavailable: the encoder is not.
-        """
-        source = find(MINILM)
-        free, test = supersenses.write(folder)
-        read = load(free, source.recipe, test=test, progress=progress)
-        parts = {TRAIN: read.index(TRAIN, VALIDATION), TEST: read.index(TEST)}
-        bench = cls(source, read.divided(parts), DiskStore(folder / "features", CACHE_BYTES))
-        workshop = replace(bench.workshop(0), progress=progress)
-        workshop.features(source.load(), bench.dataset, bench.dataset.index(TRAIN, TEST))
-        return bench
 
     def workshop(self, seed: int) -> Workshop:
         """Return tools that find features again."""
@@ -89,15 +76,44 @@ class Bench:
         return self.dataset.divided({TRAIN: drawn, TEST: self.dataset.index(TEST)})
 
 
-def counted(_: Bench, dataset: Dataset, seed: int) -> np.ndarray:
+def trunks(folder: Path, progress: Progress) -> dict[str, Trunk]:
+    """Write the data into a folder, read them for each trunk, and compute all features.
+
+    Word vectors are counted from WordNet's noun glosses but for those that are tested on; no label is looked at.
+
+    Raises:
+        DatasetError: WordNet is not installed.
+        SourceUnavailable: the encoder is not.
+    """
+    encoder = find(MINILM)
+    free, test = supersenses.write(folder)
+    vectors = folder / "words.txt"
+    if not vectors.exists():
+        word_vectors.write(vectors, *word_vectors.learnt(supersenses.others(test)))
+    found = {}
+    for name, source in ((ENCODER, encoder), (WORDS, find(f"vectors:{vectors}"))):
+        read = load(free, source.recipe, test=test, progress=progress)
+        parts = {TRAIN: read.index(TRAIN, VALIDATION), TEST: read.index(TEST)}
+        trunk = Trunk(source, read.divided(parts), DiskStore(folder / "features", CACHE_BYTES))
+        workshop = replace(trunk.workshop(0), progress=progress)
+        workshop.features(source.load(), trunk.dataset, trunk.dataset.index(TRAIN, TEST))
+        found[name] = trunk
+    # Counting words needs no trunk, only the texts.
+    return found | {NOTHING: found[WORDS]}
+
+
+def counted(_: Trunk, dataset: Dataset, seed: int) -> np.ndarray:
     """Return logits of the yardstick that needs no network."""
-    return raw_yardstick(dataset, dataset.labels, seed=seed).logits
+    with warnings.catch_warnings():
+        # With one item of each label scikit-learn takes labels for measured values.
+        warnings.filterwarnings("ignore", message="The number of unique classes")
+        return raw_yardstick(dataset, dataset.labels, seed=seed).logits
 
 
-def solved(kind: str, bench: Bench, dataset: Dataset, seed: int) -> np.ndarray:
+def solved(kind: str, trunk: Trunk, dataset: Dataset, seed: int) -> np.ndarray:
     """Return logits of a head on features as they are."""
-    workshop = bench.workshop(seed)
-    fitted = technique("frozen", {"head": kind}).fit(bench.source, dataset, workshop)
+    workshop = trunk.workshop(seed)
+    fitted = technique("frozen", {"head": kind}).fit(trunk.source, dataset, workshop)
     assert fitted.head is not None
     rows = workshop.features(fitted.stages, dataset, dataset.index(TEST))
     with torch.no_grad():
@@ -105,21 +121,25 @@ def solved(kind: str, bench: Bench, dataset: Dataset, seed: int) -> np.ndarray:
     return scores
 
 
-def paired(bench: Bench, dataset: Dataset, seed: int) -> np.ndarray:
+def paired(trunk: Trunk, dataset: Dataset, seed: int) -> np.ndarray:
     """Return logits of an encoder that was trained on pairs, as it comes."""
     # Its features are its own: nobody asks for them again.
     workshop = Workshop(seed=seed, device=torch.device("cpu"))
-    fitted = technique("contrastive").fit(bench.source, dataset, workshop)
+    fitted = technique("contrastive").fit(trunk.source, dataset, workshop)
     return logits(fitted, dataset, dataset.index(TEST), workshop.device)
 
 
-WAYS: Mapping[str, Callable[[Bench, Dataset, int], np.ndarray]] = {
-    COUNTED: counted,
-    SOLVED: partial(solved, "logistic"),
-    NEAREST: partial(solved, "centroid"),
-    PAIRED: paired,
-}
+Fit = Callable[[Trunk, Dataset, int], np.ndarray]
 """From a draw and a seed to logits of the test part, float32 [N, labels]."""
+
+WAYS: Mapping[str, tuple[str, Fit]] = {
+    COUNTED: (NOTHING, counted),
+    AVERAGED: (WORDS, partial(solved, "logistic")),
+    SOLVED: (ENCODER, partial(solved, "logistic")),
+    NEAREST: (ENCODER, partial(solved, "centroid")),
+    PAIRED: (ENCODER, paired),
+}
+"""The trunk of each way, and what is done with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +184,13 @@ class Found:
         )
         leads = {
             f"{way} − {other}": self._row(partial(self._lead, way, other))
-            for way, other in ((SOLVED, COUNTED), (NEAREST, SOLVED), (PAIRED, SOLVED))
+            for way, other in (
+                (SOLVED, COUNTED),
+                (AVERAGED, COUNTED),
+                (SOLVED, AVERAGED),
+                (NEAREST, SOLVED),
+                (PAIRED, SOLVED),
+            )
             if way in self.accuracies
         }
         yield table("points, paired by draw", self.shots, leads)
@@ -192,13 +218,14 @@ class Found:
 def cells(shots: Sequence[int], seeds: int, contrastive: int) -> list[tuple[str, Cell]]:
     """Return everything that is measured: contrastive last, on so many draws and one number of shots."""
     found = [
-        (way, Cell("supersenses", "minilm", number, seed))
+        (way, Cell("supersenses", trunk, number, seed))
         for seed in range(seeds)
         for number in shots
-        for way in (COUNTED, SOLVED, NEAREST)
+        for way, (trunk, _) in WAYS.items()
+        if way != PAIRED
     ]
     if PAIRED_SHOTS in shots:
-        found += [(PAIRED, Cell("supersenses", "minilm", PAIRED_SHOTS, seed)) for seed in range(contrastive)]
+        found += [(PAIRED, Cell("supersenses", ENCODER, PAIRED_SHOTS, seed)) for seed in range(contrastive)]
     return found
 
 
@@ -210,20 +237,23 @@ def gathered(measured: Sequence[tuple[str, Cell]], accuracies: Sequence[float]) 
     return Found(found)
 
 
-def measure(bench: Bench, log: Log, wanted: Sequence[tuple[str, Cell]], progress: Progress) -> list[float]:
+def measure(
+    found: Mapping[str, Trunk], log: Log, wanted: Sequence[tuple[str, Cell]], progress: Progress
+) -> list[float]:
     """Fit what is not known yet; return the accuracy of each."""
-    found = []
+    accuracies = []
     with progress.step("fits", len(wanted)) as step:
         for way, cell in wanted:
-            found.append(float(log.once(cell, way, partial(_fit, bench, way, cell))["accuracy"]))
+            figures = log.once(cell, way, partial(_fit, found[cell.trunk], way, cell))
+            accuracies.append(float(figures["accuracy"]))
             step.advance(1, f"{way}, {cell.shots} shots")
-    return found
+    return accuracies
 
 
-def _fit(bench: Bench, way: str, cell: Cell) -> dict[str, Json]:
-    dataset = bench.shots(cell)
+def _fit(trunk: Trunk, way: str, cell: Cell) -> dict[str, Json]:
+    dataset, (_, fit) = trunk.shots(cell), WAYS[way]
     start = time.process_time()
-    answers = WAYS[way](bench, dataset, cell.seed).argmax(axis=1)
+    answers = fit(trunk, dataset, cell.seed).argmax(axis=1)
     seconds = time.process_time() - start
     right = answers == dataset.targets(dataset.index(TEST))
     return {"accuracy": float(right.mean()), "seconds": seconds}
@@ -244,15 +274,15 @@ def main() -> None:
     wanted = cells(sorted(arguments.shots), arguments.seeds, arguments.contrastive)
     start, progress = time.perf_counter(), Bars(sys.stderr)
     try:
-        bench = Bench.make(arguments.folder, progress)
-        accuracies = measure(bench, Log(arguments.folder / "text.jsonl"), wanted, progress)
+        made = trunks(arguments.folder, progress)
+        accuracies = measure(made, Log(arguments.folder / "text.jsonl"), wanted, progress)
     except KeyboardInterrupt:
         sys.exit(130)
     except CultivarError as error:
         sys.exit(str(error))
     found = gathered(wanted, accuracies)
     print(*found.lines(), sep="\n")
-    tested = len(bench.dataset.index(TEST))
+    tested = len(made[ENCODER].dataset.index(TEST))
     print(f"{tested} test items, {arguments.seeds} draws; {time.perf_counter() - start:.0f} s\n")
     verdicts = found.verdicts()
     for words, holds in verdicts.items():

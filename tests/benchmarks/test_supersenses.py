@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.supersenses import FILES, FREE, TESTED, chosen, glosses, write
+from benchmarks.supersenses import FILES, FREE, TESTED, chosen, glosses, others, write
 from registry.errors import DatasetError
 
 LICENCE = "  1 This software and database is being provided to you, the LICENSEE, by  \n"
@@ -89,3 +89,5 @@ def test_files_are_tables_of_texts_and_labels_and_the_same_each_time(tmp_path: P
         assert all(row["text"].startswith(row["label"]) for row in rows)
     before = [file.read_bytes() for file in files]
     assert [file.read_bytes() for file in write(tmp_path, nouns)] == before
+    # What is not tested on is there to read, without a label.
+    assert len(others(files[1], nouns)) == len(FILES) * FREE

@@ -2,13 +2,13 @@
 
 import pytest
 
-from benchmarks.text import COUNTED, NEAREST, PAIRED, SOLVED, Found, cells, gathered
+from benchmarks.text import AVERAGED, COUNTED, NEAREST, PAIRED, SOLVED, WAYS, Found, cells, gathered
 
 DRAWS = (-0.01, 0.0, 0.01)
 
 
 def found(counted: tuple[float, float, float] = (0.2, 0.3, 0.4)) -> Found:
-    curves = {COUNTED: counted, SOLVED: (0.4, 0.5, 0.6), NEAREST: (0.4, 0.5, 0.5)}
+    curves = {COUNTED: counted, AVERAGED: (0.3, 0.35, 0.4), SOLVED: (0.4, 0.5, 0.6), NEAREST: (0.4, 0.5, 0.5)}
     accuracies = {
         way: {
             number: [value + draw for draw in DRAWS] for number, value in zip((2, 4, 20), curve, strict=True)
@@ -40,6 +40,6 @@ def test_a_way_with_fewer_draws_is_compared_on_those() -> None:
 def test_pairs_are_trained_at_one_number_of_shots_only() -> None:
     measured = cells((2, 4), 3, 2)
     assert [cell.shots for way, cell in measured if way == PAIRED] == [4, 4]
-    assert len(measured) == 3 * 2 * 3 + 2
+    assert len(measured) == 3 * 2 * (len(WAYS) - 1) + 2
     assert gathered(measured, [0.5] * len(measured)).shots == (2, 4)
     assert PAIRED not in {way for way, _ in cells((2, 8), 3, 2)}
