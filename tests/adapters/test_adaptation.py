@@ -20,6 +20,7 @@ from registry.program import Program
 from registry.registry import Registry
 from registry.settings import Settings
 from tests.adapters.tiny import TinySource, write_shapes
+from tests.adapters.tiny_text import TinyTextSource, write_texts, write_words
 
 TECHNIQUES = ("as-is", "features", "frozen", "partial", "full", "lp-ft", "scratch")
 
@@ -98,6 +99,92 @@ def test_segments_say_what_was_frozen(
 
 def stored(settings: Settings) -> set[str]:
     return {blob.digest for blob in open_blobs(settings).list()}
+
+
+TEXTS = {
+    "frozen": ("frozen", {}, ["trunk"] * 4 + ["head"]),
+    "layers": ("layers", {"cuts": ["low", "high"]}, ["trunk"] * 4 + ["head"]),
+    "layers-to-the-top": ("layers", {"cuts": ["low", "pool"]}, ["trunk"] * 5 + ["head"]),
+    "lora": ("lora", {"epochs": 2}, ["trunk"] + ["tail"] * 3 + ["head"]),
+    "several": ("frozen", {}, ["trunk"] * 4 + ["head"]),
+}
+"""By target: the technique, its settings, and what the segments are."""
+
+
+@pytest.fixture(scope="module")
+def moods(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    tables = tmp_path_factory.mktemp("texts")
+    one, several = write_texts(tables / "moods.csv", 40), write_words(tables / "words.csv", 80)
+    return {name: several if name == "several" else one for name in TEXTS}
+
+
+@pytest.fixture(scope="module")
+def carried(moods: dict[str, Path], registry: Registry) -> dict[str, Adaptation]:
+    return {
+        name: adapt(
+            Order(
+                data=str(moods[name]),
+                source=TinyTextSource(),
+                target=f"moods-{name}",
+                technique=technique,
+                settings=settings,
+            ),
+            registry,
+        )
+        for name, (technique, settings, _) in TEXTS.items()
+    }
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_versions_of_texts_are_proved_and_registered(name: str, carried: dict[str, Adaptation]) -> None:
+    manifest = carried[name].manifest
+    assert manifest.modality == "text" and roles(carried[name]) == TEXTS[name][2]
+    assert sum(manifest.parity.inputs.values()) == 256
+    assert manifest.parity.max_abs_difference.keys() == {FEATURES, LOGITS}
+    for port, difference in manifest.parity.max_abs_difference.items():
+        assert difference <= manifest.parity.tolerance[port]
+    assert manifest.heads[0].kind == ("multilabel" if name == "several" else "classification")
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_version_of_texts_classifies_what_it_never_saw(
+    name: str, carried: dict[str, Adaptation], registry: Registry
+) -> None:
+    manifest = carried[name].manifest
+    program, recipe = Program(manifest, registry.blob, outputs=[LOGITS]), registry.recipe(manifest)
+    labels = manifest.heads[0].labels
+    texts = ["good good day", "a good the good night , good", "bad bad day", "a bad the bad night , bad"]
+    logits = program.run(recipe.collate([recipe.prepare(text) for text in texts]))[LOGITS]
+    assert logits.shape == (4, len(labels))
+    if name == "several":
+        good, bad = logits[:, labels.index("good")], logits[:, labels.index("bad")]
+        assert (good > 0).tolist() == [True, True, False, False] == (bad < 0).tolist()
+    else:
+        answers = [labels[at] for at in logits.argmax(axis=1)]
+        assert answers == ["glad", "glad", "sad", "sad"]
+
+
+def test_features_of_other_layers_are_another_space(carried: dict[str, Adaptation]) -> None:
+    spaces = {name: adaptation.manifest.space for name, adaptation in carried.items()}
+    assert spaces["frozen"].id == spaces["several"].id
+    assert len({space.id for space in spaces.values()}) == 4
+    assert (spaces["layers"].pooling, spaces["layers"].dimension) == ("avg+avg", 16)
+    assert (spaces["frozen"].pooling, spaces["frozen"].dimension) == ("mean", 8)
+
+
+def test_stages_above_the_last_layer_taken_are_left_out(carried: dict[str, Adaptation]) -> None:
+    names = [segment.name for segment in carried["layers"].manifest.segments]
+    assert names == ["embeddings", "low", "high", "readout", "head"]
+    below = [segment.digest for segment in carried["frozen"].manifest.segments][:3]
+    assert [segment.digest for segment in carried["layers"].manifest.segments][:3] == below
+
+
+def test_merged_updates_share_the_stage_below_them(carried: dict[str, Adaptation]) -> None:
+    lora, frozen = (
+        [segment.digest for segment in carried[name].manifest.segments] for name in ("lora", "frozen")
+    )
+    assert lora[0] == frozen[0] and lora[3] == frozen[3]
+    assert lora[1] != frozen[1] and lora[2] != frozen[2]
 
 
 def test_two_frozen_targets_share_the_whole_trunk(
