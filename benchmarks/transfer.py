@@ -188,24 +188,26 @@ class Found:
 
         middle, chosen = Way("shuffled", QUARTERS), Way("shuffled", CHOSEN)
         found = {
-            f"frozen is ahead of full fine-tuning up to {few[-1]} shots": ahead(BEST, FULL, few),
-            f"full or lp-ft is ahead of frozen by {most} shots": any(
-                self.lead(tuned, BEST, most).low > 0 for tuned in (FULL, LP_FT)
-            ),
-            "a label on the trunk is worth two or more without, at every number of shots": all(
-                self.worth(number) >= 2 for number in doubled
-            ),
+            f"frozen is ahead of full fine-tuning at {number} shots": ahead(BEST, FULL, [number])
+            for number in few
+        }
+        found[f"full or lp-ft is ahead of frozen at {most} shots"] = any(
+            ahead(tuned, BEST, [most]) for tuned in (FULL, LP_FT)
+        )
+        if AT_SHOTS in self.shots:
+            lead = self.lead(BEST, SCRATCH, AT_SHOTS).value
+            found[f"frozen leads scratch by four points or more at {AT_SHOTS} shots"] = lead >= WANTED_LEAD
+        for number in doubled:
+            words = f"{number} labels on the trunk do what {2 * number} do without"
+            found[words] = self.worth(number) >= 2
+        return found | {
             "letters are above raw pixels at every number of shots": ahead(BEST, RAW),
             "shuffled labels are flagged: their last cut is not above raw pixels": behind(SHUFFLED, RAW),
             "the middle cut of shuffled labels is ahead of their last, like for like": ahead(
                 middle, SHUFFLED
             ),
-            "layers chosen from shuffled labels are ahead of their last cut": ahead(chosen, SHUFFLED),
+            "layers chosen from shuffled labels are never behind their last cut": behind(SHUFFLED, chosen),
         }
-        if AT_SHOTS in self.shots:
-            lead = self.lead(BEST, SCRATCH, AT_SHOTS).value
-            found[f"frozen leads scratch by four points or more at {AT_SHOTS} shots"] = lead >= WANTED_LEAD
-        return found
 
     def lines(self) -> Iterator[str]:
         """Write the tables, in Markdown."""

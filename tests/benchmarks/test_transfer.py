@@ -54,12 +54,13 @@ def test_claims_hold_where_they_show() -> None:
     ("changed", "claim"),
     [
         ({"scratch": (0.6, 0.92, 0.93)}, "frozen leads scratch"),
-        ({"full": (0.95, 0.96, 0.99)}, "frozen is ahead of full"),
+        ({"full": (0.95, 0.96, 0.99)}, "frozen is ahead of full fine-tuning at 5"),
         ({"full": (0.8, 0.9, 0.96)}, "full or lp-ft is ahead"),
-        ({"scratch": (0.85, 0.91, 0.92)}, "a label on the trunk"),
+        ({"scratch": (0.85, 0.91, 0.92)}, "5 labels on the trunk"),
         ({"shuffled": (0.5, 0.6, 0.86)}, "shuffled labels are flagged"),
         ({"shuffled": (0.5, 0.6, 0.9)}, "the middle cut of shuffled"),
-        ({"shuffled": (0.75, 0.6, 0.7)}, "layers chosen from shuffled"),
+        ({"scratch": (0.6, 0.8, 0.96)}, "10 labels on the trunk"),
+        ({"shuffled": (0.75, 0.6, 0.7)}, "layers chosen from shuffled labels"),
         ({"best": (0.65, 0.95, 0.97)}, "letters are above raw"),
     ],
 )
