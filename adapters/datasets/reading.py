@@ -156,14 +156,18 @@ def _raw(given: Raw | Path, texts: bool) -> "Raw | _Broken":
             given if all(part.strip() for part in given) else _Broken(EMPTY_TEXT, "a text of a pair is empty")
         )
     if isinstance(given, str):
-        return given if given.strip() else _Broken(EMPTY_TEXT, "it has no characters")
+        return _some(given)
     data = given if isinstance(given, bytes) else _bytes(given)
     if not texts or isinstance(data, _Broken):
         return data
     try:
-        return data.decode("utf-8-sig")
+        return _some(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         return _Broken(NO_TEXT, f"expected UTF-8, found the byte 0x{data[error.start]:02x}")
+
+
+def _some(text: str) -> "str | _Broken":
+    return text if text.strip() else _Broken(EMPTY_TEXT, "it has no characters but spaces")
 
 
 def _bytes(path: Path) -> "bytes | _Broken":
