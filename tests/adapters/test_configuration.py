@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
-from adapters.configuration import configure, read_file
+from adapters.configuration import assigned, configure, read_file, settings
 from registry.errors import InvalidSetting
 
 
@@ -18,6 +18,8 @@ class Kettle:
     whistle: bool = False
     minutes: int | None = None
     marks: Mapping[str, object] | None = None
+    lids: tuple[str, ...] | None = None
+    feet: tuple[float, ...] = ()
 
 
 def test_absent_keys_take_their_defaults() -> None:
@@ -34,7 +36,7 @@ def test_a_file_gives_the_same_as_flags(tmp_path: Path) -> None:
     ("values", "message"),
     [
         ({"litres": 1, "colur": "red"}, "no setting 'colur'; did you mean 'colour'"),
-        ({"litres": 1, "zzz": 1}, "it has colour, litres, marks, minutes, whistle"),
+        ({"litres": 1, "zzz": 1}, "it has colour, feet, lids, litres, marks, minutes, whistle"),
         ({}, "needs a setting 'litres'"),
         ({"litres": "1"}, "litres is float, got '1'"),
         ({"litres": True}, "litres is float"),
@@ -43,6 +45,9 @@ def test_a_file_gives_the_same_as_flags(tmp_path: Path) -> None:
         ({"litres": 1, "colour": "green"}, "one of red, blue, got 'green'"),
         ({"litres": 1, "marks": [1]}, "marks is Mapping"),
         ({"litres": None}, "litres is float, got None"),
+        ({"litres": 1, "lids": "flat"}, "lids is a list, got 'flat'"),
+        ({"litres": 1, "lids": ["flat", 2]}, "lids, an entry is str, got 2"),
+        ({"litres": 1, "feet": [1, True]}, "feet, an entry is float, got True"),
     ],
 )
 def test_what_does_not_fit_is_refused(values: dict[str, Any], message: str) -> None:
@@ -60,3 +65,52 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, data: bytes)
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidSetting, match=r"expected a TOML file at .*none\.toml"):
         read_file(tmp_path / "none.toml")
+
+
+def test_lists_become_tuples_of_their_entries_type() -> None:
+    kettle = configure(Kettle, {"litres": 1, "lids": ["flat", "round"], "feet": [1, 2.5]}, "kettle")
+    assert kettle.lids == ("flat", "round") and kettle.feet == (1.0, 2.5)
+    assert configure(Kettle, {"litres": 1, "lids": None}, "kettle").lids is None
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("x=3", 3),
+        ("x=0.5", 0.5),
+        ("x=1e-4", 1e-4),
+        ("x=true", True),
+        ('x="3"', "3"),
+        ("x=red", "red"),
+        ("x=", ""),
+        ("x=a=b", "a=b"),
+        ("x=labels.toml", "labels.toml"),
+        ('x=["low", "pool"]', ["low", "pool"]),
+        ("x={a = 1}", {"a": 1}),
+    ],
+)
+def test_an_assignment_is_read_as_toml_and_a_bare_word_as_text(text: str, value: object) -> None:
+    assert assigned([text]) == {"x": value}
+
+
+def test_the_last_assignment_of_a_key_counts() -> None:
+    assert assigned(["x=1", "y=2", "x=3"]) == {"x": 3, "y": 2}
+    assert assigned([]) == {}
+
+
+@pytest.mark.parametrize("text", ["", "x", "=3", "a-b=3", "a b=3", "1x=3"])
+def test_what_is_no_assignment_is_refused(text: str) -> None:
+    with pytest.raises(InvalidSetting, match="expected KEY=VALUE"):
+        assigned([text])
+
+
+@pytest.mark.parametrize("text", ["x=1\ny = 2", "x=3\n[table]"])
+def test_an_assignment_sets_one_key(text: str) -> None:
+    assert assigned([text]).keys() == {"x"}
+
+
+def test_flags_that_were_given_win_over_the_file(tmp_path: Path) -> None:
+    (tmp_path / "kettle.toml").write_text("litres = 1.5\nminutes = 3\n")
+    merged = settings(str(tmp_path / "kettle.toml"), {"litres": 2, "minutes": None})
+    assert merged == {"litres": 2, "minutes": 3}
+    assert settings(None, {"litres": None}) == {}

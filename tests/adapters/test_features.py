@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from adapters.datasets import TEST, TRAIN, Dataset
-from adapters.features import carry, compute, taps
+from adapters.datasets.rows import CarriedRows, DenseRows, Rows
+from adapters.features import batches, carry, compute, taps, tensors
 from adapters.progress import Silent
 from registry.cache import FeatureKey, FeatureStore, MemoryStore
 from registry.digests import Digest
 from tests.adapters.tiny import TinySource
+from tests.adapters.tiny_text import TinyTextSource
 
 CPU = torch.device("cpu")
 
@@ -80,3 +82,93 @@ def test_other_stages_have_features_of_their_own(shapes_data: Dataset) -> None:
     first = _compute(shapes_data, index, store)
     other = compute(TinySource().load(5), shapes_data, index, device=CPU, store=store, progress=Silent())
     assert store.given == 2 * len(index) and not np.array_equal(first, other)
+
+
+def _carry(data: Dataset, stop: int, store: FeatureStore) -> Rows:
+    everything = np.arange(len(data))
+    return carry(TinyTextSource().load(), stop, data, everything, device=CPU, store=store, progress=Silent())
+
+
+def _alone(data: Dataset, at: int, boundary: int) -> np.ndarray:
+    """Return what the stages below a boundary leave of one text, padding cut off."""
+    fields = tensors(data.rows.batch(np.array([at])), CPU)
+    with torch.no_grad():
+        left = TinyTextSource().load().run(fields["input_ids"], stop=boundary, sides=fields)
+    length = int(data.rows.lengths(np.array([at]))[0])
+    return left[0].numpy()[:length] if left.ndim == 3 else left[0].numpy()
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_what_is_carried_of_texts_is_what_the_stages_leave(moods_data: Dataset, stop: int) -> None:
+    store = Counting()
+    rows = _carry(moods_data, stop, store)
+    assert isinstance(rows, CarriedRows) and store.given == 0
+    index = np.array([7, 2, 40])
+    fields = rows.batch(index)
+    assert fields["h"].shape[:2] == fields["attention_mask"].shape
+    for at, row, mask in zip(index, fields["h"], fields["attention_mask"], strict=True):
+        np.testing.assert_allclose(row[: mask.sum()], _alone(moods_data, at, stop), rtol=0, atol=1e-5)
+        assert not row[mask.sum() :].any()
+
+
+def test_stages_above_go_on_from_what_is_carried(moods_data: Dataset) -> None:
+    stages = TinyTextSource().load()
+    fields = tensors(_carry(moods_data, 2, MemoryStore()).batch(np.arange(20)), CPU)
+    with torch.no_grad():
+        got = stages.run(fields["h"], 2, sides=fields).numpy()
+    index = np.arange(20)
+    expected = compute(stages, moods_data, index, device=CPU, store=MemoryStore(), progress=Silent())
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
+
+
+def test_vectors_of_texts_are_carried_and_kept_as_pictures_are(moods_data: Dataset) -> None:
+    store = Counting()
+    first, again = (_carry(moods_data, 4, store) for _ in range(2))
+    assert isinstance(first, DenseRows) and store.given == len(moods_data)
+    assert np.array_equal(*(rows.batch(np.arange(9))["h"] for rows in (first, again)))
+
+
+def test_padding_changes_no_feature(moods_data: Dataset) -> None:
+    everything = np.arange(len(moods_data))
+    stages = TinyTextSource().load()
+    together = compute(stages, moods_data, everything, device=CPU, store=MemoryStore(), progress=Silent())
+    longest = int(moods_data.rows.lengths(everything).argmax())
+    for at in everything[:12]:
+        np.testing.assert_allclose(together[at], _alone(moods_data, at, 4), rtol=0, atol=1e-5)
+        padded = tensors(moods_data.rows.batch(np.array([at, longest])), CPU)
+        assert padded["input_ids"].shape[1] == 32
+        with torch.no_grad():
+            np.testing.assert_allclose(together[at], stages(padded)[0].numpy(), rtol=0, atol=1e-5)
+
+
+def test_taps_of_texts_are_means_over_the_tokens_that_count(moods_data: Dataset) -> None:
+    index = moods_data.index(TEST)
+    stages = TinyTextSource().load()
+    got = taps(stages, [1, 3, 4], moods_data, index, device=CPU, store=MemoryStore(), progress=Silent())
+    for boundary in (1, 3):
+        means = [_alone(moods_data, at, boundary).mean(axis=0) for at in index]
+        np.testing.assert_allclose(got[boundary], means, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(got[4], got[3], rtol=0, atol=1e-5)
+
+
+def test_taps_are_kept_and_only_those_that_lack_are_computed(moods_data: Dataset) -> None:
+    store, everything = Counting(), np.arange(len(moods_data))
+    stages = TinyTextSource().load()
+
+    def tapped(boundaries: list[int], index: np.ndarray) -> dict[int, np.ndarray]:
+        return taps(stages, boundaries, moods_data, index, device=CPU, store=store, progress=Silent())
+
+    first = tapped([2, 4], everything[:50])
+    assert store.given == 100
+    assert np.array_equal(tapped([4], everything[:50])[4], first[4]) and store.given == 100
+    both = tapped([2, 4], everything[::-1])
+    assert store.given == 2 * len(everything)
+    assert np.array_equal(both[2][::-1][:50], first[2])
+
+
+def test_rows_of_like_length_share_a_batch_and_none_is_lost(moods_data: Dataset) -> None:
+    index = moods_data.index(TRAIN)
+    cut = list(batches(moods_data.rows, index, 16))
+    assert sorted(np.concatenate(cut).tolist()) == list(range(len(index)))
+    lengths = moods_data.rows.lengths(index)[np.concatenate(cut)]
+    assert (np.diff(lengths) >= 0).all()

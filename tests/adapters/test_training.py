@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from adapters.datasets.rows import DenseRows
+from adapters.datasets.rows import DenseRows, RaggedRows
 from adapters.progress import Bars, Silent
 from adapters.sources.stages import Run
-from adapters.training import Callback, Epoch, Examples, Plan, train
+from adapters.training import Callback, Epoch, Examples, Plan, predict, train
 from registry.errors import AdaptationError, InvalidSetting
+from tests.builders import text_recipe
 
 CPU = torch.device("cpu")
 
@@ -217,8 +219,177 @@ def test_bars_say_how_it_goes() -> None:
         ({"clip": 0.0}, "clip is above 0"),
         ({"patience": 0}, "patience is 1"),
         ({"batch_norm": "drop"}, "batch_norm is learn or keep"),
+        ({"layer_decay": 0.0}, "layer_decay is above 0"),
+        ({"layer_decay": 1.1}, "layer_decay is above 0"),
+        ({"unfreeze": "slowly"}, "unfreeze is at-once or gradual"),
+        ({"class_weights": "rare"}, "class_weights is equal or balanced"),
     ],
 )
 def test_a_plan_that_cannot_be_run_is_refused(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidSetting, match=message):
         plan(**changed)
+
+
+def tower(stages: int = 4) -> tuple[Run, nn.Linear]:
+    """Return a body of linear stages, and a head."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return body_of(*(nn.Linear(6, 6) for _ in range(stages))), nn.Linear(6, 3)
+
+
+def fit(body: Run, head: nn.Module, data: Examples, settings: Plan, **more: Any) -> tuple[Epoch, ...]:
+    return train(body, head, data, settings, seed=0, device=CPU, progress=Silent(), **more)
+
+
+def test_each_stage_learns_at_a_share_of_the_rate_above_it() -> None:
+    """The first step of AdamW is as long as the rate, whatever the gradient."""
+    body, head = tower(3)
+    before = [stage.weight.detach().clone() for stage in [*body.stages.values(), head]]  # type: ignore[union-attr]
+    settings = plan(
+        epochs=1, batch_size=64, optimiser="adamw", learning_rate=1e-3, warmup=0.0, layer_decay=0.5,
+        head_factor=4.0,
+    )  # fmt: skip
+    fit(body, head, examples(), settings)
+    after = [stage.weight.detach() for stage in [*body.stages.values(), head]]  # type: ignore[union-attr]
+    steps = [float((new - old).abs().max()) for old, new in zip(before, after, strict=True)]
+    assert steps == pytest.approx([0.25e-3, 0.5e-3, 1e-3, 4e-3], rel=0.01)
+
+
+class Moves(Callback):
+    """Notes which stages moved in each epoch."""
+
+    def __init__(self) -> None:
+        self.moved: list[list[bool]] = []
+
+    def on_start(self, network: nn.Module, plan: Plan) -> None:
+        self.last = self.weights(network)
+
+    def on_epoch(self, network: nn.Module, epoch: Epoch) -> None:
+        now = self.weights(network)
+        self.moved.append([not torch.equal(*pair) for pair in zip(self.last, now, strict=True)])
+        self.last = now
+
+    def weights(self, network: nn.Module) -> list[torch.Tensor]:
+        return [each.detach().clone() for name, each in network.named_parameters() if "weight" in name]
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+def test_stages_open_one_after_another_from_the_top(optimiser: str) -> None:
+    body, head = tower()
+    moves = Moves()
+    settings = plan(epochs=8, unfreeze="gradual", optimiser=optimiser, learning_rate=0.01, weight_decay=0.1)
+    fit(body, head, examples(), settings, callbacks=(moves,))
+    closed = [4, 3, 2, 1, 0, 0, 0, 0]
+    assert moves.moved == [[False] * count + [True] * (5 - count) for count in closed]
+    assert all(parameter.requires_grad for parameter in body.parameters())
+
+
+def test_stages_that_stay_closed_keep_their_statistics_too() -> None:
+    body = body_of(nn.BatchNorm1d(6), nn.Linear(6, 6))
+    seen: list[torch.Tensor] = []
+
+    class Watch(Callback):
+        def on_epoch(self, network: nn.Module, epoch: Epoch) -> None:
+            seen.append(body.state_dict()["stages.0.running_mean"].clone())
+
+    fit(body, nn.Linear(6, 3), examples(), plan(epochs=4, unfreeze="gradual"), callbacks=(Watch(),))
+    assert not seen[0].any() and not seen[1].any() and seen[3].any()
+
+
+def test_one_epoch_alone_opens_everything() -> None:
+    body, head = tower()
+    moves = Moves()
+    fit(body, head, examples(), plan(epochs=1, unfreeze="gradual"), callbacks=(moves,))
+    assert moves.moved == [[True] * 5]
+
+
+def test_all_stages_can_be_trained_after_an_early_stop() -> None:
+    body, head = tower()
+    data = examples()
+    wrong = Examples(data.rows, data.index, (data.targets + 1) % 3)
+    history = fit(body, head, data, plan(epochs=40, unfreeze="gradual", patience=1), validation=wrong)
+    assert len(history) < 20
+    assert all(parameter.requires_grad for parameter in body.parameters())
+
+
+def still(**changed: Any) -> Plan:
+    """Return a plan of one step that moves next to nothing."""
+    return plan(epochs=1, batch_size=64, learning_rate=1e-9, warmup=0.0, **changed)
+
+
+def test_balanced_labels_weigh_the_same_together() -> None:
+    data = of(inputs_of(examples()), np.repeat([0, 1, 2], [20, 10, 3]))
+    body, head = tower(1)
+    with torch.no_grad():
+        logits = head(body(torch.from_numpy(inputs_of(data))))
+    targets = torch.from_numpy(data.targets)
+    expected = np.mean(
+        [F.cross_entropy(logits[targets == label], targets[targets == label]).item() for label in range(3)]
+    )
+    (epoch,) = fit(body, head, data, still(class_weights="balanced"))
+    assert epoch.loss == pytest.approx(expected, rel=1e-4)
+
+
+def several(count: int = 33) -> Examples:
+    inputs = inputs_of(examples(count))
+    return of(inputs, (inputs[:, :3] > [0.5, 1.0, 2.0]).astype(np.uint8))
+
+
+@pytest.mark.parametrize("weights", ["equal", "balanced"])
+def test_several_labels_are_as_many_questions(weights: str) -> None:
+    data = several()
+    body, head = tower(1)
+    with torch.no_grad():
+        logits = head(body(torch.from_numpy(inputs_of(data))))
+    present = torch.from_numpy(data.targets).float()
+    factor = (1 - present).sum(0) / present.sum(0) if weights == "balanced" else torch.ones(3)
+    each = present * factor * F.softplus(-logits) + (1 - present) * F.softplus(logits)
+    (epoch,) = fit(body, head, data, still(class_weights=weights))
+    assert epoch.loss == pytest.approx(each.mean().item(), rel=1e-4)
+
+
+def test_several_labels_are_learnt_and_the_best_epoch_is_kept() -> None:
+    data, held = several(60), several(24)
+    body, head = tower(2)
+    settings = plan(epochs=60, patience=3, optimiser="adamw", learning_rate=0.05)
+    history = fit(body, head, data, settings, validation=held)
+    losses = [epoch.validation_loss for epoch in history]
+    logits = torch.from_numpy(predict(nn.Sequential(body, head), held, CPU))
+    wanted = torch.from_numpy(held.targets)
+    best = history[losses.index(min(losses))]  # type: ignore[type-var]
+    assert F.binary_cross_entropy_with_logits(logits, wanted.float()).item() == pytest.approx(
+        best.validation_loss, rel=1e-4
+    )
+    right = ((logits > 0) == wanted.bool()).all(dim=1).float().mean().item()
+    assert right == pytest.approx(best.validation_accuracy) and right > 0.8
+
+
+def texts(count: int = 300) -> Examples:
+    recipe = text_recipe()
+    random = np.random.default_rng(0)
+    rows = [recipe.prepare("day " * int(random.integers(1, 30))) for _ in range(count)]
+    return Examples(RaggedRows.of(recipe, rows), np.arange(count)[::-1], np.arange(count) % 2)
+
+
+@pytest.mark.parametrize(("count", "size"), [(300, 8), (33, 8), (9, 8), (5, 8), (900, 2)])
+def test_batches_of_like_lengths_hold_every_item_once(count: int, size: int) -> None:
+    data = texts(count)
+    cut = data.slices(np.random.default_rng(1).permutation(count), size)
+    assert sorted(np.concatenate(cut).tolist()) == list(range(count))
+    assert all(min(2, count) <= len(places) <= size + 1 for places in cut)
+
+
+def test_batches_of_like_lengths_pad_little_and_come_in_any_order() -> None:
+    data = texts()
+    cut = data.slices(np.random.default_rng(1).permutation(300), 8)
+    lengths = [data.rows.lengths(data.index[places]) for places in cut]
+    assert np.mean([np.ptp(each) for each in lengths]) < 3
+    firsts = [int(each[0]) for each in lengths]
+    assert firsts != sorted(firsts) and firsts != sorted(firsts, reverse=True)
+
+
+def test_fields_and_targets_of_a_batch_belong_together() -> None:
+    data = texts(20)
+    fields, targets = data.batch(np.array([3, 0]), CPU)
+    assert fields["attention_mask"].sum(1).tolist() == data.rows.lengths(np.array([16, 19])).tolist()
+    assert targets.tolist() == [1, 0]
