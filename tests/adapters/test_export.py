@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torchvision.models.swin_transformer import SwinTransformer, SwinTransformerBlockV2
 from torchvision.models.vision_transformer import VisionTransformer
 
-from adapters.export import Exported, export, export_head, linear_head
+from adapters.export import Exported, export, export_head, export_readout, linear_head
 from adapters.export.cutting import cut
 from adapters.export.exporting import to_onnx
+from adapters.readout import readout
 from adapters.sources.normalisation import Normalisation
 from adapters.sources.stages import Stages
 from adapters.sources.staging import stage
@@ -24,6 +25,7 @@ from adapters.sources.weights import stage_weights_digest
 from registry.errors import InvalidSegment
 from registry.runtime import Session
 from registry.segments import Node, canonical, from_bytes, merge
+from tests.adapters.tiny_text import DIMENSION, TinyTextSource
 
 NORMALISATION = Normalisation.of([0.5, 0.5, 0.5], [0.25, 0.25, 0.25])
 
@@ -253,6 +255,103 @@ def test_there_has_to_be_a_stage_to_export() -> None:
         export(stages, first=4)
 
 
+class TestTexts:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def network(cls) -> Stages:
+        return TinyTextSource().load()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def exported(cls, network: Stages) -> list[Exported]:
+        return export(network)
+
+    def fields(self, rows: int, length: int) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(length)
+        ids = torch.randint(4, 17, (rows, length), generator=generator)
+        mask = torch.ones_like(ids)
+        mask[0, length // 2 + 1 :] = 0
+        return {"input_ids": ids * mask, "attention_mask": mask}
+
+    def test_sides_are_ports_wired_to_the_recipe(self, exported: list[Exported]) -> None:
+        mask = {"attention_mask": "recipe:attention_mask"}
+        assert [segment.inputs for segment in exported] == [
+            {"input_ids": "recipe:input_ids"},
+            {"h": "embeddings:h_out"},
+            {"h": "low:h_out"} | mask,
+            {"h": "high:h_out"} | mask,
+        ]
+        assert [segment.outputs for segment in exported] == [("h_out",)] * 3 + [("features",)]
+        for segment in exported:
+            model = from_bytes(segment.model)
+            assert {port.name for port in model.graph.input} == set(segment.inputs)
+            onnx.checker.check_model(model, full_check=True)
+
+    def test_lengths_vary_at_every_port_of_tokens(self, exported: list[Exported]) -> None:
+        for segment in exported:
+            for port in from_bytes(segment.model).graph.input:
+                names = [each.dim_param for each in port.type.tensor_type.shape.dim]
+                assert names[:2] == ["batch", "seq"]
+
+    @pytest.mark.parametrize("first", [1, 2, 3])
+    def test_segments_do_not_depend_on_where_an_export_begins(
+        self, network: Stages, exported: list[Exported], first: int
+    ) -> None:
+        assert export(network, first=first) == exported[first:]
+
+    @pytest.mark.parametrize(("rows", "length"), [(1, 2), (3, 16), (2, 32)])
+    def test_merged_answers_as_torch_does_at_any_length(
+        self, network: Stages, exported: list[Exported], rows: int, length: int
+    ) -> None:
+        fields = self.fields(rows, length)
+        merged = Session(merge(nodes(exported), {"features": "pool:features"}), threads=1)
+        with torch.no_grad():
+            expected = network(fields).numpy()
+        found = merged.run({name: value.numpy() for name, value in fields.items()})["features"]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+    @pytest.mark.parametrize("taps", [[2], [1, 3], [2, 4], [4]])
+    def test_a_readout_averages_the_tokens_that_count(
+        self, network: Stages, exported: list[Exported], taps: list[int]
+    ) -> None:
+        tail = export_readout(network, taps)
+        masked = {"attention_mask": "recipe:attention_mask"} if taps != [4] else {}
+        wires = {
+            f"h{at}": f"{network.names[boundary - 1]}:{'features' if boundary == 4 else 'h_out'}"
+            for at, boundary in enumerate(taps)
+        }
+        assert tail.inputs == wires | masked and tail.outputs == ("features",)
+        merged = Session(
+            merge(nodes([*exported[: taps[-1]], tail]), {"features": "readout:features"}), threads=1
+        )
+        module = readout(network, taps)
+        for rows, length in ((1, 5), (3, 16)):
+            fields = self.fields(rows, length)
+            with torch.no_grad():
+                carried = [network.run(fields["input_ids"], stop=boundary, sides=fields) for boundary in taps]
+                expected = module(*carried, *([fields["attention_mask"]] if masked else [])).numpy()
+            given = {name: value.numpy() for name, value in fields.items()}
+            found = merged.run({port: given[port] for port in given if port == "input_ids" or taps != [1]})
+            assert found["features"].shape == (rows, DIMENSION * len(taps))
+            np.testing.assert_allclose(found["features"], expected, rtol=0, atol=1e-5)
+
+    def test_a_readout_does_not_depend_on_what_is_below(self, network: Stages) -> None:
+        other = TinyTextSource().load(seed=3)
+        assert export_readout(network, [1, 2]) == export_readout(other, [1, 2])
+
+
+def test_a_readout_averages_maps() -> None:
+    stages = torchvision("resnet18")
+    first, *_ = layered = export(stages)
+    tail = export_readout(stages, [1])
+    given = pixels(stages, 2)
+    with torch.no_grad():
+        expected = stages.run(torch.from_numpy(given), stop=1).mean((2, 3)).numpy()
+    merged = Session(merge(nodes([first, tail]), {"features": "readout:features"}), threads=1)
+    np.testing.assert_allclose(merged.run({"pixels": given})["features"], expected, rtol=0, atol=1e-4)
+    assert len(layered) == len(stages)
+
+
 class TestLinearHead:
     def test_is_one_gemm(self) -> None:
         weight = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
@@ -322,3 +421,28 @@ class TestCutting:
         (shape,) = [node for node in from_bytes(upper).graph.node if node.op_type == "Shape"]
         assert list(shape.input) == ["h"]
         assert [(a.name, a.i) for a in shape.attribute] == [("end", 2), ("start", 1)]
+
+    def test_a_first_segment_takes_no_side_for_its_shape_alone(self) -> None:
+        ports = [
+            helper.make_tensor_value_info("ids", TensorProto.INT64, ["n", "s"]),
+            helper.make_tensor_value_info("mask", TensorProto.INT64, ["n", "s"]),
+            helper.make_tensor_value_info("middle", TensorProto.FLOAT, ["n", "s"]),
+            helper.make_tensor_value_info("end", TensorProto.FLOAT, ["n", "s"]),
+        ]
+        graph = helper.make_graph(
+            [
+                helper.make_node("Shape", ["mask"], ["shape"]),
+                helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),
+                helper.make_node("Cast", ["ids"], ["values"], to=TensorProto.FLOAT),
+                helper.make_node("Add", ["values", "zeros"], ["middle"]),
+                helper.make_node("Cast", ["mask"], ["weights"], to=TensorProto.FLOAT),
+                helper.make_node("Mul", ["middle", "weights"], ["end"]),
+            ],
+            "a text's length",
+            ports[:2],
+            ports[2:],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+        lower, upper = map(from_bytes, cut(model, ["middle", "end"], "h", ["h_out", "features"], ["mask"]))
+        assert [port.name for port in lower.graph.input] == ["ids"]
+        assert {port.name for port in upper.graph.input} == {"h", "mask"}
