@@ -22,6 +22,7 @@ import torch
 
 from adapters.advise.verification import logits
 from adapters.datasets import TEST, TRAIN, VALIDATION, Dataset, load
+from adapters.evaluation.raw import raw_inputs
 from adapters.evaluation.yardsticks import raw_yardstick
 from adapters.progress import Bars, Progress
 from adapters.shots import draw
@@ -45,7 +46,8 @@ CACHE_BYTES = 1 << 30
 
 NOTHING, WORDS, ENCODER = "none", "vectors", "minilm"
 
-COUNTED = "TF-IDF, logistic regression"
+PLAIN = "TF-IDF of words"
+COUNTED = "TF-IDF of words, pairs and letters"
 AVERAGED = "word vectors, frozen"
 SOLVED, NEAREST, PAIRED = "MiniLM, frozen", "MiniLM, frozen, centroid", "MiniLM, contrastive"
 FEWER, MORE = 4, 20
@@ -110,6 +112,19 @@ def counted(_: Trunk, dataset: Dataset, seed: int) -> np.ndarray:
         return raw_yardstick(dataset, dataset.labels, seed=seed).logits
 
 
+def plain(_: Trunk, dataset: Dataset, seed: int) -> np.ndarray:
+    """Return scores of what most people mean by TF-IDF and logistic regression: scikit-learn's, as they come."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    index = dataset.index(TRAIN)
+    model = make_pipeline(TfidfVectorizer(), LogisticRegression(max_iter=1000, random_state=seed))
+    model.fit(raw_inputs(dataset, index), dataset.targets(index))
+    scores: np.ndarray = model.decision_function(raw_inputs(dataset, dataset.index(TEST)))
+    return scores
+
+
 def solved(kind: str, trunk: Trunk, dataset: Dataset, seed: int) -> np.ndarray:
     """Return logits of a head on features as they are."""
     workshop = trunk.workshop(seed)
@@ -133,6 +148,7 @@ Fit = Callable[[Trunk, Dataset, int], np.ndarray]
 """From a draw and a seed to logits of the test part, float32 [N, labels]."""
 
 WAYS: Mapping[str, tuple[str, Fit]] = {
+    PLAIN: (NOTHING, plain),
     COUNTED: (NOTHING, counted),
     AVERAGED: (WORDS, partial(solved, "logistic")),
     SOLVED: (ENCODER, partial(solved, "logistic")),
@@ -159,21 +175,21 @@ class Found:
         both = min(len(ours), len(theirs))
         return Lead.of(ours[:both], theirs[:both])
 
-    def worth(self, number: int) -> float:
-        """Return how many labels counting words needs for one that the encoder needs."""
-        curve = {each: fmean(seen) for each, seen in self.accuracies[COUNTED].items()}
+    def worth(self, other: str, number: int) -> float:
+        """Return how many labels another way needs for one that the encoder needs."""
+        curve = {each: fmean(seen) for each, seen in self.accuracies[other].items()}
         return cost_of(curve, fmean(self.accuracies[SOLVED][number])) / number
 
     def verdicts(self) -> dict[str, bool]:
         """Return what is claimed, and whether it shows."""
-        found = {
-            "the encoder is ahead of words counted at every number of shots": all(
-                self.lead(SOLVED, number, COUNTED, number).low > 0 for number in self.shots
+        found = {}
+        for other in (PLAIN, COUNTED):
+            found[f"the encoder is ahead of {other} at every number of shots"] = all(
+                self.lead(SOLVED, number, other, number).low > 0 for number in self.shots
             )
-        }
-        if {FEWER, MORE} <= set(self.shots):
-            lead = self.lead(SOLVED, FEWER, COUNTED, MORE)
-            found[f"the encoder with {FEWER} shots is ahead of words counted with {MORE}"] = lead.low > 0
+            if {FEWER, MORE} <= set(self.shots):
+                lead = self.lead(SOLVED, FEWER, other, MORE)
+                found[f"the encoder with {FEWER} shots is ahead of {other} with {MORE}"] = lead.low > 0
         return found
 
     def lines(self) -> Iterator[str]:
@@ -185,6 +201,7 @@ class Found:
         leads = {
             f"{way} − {other}": self._row(partial(self._lead, way, other))
             for way, other in (
+                (SOLVED, PLAIN),
                 (SOLVED, COUNTED),
                 (AVERAGED, COUNTED),
                 (SOLVED, AVERAGED),
@@ -194,10 +211,15 @@ class Found:
             if way in self.accuracies
         }
         yield table("points, paired by draw", self.shots, leads)
-        yield table(corner, self.shots, {"labels that TF-IDF needs for one": self._row(self._worth)})
+        worth = {
+            f"labels that {other} needs for one": self._row(partial(self._worth, other))
+            for other in (PLAIN, COUNTED)
+        }
+        yield table(corner, self.shots, worth)
         if {FEWER, MORE} <= set(self.shots):
-            lead = self.lead(SOLVED, FEWER, COUNTED, MORE)
-            yield f"{SOLVED}, with {FEWER} − {COUNTED}, with {MORE}: {lead.points()} points\n"
+            for other in (PLAIN, COUNTED):
+                lead = self.lead(SOLVED, FEWER, other, MORE)
+                yield f"{SOLVED}, with {FEWER} − {other}, with {MORE}: {lead.points()} points\n"
 
     def _row(self, cell: Callable[[int], str]) -> list[str]:
         return [cell(number) for number in self.shots]
@@ -210,8 +232,8 @@ class Found:
     def _lead(self, way: str, other: str, number: int) -> str:
         return self.lead(way, number, other, number).points() if self.accuracies[way].get(number) else ""
 
-    def _worth(self, number: int) -> str:
-        worth = self.worth(number)
+    def _worth(self, other: str, number: int) -> str:
+        worth = self.worth(other, number)
         return f"{worth:.1f}" if math.isfinite(worth) else f"over {self.shots[-1] / number:.1f}"
 
 
