@@ -59,8 +59,9 @@ class TestFolders:
     def test_rows_belong_to_their_items(self, tmp_path: Path) -> None:
         data = load(classes(tmp_path), RECIPE)
         for item, row in zip(data.items, data.pixels, strict=True):
-            assert Digest.of(item.read()) == item.digest
-            assert np.array_equal(row, RECIPE.decode(item.read()))
+            raw = item.read()
+            assert isinstance(raw, bytes) and Digest.of(raw) == item.digest
+            assert np.array_equal(row, RECIPE.decode(raw))
             assert item.label == Path(item.origin).parent.name
 
     @pytest.mark.parametrize("validation", ["val", "valid", "validation"])

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from tests.builders import text_recipe
 RECIPE = text_recipe()
 WORDS = ("good", "bad", "bright", "dark", "day", "night")
 
-Row = dict[str, object]
+Row = dict[str, Any]
 Writer = Callable[[Path, Sequence[Row]], Path]
 WRITERS: Mapping[str, Writer] = {"csv": write_csv, "jsonl": write_jsonl, "parquet": write_parquet}
 
@@ -35,13 +36,13 @@ def rows(count: int = 12, start: int = 0) -> list[Row]:
 
 def tagged(count: int = 24) -> list[Row]:
     """Return rows with none, one or two of the labels ``red`` and ``round``."""
-    every = ([], ["red"], ["round"], ["round", "red"])
+    every: tuple[list[str], ...] = ([], ["red"], ["round"], ["round", "red"])
     return [{"text": sentence(n), "labels": every[n % 4]} for n in range(count)]
 
 
 def flat(given: Sequence[Row]) -> list[Row]:
     """Return the same with labels as csv has them."""
-    return [row | {"labels": "|".join(map(str, row["labels"]))} for row in given]  # type: ignore[call-overload]
+    return [row | {"labels": "|".join(map(str, row["labels"]))} for row in given]
 
 
 def table(folder: Path, form: str, given: Sequence[Row], name: str = "data") -> Path:
@@ -125,7 +126,7 @@ class TestTables:
         assert data.excluded == {"contradicting labels": 2, "duplicate": 1} and len(data) == 13
 
     def test_one_set_of_labels_in_two_orders_is_no_contradiction(self, tmp_path: Path, form: str) -> None:
-        given = [*tagged(), {"text": sentence(3), "labels": ["red", "round", "red"]}]
+        given: list[Row] = [*tagged(), {"text": sentence(3), "labels": ["red", "round", "red"]}]
         assert load(table(tmp_path, form, given), RECIPE).excluded == {"duplicate": 1}
 
     def test_labels_are_not_looked_for_where_they_are_not_needed(self, tmp_path: Path, form: str) -> None:
@@ -220,7 +221,7 @@ class TestFolders:
 
     def test_a_file_and_a_row_of_one_text_are_one_item(self, tmp_path: Path) -> None:
         files = load(self.folder(tmp_path / "data"), RECIPE)
-        given = [{"text": item.read(), "label": item.label} for item in files.items]
+        given: list[Row] = [{"text": item.read(), "label": item.label} for item in files.items]
         assert load(table(tmp_path, "jsonl", given), RECIPE).digest == files.digest
 
     def test_a_byte_order_mark_is_no_part_of_a_text(self, tmp_path: Path) -> None:
@@ -242,7 +243,7 @@ class TestFolders:
 class TestDivision:
     def test_every_one_of_several_labels_is_learnt(self, tmp_path: Path) -> None:
         for start in range(0, 200, 10):
-            given = [row | {"text": sentence(start * 7 + at)} for at, row in enumerate(tagged(8))]
+            given: list[Row] = [row | {"text": sentence(start * 7 + at)} for at, row in enumerate(tagged(8))]
             data = load(table(tmp_path, "jsonl", given), RECIPE)
             learnt = {label for item in data.part(TRAIN) for label in item.labels}
             assert learnt == {"red", "round"} and len(data.part(TEST)) >= 1
@@ -254,7 +255,10 @@ class TestDivision:
             load(table(tmp_path, "jsonl", given), RECIPE)
 
     def test_one_of_several_labels_in_the_test_part_only_is_named(self, tmp_path: Path) -> None:
-        held = [{"text": sentence(500), "labels": ["red", "new"]}, {"text": sentence(501), "labels": []}]
+        held: list[Row] = [
+            {"text": sentence(500), "labels": ["red", "new"]},
+            {"text": sentence(501), "labels": []},
+        ]
         with pytest.raises(
             DatasetError, match=r"label 'new' \(test\.jsonl, line 1\) is in the test part only"
         ):
@@ -285,7 +289,7 @@ class TestModalities:
     def test_a_table_of_both_serves_both(self, tmp_path: Path) -> None:
         classes(tmp_path / "pictures", ("a", "b"))
         files = sorted((tmp_path / "pictures").rglob("*.png"))
-        given = [
+        given: list[Row] = [
             {"image": str(file.relative_to(tmp_path)), "text": sentence(at), "label": file.parent.name}
             for at, file in enumerate(files)
         ]

@@ -244,15 +244,20 @@ def fit(body: Run, head: nn.Module, data: Examples, settings: Plan, **more: Any)
 def test_each_stage_learns_at_a_share_of_the_rate_above_it() -> None:
     """The first step of AdamW is as long as the rate, whatever the gradient."""
     body, head = tower(3)
-    before = [stage.weight.detach().clone() for stage in [*body.stages.values(), head]]  # type: ignore[union-attr]
+    before = _weights(body, head)
     settings = plan(
         epochs=1, batch_size=64, optimiser="adamw", learning_rate=1e-3, warmup=0.0, layer_decay=0.5,
         head_factor=4.0,
     )  # fmt: skip
     fit(body, head, examples(), settings)
-    after = [stage.weight.detach() for stage in [*body.stages.values(), head]]  # type: ignore[union-attr]
+    after = _weights(body, head)
     steps = [float((new - old).abs().max()) for old, new in zip(before, after, strict=True)]
     assert steps == pytest.approx([0.25e-3, 0.5e-3, 1e-3, 4e-3], rel=0.01)
+
+
+def _weights(*modules: nn.Module) -> list[torch.Tensor]:
+    named = [pair for module in modules for pair in module.named_parameters()]
+    return [each.detach().clone() for name, each in named if name.endswith("weight")]
 
 
 class Moves(Callback):
@@ -262,15 +267,12 @@ class Moves(Callback):
         self.moved: list[list[bool]] = []
 
     def on_start(self, network: nn.Module, plan: Plan) -> None:
-        self.last = self.weights(network)
+        self.last = _weights(network)
 
     def on_epoch(self, network: nn.Module, epoch: Epoch) -> None:
-        now = self.weights(network)
+        now = _weights(network)
         self.moved.append([not torch.equal(*pair) for pair in zip(self.last, now, strict=True)])
         self.last = now
-
-    def weights(self, network: nn.Module) -> list[torch.Tensor]:
-        return [each.detach().clone() for name, each in network.named_parameters() if "weight" in name]
 
 
 @pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
