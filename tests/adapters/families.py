@@ -13,7 +13,7 @@ import torch
 import transformers
 from PIL import Image
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from adapters.sources.providers import find
 from adapters.sources.source import Source
@@ -25,33 +25,39 @@ from tests.adapters.test_hf import PICTURE_CONFIGURATIONS, WORDS, checkpoint, co
 from tests.adapters.tiny import SHAPES, shape, write_shapes
 
 MOODS = ("dull", "fair", "glad")
-SHUFFLENET = "torchvision:shufflenet_v2_x0_5"
+SQUEEZENET = "torchvision:squeezenet1_1"
+RESNET = "test_resnet"
 SIDE = 64
 """Side of the pictures that a network is given where its own 224 pixels would cost minutes."""
 
 
-def jittered(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Move what is initialised to a constant off it, statistics included."""
+def settled(network: nn.Module) -> dict[str, Tensor]:
+    """Return a network's state with batch statistics of pictures.
+
+    Those that it begins with let random weights lose a picture's differences from layer to layer.
+    """
     draw = torch.Generator().manual_seed(5)
-    for name, tensor in state.items():
-        if tensor.is_floating_point() and tensor.min() == tensor.max():
-            noise = 0.1 * torch.randn(tensor.shape, generator=draw)
-            tensor += noise.abs() if name.endswith("var") else noise
-    return state
+    network.train()
+    with torch.no_grad():
+        for _ in range(20):
+            network(
+                nn.functional.interpolate(torch.rand(8, 3, 8, 8, generator=draw) * 4 - 2, size=(SIDE, SIDE))
+            )
+    return network.state_dict()
 
 
 def torchvision_source(folder: Path, patch: pytest.MonkeyPatch) -> Source:
-    """Write ShuffleNet's weights into a cache of torch's hub, under the name that their hash gives them."""
+    """Write SqueezeNet's weights into a cache of torch's hub, under the name that their hash gives them."""
     checkpoints = folder / "hub" / "checkpoints"
     checkpoints.mkdir(parents=True)
     patch.setenv("TORCH_HOME", str(folder))
-    source = find(SHUFFLENET)
+    source = find(SQUEEZENET)
     assert isinstance(source, TorchvisionSource)
     torch.manual_seed(0)
     written = checkpoints / "weights"
-    torch.save(jittered(build_torchvision(source.model, source.weights).state_dict()), written)
-    digest = hashlib.sha256(written.read_bytes()).hexdigest()[:10]
-    name = f"shufflenetv2_x0.5-{digest}.pth"
+    torch.save(build_torchvision(source.model, source.weights).state_dict(), written)
+    digest = hashlib.sha256(written.read_bytes()).hexdigest()[:8]
+    name = f"squeezenet1_1-{digest}.pth"
     written.rename(checkpoints / name)
     # Published hashes are those of weights that are not here.
     patch.setattr(source.weights.value, "url", f"https://download.pytorch.org/models/{name}")
@@ -67,7 +73,8 @@ def timm_source(folder: Path, model: str) -> Source:
     """Save a timm network's weights as timm publishes them."""
     torch.manual_seed(0)
     file = folder / f"{model}.safetensors"
-    save_file(jittered(build_timm(model).state_dict()), file)
+    network = build_timm(model)
+    save_file(settled(network) if model == RESNET else network.state_dict(), file)
     return find(f"timm:{model}@{file}")
 
 
@@ -159,7 +166,8 @@ class Families:
             "glyphs": lambda: find("bundled:glyphs"),
             "torchvision": lambda: torchvision_source(self._folder("torch"), patch),
             "torchvision, smaller": lambda: smaller(self.source("torchvision")),
-            "timm, convolutions": lambda: timm_source(self._folder("convolutions"), "test_convnext"),
+            "timm, convolutions": lambda: timm_source(self._folder("convolutions"), RESNET),
+            "timm, smaller": lambda: smaller(self.source("timm, convolutions")),
             "timm, transformer": lambda: timm_source(self._folder("transformer"), "test_vit3"),
             "hf, texts": lambda: text_source(self._folder("encoder")),
             "hf, labelled": lambda: text_source(self._folder("classifier"), id2label=dict(enumerate(MOODS))),
