@@ -33,9 +33,22 @@ def cut(
     graph = Graph()
     outputs = graph.read(model)
     ends = [outputs[tap] for tap in taps]
-    yield to_bytes(graph.write({exits[0]: ends[0]}))
+    yield to_bytes(graph.write({exits[0]: _first(graph, ends[0], sides)}))
     for (start, end), exit_ in zip(pairwise(ends), exits[1:], strict=True):
         yield to_bytes(graph.write({exit_: rebase(graph, end, start, entry, sides)}))
+
+
+def _first(graph: Graph, end: Value, sides: Sequence[str]) -> Value:
+    """Return what computes ``end``, with no shape taken from a side where the network's own input has it.
+
+    An exporter asks any input for a dimension that several have, also one that the first stage does
+    not take.
+    """
+    ports = [value for value in walk([end], inputs_of) if isinstance(value, Port)]
+    start = next((port for port in ports if port.name not in sides), None)
+    if start is None or len(ports) == 1:
+        return end
+    return rebase(graph, end, start, start.name, sides)
 
 
 def rebase(graph: Graph, end: Value, start: Value, entry: str, sides: Sequence[str] = ()) -> Value:
@@ -48,7 +61,7 @@ def rebase(graph: Graph, end: Value, start: Value, entry: str, sides: Sequence[s
     Raises:
         InvalidSegment: something else than shapes is needed from before ``start``.
     """
-    port = Port(entry)
+    port = start if isinstance(start, Port) else Port(entry)
     graph.types[port] = graph.types[start]
     above = {start}
     for value in walk([end], inputs_of):
@@ -60,6 +73,8 @@ def rebase(graph: Graph, end: Value, start: Value, entry: str, sides: Sequence[s
 
     rebased: dict[Value, Value] = {start: port}
     for value in walk([end], needs):
+        if value is start:
+            continue
         if isinstance(value, Port) and value.name in sides:
             rebased[value] = value
         elif isinstance(value, Port):
@@ -68,8 +83,6 @@ def rebase(graph: Graph, end: Value, start: Value, entry: str, sides: Sequence[s
             )
         elif isinstance(value, Weight):
             rebased[value] = value
-        elif value is start:
-            continue
         elif _looks_back(value, above):
             rebased[value] = _shape_from(graph, value, port)
         else:

@@ -79,21 +79,6 @@ class _Typed(nn.Module):
         return h if self.project is None else self.project(h)
 
 
-class _Placed(nn.Module):
-    """DistilBERT's embeddings, with positions that are counted along the tokens.
-
-    An exporter that needs the length of a text asks whichever input it likes for it.
-    """
-
-    def __init__(self, encoder: Any) -> None:
-        super().__init__()
-        self.embeddings = encoder.embeddings
-
-    def forward(self, input_ids: Tensor) -> Tensor:
-        places = torch.ones_like(input_ids).cumsum(1) - 1
-        return self.embeddings(input_ids, position_ids=places)  # type: ignore[no-any-return]
-
-
 class _Group(nn.Module):
     """Layers that take tokens and a mask."""
 
@@ -208,7 +193,7 @@ FAMILIES: Mapping[str, Family] = {
     "bert": _BERT,
     "camembert": _ROBERTA,
     "distilbert": Family(
-        embeddings=_Placed,
+        embeddings=lambda encoder: encoder.embeddings,  # type: ignore[arg-type,return-value]
         layers="transformer.layer",
         group=_Group,
         head=lambda model: (_First(model.pre_classifier, functional.relu), (), model.classifier),  # type: ignore[arg-type,return-value]
