@@ -24,7 +24,7 @@ from registry.errors import FrozenPartMoved, InvalidSetting
 class Lora(Trained):
     """Trains low-rank updates of every linear layer, and the head (Hu et al., "LoRA", 2021).
 
-    Of a network without linear layers its convolutions are updated; the projections inside torch's own
+    Of a stage without linear layers its convolutions are updated; the projections inside torch's own
     multi-head attention, which it does not call as layers, are not. The head starts solved and is
     trained along. The updates are added to the weights before export, so that what is served is the
     source's network with other numbers.
