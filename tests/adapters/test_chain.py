@@ -31,7 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def chain(run: Run, tmp_path_factory: pytest.TempPathFactory) -> list[Mapping[str, Any]]:
     """Letters to digits, the last stage retrained; to shapes, a head alone; to bars, the last stage again."""
     folder = tmp_path_factory.mktemp("shapes")
-    transfers = [
+    transfers: list[tuple[str | Path, str, str, str]] = [
         ("example:digits", "bundled:glyphs", "digits", "partial"),
         (write_shapes(folder / "shapes", per_class=10), "registry:letters/digits@1", "shapes", "frozen"),
         (
