@@ -39,8 +39,9 @@ PAIRS = {"most_steps": 4, "batch_size": 8}
 LETTERS = {"label_map": {"bars": "H", "checks": ["X", "K"], "disc": "O"}}
 NUMBERS = {"label_map": {name: number for number, name in enumerate(SHAPES)}}
 
-# An export takes seconds, whatever it exports: glyphs go through every technique, the other families through
-# those that their kind of network can break, each of the three ways to train among them where it has layers.
+# An export takes seconds, however small the network: every pair would take many minutes. So glyphs go through
+# all techniques for pictures, BERT through those that texts need, and each other family through some that keep
+# stages and some that retrain them.
 MATRIX: Mapping[str, list[tuple[str, Mapping[str, Any]]]] = {
     "glyphs": [
         ("as-is", LETTERS),
