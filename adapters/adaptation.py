@@ -11,6 +11,7 @@ from adapters.datasets import TEST, TRAIN, VALIDATION, Dataset
 from adapters.phases import Phases
 from adapters.progress import Progress, Silent
 from adapters.publish import Carried, publish, weights_digests
+from adapters.sources.sketch import MAX_DIMENSION, MAX_ROWS, FeatureSketch
 from adapters.sources.source import Source
 from registry.cache import FeatureStore, MemoryStore
 from registry.errors import InvalidSetting
@@ -126,8 +127,10 @@ def adapt(
         fitted = technique.fit(source, dataset, workshop)
     with phases.phase("yardstick"):
         yardstick = _yardstick(source, dataset, workshop) if technique.pretrained and fitted.labels else None
+    with phases.phase("sketch"):
+        sketch = _sketch(fitted, dataset, workshop)
     transfer = Transfer(task, order.target)
-    carried = Carried(transfer, source, weights, outside, fitted, dataset, order.seed, yardstick)
+    carried = Carried(transfer, source, weights, outside, fitted, dataset, order.seed, yardstick, sketch)
     with registry.publication() as publication:
         version, manifest = publish(carried, publication, registry.blob, phases)
     promotion = None
@@ -160,6 +163,19 @@ def _yardstick(
         return None
     learnt, held = (workshop.features(stages, dataset, index) for index in parts)
     return learnt, held
+
+
+def _sketch(
+    fitted: techniques.Fitted, dataset: Dataset, workshop: techniques.Workshop
+) -> FeatureSketch | None:
+    """Return mean and covariance of the network's features on items that it learnt from."""
+    index = dataset.index(TRAIN, VALIDATION)
+    index = (
+        index[np.unique(np.linspace(0, len(index) - 1, MAX_ROWS).astype(np.int64))] if len(index) else index
+    )
+    if fitted.taps or len(index) < 2 or fitted.stages.features_dim > MAX_DIMENSION:
+        return None
+    return FeatureSketch.of(workshop.features(fitted.stages, dataset, index))
 
 
 def _source_task(order: Order, pretrained: bool) -> str:

@@ -18,6 +18,7 @@ from adapters.export import Exported, exit_port, export, export_head, export_rea
 from adapters.features import batches, tensors
 from adapters.parity import MIN_INPUTS, choose_probes, prove
 from adapters.phases import Phases
+from adapters.sources.sketch import FeatureSketch
 from adapters.sources.source import Source
 from adapters.sources.stages import Stages
 from adapters.sources.weights import holds_weights, stage_weights_digest, state_bytes
@@ -64,6 +65,7 @@ class Carried:
         seed: of everything random.
         yardstick: the untouched source's features of the items learnt from and of those held out,
             for comparison; None where there is no source to speak of.
+        sketch: of the version's features on what it learnt from, for the adviser of a later transfer.
     """
 
     transfer: Transfer
@@ -74,6 +76,7 @@ class Carried:
     dataset: Dataset
     seed: int
     yardstick: tuple[np.ndarray, np.ndarray] | None = None
+    sketch: FeatureSketch | None = None
 
 
 def publish(
@@ -100,7 +103,8 @@ def publish(
     with phases.phase("evaluate"):
         figures = _evaluated(carried, program, publication)
     with phases.phase("register"):
-        manifest = replace(draft, parity=parity, **figures)
+        sketch = None if carried.sketch is None else publication.store("sketch", carried.sketch.to_bytes())
+        manifest = replace(draft, parity=parity, sketch=sketch, **figures)
         return publication.register(manifest), manifest
 
 

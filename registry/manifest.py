@@ -349,6 +349,7 @@ class Manifest:
         parity: proof against the torch model.
         seed: seed of everything random.
         libraries: versions of the libraries that made it.
+        sketch: digest of mean and covariance of its features on what it learnt from, or None.
         evidence: digest of what a report shows beside the predictions (``adapters.report``), or None.
             Left out of the JSON form where it is None, so that versions older than it keep their identity.
     """
@@ -371,6 +372,7 @@ class Manifest:
     seed: int
     libraries: Mapping[str, str] = field(default_factory=dict)
     evidence: Digest | None = None
+    sketch: Digest | None = None
 
     def __post_init__(self) -> None:
         known = {RECIPE: {spec.name for spec in self.signature.inputs}}
@@ -428,6 +430,8 @@ class Manifest:
             yield "predictions", self.predictions
         if self.evidence is not None:
             yield "evidence", self.evidence
+        if self.sketch is not None:
+            yield "sketch", self.sketch
 
     def to_json(self) -> dict[str, object]:
         """Return the JSON form."""
@@ -448,6 +452,7 @@ class Manifest:
             "metrics": dict(self.metrics),
             "predictions": self.predictions,
             **({} if self.evidence is None else {"evidence": self.evidence}),
+            **({} if self.sketch is None else {"sketch": self.sketch}),
             "parity": self.parity.to_json(),
             "seed": self.seed,
             "libraries": dict(self.libraries),
@@ -508,6 +513,7 @@ class Manifest:
             seed=entry.take("seed", int),
             libraries=entry.take("libraries", dict),
             evidence=Digest(entry.take("evidence", str)) if entry.holds("evidence") else None,
+            sketch=Digest(entry.take("sketch", str)) if entry.holds("sketch") else None,
         )
         entry.close()
         return manifest

@@ -12,11 +12,11 @@ from adapters.advise.crossval import MAX_ROWS, LeftOut, left_out, sample
 from adapters.advise.curve import Curve, curve
 from adapters.advise.interval import Interval
 from adapters.advise.logme import logme
-from adapters.advise.sketch import FeatureSketch, stored
 from adapters.advise.verification import answered
 from adapters.datasets.dataset import TRAIN, VALIDATION, Dataset
 from adapters.evaluation.raw import raw_inputs
 from adapters.progress import Silent
+from adapters.sources.sketch import FeatureSketch
 from adapters.sources.source import Source
 from adapters.sources.stages import Stages
 from adapters.techniques import Workshop, technique
@@ -291,7 +291,7 @@ def _zero_shot(source: Source, dataset: Dataset, index: np.ndarray, workshop: Wo
 
 
 def _distance(source: Source, rows: np.ndarray) -> float | None:
-    sketch = stored(source)
+    sketch = source.sketch()
     if sketch is None or len(sketch.mean) != rows.shape[1]:
         return None
     return sketch.distance(FeatureSketch.of(rows))

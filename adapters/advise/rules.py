@@ -196,7 +196,7 @@ def distance(measured: Measurements) -> Finding | None:
     far = measured.distance >= FAR
     return Finding(
         f"In the source's features, these items are {measured.distance:.2f} from what it learnt on (0 alike, 2 apart): "
-        f"{'far, so expect retraining to pay' if far else 'near'}."
+        f"{'far, and still the figures above decide' if far else 'near'}."
     )
 
 

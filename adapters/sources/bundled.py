@@ -10,8 +10,9 @@ from safetensors.torch import load
 from torch import Tensor
 
 from adapters.sources.glyphs import network as glyphs
-from adapters.sources.glyphs.card import WEIGHTS, Card
+from adapters.sources.glyphs.card import SKETCH, WEIGHTS, Card
 from adapters.sources.normalisation import Normalisation
+from adapters.sources.sketch import FeatureSketch
 from adapters.sources.source import Provider, Source
 from adapters.sources.stages import Stages
 from adapters.sources.staging import stage
@@ -42,6 +43,11 @@ class GlyphSource(Source):
     def weights_at_hand(self) -> bool:
         """Say whether the file of weights is there."""
         return (self.folder / WEIGHTS).is_file()
+
+    def sketch(self) -> FeatureSketch | None:
+        """Return the sketch that lies beside the weights."""
+        path = self.folder / SKETCH
+        return FeatureSketch.from_bytes(path.read_bytes()) if path.is_file() else None
 
     def load(self, seed: int | None = None) -> Stages:
         """Return the network in stages; see :meth:`Source.load`."""

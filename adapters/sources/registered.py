@@ -9,9 +9,11 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
+from adapters.sources.sketch import FeatureSketch
 from adapters.sources.source import Provider, Source
 from adapters.sources.stages import Stages
 from adapters.sources.weights import fill_state, holds_weights, stage_weights_digest
+from registry.digests import Digest
 from registry.errors import SourceUnavailable, UnknownSource
 from registry.manifest import LOGITS, Manifest, Segment
 from registry.registry import Registry
@@ -31,18 +33,28 @@ class RegisteredSource(Source):
         segments: the version's stages, from the input on.
         registry: where the states are.
         output: weight and bias of the version's own linear head, or None.
+        stored_sketch: digest of the sketch that was stored with the version, or None.
     """
 
     base: Source
     segments: tuple[Segment, ...] = field(repr=False)
     registry: Registry = field(repr=False, compare=False)
     output: tuple[np.ndarray, np.ndarray] | None = field(repr=False, compare=False)
+    stored_sketch: Digest | None = None
 
     def weights_at_hand(self) -> bool:
         """Say whether every stage can be had: from the registry, or from the first source."""
         # A retrained stage without a state has nothing in it to be had.
         own = all(segment.state or segment.role == "tail" for segment in self.segments)
         return own or self.base.weights_at_hand()
+
+    def sketch(self) -> FeatureSketch | None:
+        """Return the sketch of what the version learnt from, where it was stored with it."""
+        return (
+            None
+            if self.stored_sketch is None
+            else FeatureSketch.from_bytes(self.registry.blob(self.stored_sketch))
+        )
 
     def load(self, seed: int | None = None) -> Stages:
         """Return the version's network in stages; see :meth:`Source.load`."""
@@ -134,6 +146,7 @@ class RegistryProvider(Provider):
             segments=stages,
             registry=self._registry,
             output=head,
+            stored_sketch=manifest.sketch,
         )
 
     def _base(self, manifest: Manifest) -> Source:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from adapters.sources.normalisation import Normalisation
+from adapters.sources.sketch import FeatureSketch
 from adapters.sources.stages import Stages
 from registry.digests import Digest
 from registry.errors import InvalidValue
@@ -66,6 +67,14 @@ class Source(ABC):
     @abstractmethod
     def weights_at_hand(self) -> bool:
         """Say whether ``load`` would find the pretrained weights on this machine."""
+
+    def sketch(self) -> FeatureSketch | None:
+        """Return mean and covariance of its features on what it learnt from, where they were stored.
+
+        Raises:
+            InvalidValue: what was stored is no sketch.
+        """
+        return None
 
     @abstractmethod
     def load(self, seed: int | None = None) -> Stages:

@@ -11,6 +11,7 @@ from registry.errors import SourceUnavailable
 from registry.manifest import Json
 
 CARD = "card.json"
+SKETCH = "sketch.safetensors"
 WEIGHTS = "weights.safetensors"
 
 

@@ -23,13 +23,14 @@ from safetensors.torch import save
 from torch import nn
 
 from adapters.progress import Bars, Progress
-from adapters.sources.glyphs.card import CARD, WEIGHTS, Card
+from adapters.sources.glyphs.card import CARD, SKETCH, WEIGHTS, Card
 from adapters.sources.glyphs.fonts import FOLDER, Family, Package, families, pinned
 from adapters.sources.glyphs.handwriting import write
 from adapters.sources.glyphs.letters import LABELS
 from adapters.sources.glyphs.network import GlyphNet
 from adapters.sources.glyphs.render import Renders, render
 from adapters.sources.normalisation import Normalisation, Normalise
+from adapters.sources.sketch import FeatureSketch
 from registry.digests import Digest
 from registry.errors import CultivarError
 from registry.manifest import Json
@@ -38,6 +39,9 @@ TASK = "letters"
 LICENCE = "Apache-2.0"
 MEAN, STD = 0.75, 0.3
 """Of the training pictures, rounded."""
+
+_SKETCHED = 2000
+"""Letters that the sketch is taken over."""
 
 _VIEWS = 4
 """How often each held-out render is written by hand to measure accuracy."""
@@ -131,6 +135,22 @@ def accuracy(network: GlyphNet, renders: Renders, families: Sequence[Family], se
     }
 
 
+@torch.no_grad()
+def sketch(network: GlyphNet, renders: Renders, seed: int) -> FeatureSketch:
+    """Return mean and covariance of features of renders written by hand, drawn as in training."""
+    generator = torch.Generator().manual_seed(seed)
+    weights = torch.from_numpy(_weights(renders))
+    chosen = torch.multinomial(weights, _SKETCHED, replacement=True, generator=generator)
+    pixels = write(torch.from_numpy(renders.pictures)[chosen], generator)
+    taken: list[torch.Tensor] = []
+    hook = network.head.register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0]))
+    try:
+        network(normalise()(pixels))
+    finally:
+        hook.remove()
+    return FeatureSketch.of(taken[0].numpy())
+
+
 def make(
     packages: Sequence[Package], lessons: Lessons, fonts: Path, output: Path, progress: Progress
 ) -> Card:
@@ -168,6 +188,7 @@ def make(
         fonts=tuple(_facts(package) for package in packages),
     )
     output.mkdir(parents=True, exist_ok=True)
+    _replace(output / SKETCH, sketch(network, renders.of(trained_on), lessons.seed + 2).to_bytes())
     _replace(output / WEIGHTS, weights)
     _replace(output / CARD, card.to_bytes())
     return card

@@ -2,21 +2,19 @@
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from adapters.sources.source import Source
 from registry.errors import InvalidValue
 
-FILE = "sketch.safetensors"
-"""What a sketch is called beside the weights that it belongs to."""
+MAX_DIMENSION = 1024
+"""Longest feature vector that is sketched: its covariance takes 4 MiB."""
 
-MAX_DIMENSION = 4096
-"""Longest feature vector that is sketched: its covariance takes 64 MiB."""
+MAX_ROWS = 1000
+"""Rows that a version's sketch is taken over, where there are more."""
 
 _RIDGE = 1e-3
 """Added to a covariance's diagonal as a share of its mean: few rows leave directions without any variance."""
@@ -105,15 +103,3 @@ class FeatureSketch:
             )
         except (SafetensorError, KeyError, ValueError) as error:
             raise InvalidValue(f"expected a feature sketch in safetensors: {error}") from error
-
-
-def stored(source: Source) -> FeatureSketch | None:
-    """Return the sketch that lies beside a source's weights, or None where there is none.
-
-    Raises:
-        InvalidValue: what lies there is no sketch.
-    """
-    folder = getattr(source, "folder", None)
-    if not isinstance(folder, Path) or not (folder / FILE).is_file():
-        return None
-    return FeatureSketch.from_bytes((folder / FILE).read_bytes())
