@@ -167,7 +167,24 @@ def _synthetic_text(random: np.random.Generator) -> str:
 
 
 _MOST_WORDS = 300
-_WORDS = ("the", "of", "a", "and", "to", "in", "is", "it", "not", "was", "for", "on", "as", "with", "by", "at")
+_WORDS = (
+    "the",
+    "of",
+    "a",
+    "and",
+    "to",
+    "in",
+    "is",
+    "it",
+    "not",
+    "was",
+    "for",
+    "on",
+    "as",
+    "with",
+    "by",
+    "at",
+)
 _SYNTHETIC: Mapping[str, Callable[[int, int], list[Raw]]] = {
     "image": _synthetic_pictures,
     "text": _synthetic_texts,

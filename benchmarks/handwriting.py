@@ -19,7 +19,7 @@ def write(folder: Path, count: int, seed: int, label: Callable[[str], str] = str
         label: from a digit, ``"0"`` to ``"9"``, to the label that it is filed under.
     """
     for number, row in enumerate(random.Random(seed).sample(_rows(), count)):
-        assert isinstance(row.content, bytes) and row.label is not None
+        assert isinstance(row.content, bytes) and isinstance(row.label, str)
         place = folder / label(row.label)
         place.mkdir(parents=True, exist_ok=True)
         (place / f"{number:04d}.png").write_bytes(row.content)

@@ -11,8 +11,9 @@ from importlib.metadata import version as library_version
 from pathlib import Path
 
 from adapters.export import export, export_head
-from adapters.publish import weights_digest
+from adapters.publish import weights_digests
 from adapters.sources.providers import find
+from registry.digests import Digest
 from registry.manifest import (
     CLASSIFICATION,
     FEATURES,
@@ -48,6 +49,7 @@ def register(registry: Registry, spec: str, target: str, seed: int = 0) -> Versi
     assert stages.head is not None and stages.head_after is not None
     exported = [*export(stages), export_head(stages, stages.head, after=stages.head_after)]
     labels = tuple(f"label {number:04d}" for number in range(len(source.labels)))
+    whole = Digest.of_json(list(weights_digests(stages)))
     with registry.publication() as publication:
         segments = tuple(
             Segment(
@@ -69,7 +71,7 @@ def register(registry: Registry, spec: str, target: str, seed: int = 0) -> Versi
                 transfer=Transfer("random", target),
                 modality=source.modality,
                 technique=Technique("scratch", None, {}),
-                origin=Origin(source.spec, source.architecture, weights_digest(stages), source.licence),
+                origin=Origin(source.spec, source.architecture, whole, source.licence),
                 recipe=recipe,
                 segments=segments,
                 features=Wire(segments[-2].name, FEATURES),

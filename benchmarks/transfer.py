@@ -217,8 +217,11 @@ class Found:
             for way, other in PAIRS
         }
         yield table("points, paired by draw", self.shots, leads)
-        worth = [f"{self.worth(number):.1f}" for number in self.shots]
-        shown = [each if each != "inf" else "more than was measured" for each in worth]
+        most = self.shots[-1]
+        worth = [(self.worth(number), number) for number in self.shots]
+        shown = [
+            f"{each:.1f}" if math.isfinite(each) else f"over {most / number:.1f}" for each, number in worth
+        ]
         yield table("labels of each digit", self.shots, {"labels that `scratch` needs for one": shown})
 
     def _accuracies(self, way: Way) -> list[str]:

@@ -93,7 +93,11 @@ def _held_out_picture(registry: Registry, manifest: Manifest) -> tuple[bytes, st
 
     held_out = set(registry.blob(manifest.parts["test"].items).decode().split())
     for row in digits():
-        if isinstance(row.content, bytes) and isinstance(row.label, str) and Digest.of(row.content) in held_out:
+        if (
+            isinstance(row.content, bytes)
+            and isinstance(row.label, str)
+            and Digest.of(row.content) in held_out
+        ):
             return row.content, row.label
     raise LookupError("the held-out part holds none of the bundled digits")
 

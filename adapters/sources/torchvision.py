@@ -60,6 +60,7 @@ class TorchvisionSource(Source):
     """
 
     model: str
+    normalisation: Normalisation
     weights: WeightsEnum = field(repr=False)
     head: str
 

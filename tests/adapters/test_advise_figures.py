@@ -8,8 +8,8 @@ from adapters.advise.crossval import left_out, sample
 from adapters.advise.curve import curve
 from adapters.advise.interval import Interval
 from adapters.advise.logme import logme
-from adapters.sources.sketch import FeatureSketch
 from adapters.heads import ridge_head
+from adapters.sources.sketch import FeatureSketch
 from registry.errors import DatasetError, InvalidValue
 
 

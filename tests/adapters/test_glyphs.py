@@ -13,7 +13,7 @@ from adapters.progress import Silent
 from adapters.sources import providers
 from adapters.sources.bundled import GLYPHS, glyph_source
 from adapters.sources.glyphs import train
-from adapters.sources.glyphs.card import CARD, WEIGHTS, Card
+from adapters.sources.glyphs.card import CARD, SKETCH, WEIGHTS, Card
 from adapters.sources.glyphs.fonts import Family, Package, families, pinned
 from adapters.sources.glyphs.handwriting import Hand, write
 from adapters.sources.glyphs.letters import LABELS, LETTERS, label_of
@@ -192,7 +192,7 @@ def test_trains_measures_and_writes_weights_that_load(fonts: Path, tmp_path: Pat
     assert card.weights == again.weights == Digest.of_file(tmp_path / WEIGHTS)
     assert Card.read(tmp_path) == card
     assert list(cast("dict[str, float]", card.accuracy["families"])) == ["Builtin 1"]
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == [CARD, WEIGHTS]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == [CARD, SKETCH, WEIGHTS]
     stages = glyph_source(tmp_path).load()
     assert stages.names == ("stem", "block1", "block2", "block3", "pool")
 

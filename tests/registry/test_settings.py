@@ -45,4 +45,4 @@ def test_the_cache_takes_what_it_is_allowed(tmp_path: Path) -> None:
 )
 def test_settings_that_cannot_be_used_are_refused(tmp_path: Path, key: str, value: str) -> None:
     with pytest.raises(InvalidSetting, match="got"):
-        Settings.read(home=tmp_path, environment={}, **{key: value})
+        Settings.read(home=tmp_path, environment={f"CULTIVAR_{key.upper()}": value})
