@@ -204,7 +204,11 @@ def test_two_frozen_targets_share_the_whole_trunk(
     assert trunks[0] == trunks[1]
     assert first.version.space_id == second.version.space_id
     (head,) = (segment.digest for segment in second.manifest.segments if segment.role == "head")
-    own = {digest for kind, digest in second.manifest.blobs() if kind in ("items", "predictions", "evidence")}
+    own = {
+        digest
+        for kind, digest in second.manifest.blobs()
+        if kind in ("items", "predictions", "evidence", "sketch")
+    }
     assert stored(settings) - before == own | {head, second.version.digest}
 
 

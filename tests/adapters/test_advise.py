@@ -67,7 +67,8 @@ def test_every_cut_is_measured_with_its_interval(measured: Measurements) -> None
     for cut in measured.cuts:
         assert 0 <= cut.accuracy.low <= cut.accuracy.value <= cut.accuracy.high <= 1
     assert measured.items == 100 and measured.classes == 10 and measured.rarest == measured.typical == 10
-    assert measured.last is measured.cuts[-1] and measured.distance is None
+    assert measured.last is measured.cuts[-1]
+    assert measured.distance is not None and 0 < measured.distance < 2
     assert measured.zero_shot is None, "letters are no digits"
 
 
@@ -107,7 +108,7 @@ def test_advice_is_plain_json(advice: Advice) -> None:
     document = advice.to_json()
     assert canonical_json(document)
     assert document["recommended"] == {"technique": "frozen", "depth": None, "config": {}}
-    assert document["measured"]["distance"] == "unknown"  # type: ignore[index,call-overload]
+    assert 0 < document["measured"]["distance"] < 2  # type: ignore[index,call-overload]
 
 
 def test_advice_ends_in_a_command_that_can_be_run(advice: Advice) -> None:
