@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
-import onnx_ir
 import torch
 from torch import Tensor, nn
 
@@ -186,6 +185,9 @@ def to_onnx(
         outputs: the outputs' names.
         varying: the inputs whose second dimension, that of a text's tokens, varies too.
     """
+    # Two seconds of imports, sympy's among them, that a trunk already in the store does without.
+    import onnx_ir
+
     batch, length = torch.export.Dim("batch"), torch.export.Dim("seq")
     shapes = tuple({0: batch, 1: length} if name in varying else {0: batch} for name in entries)
     with warnings.catch_warnings():
