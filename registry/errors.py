@@ -17,13 +17,15 @@ The tree::
     ├── NotFound
     │   ├── UnknownTarget
     │   ├── UnknownVersion
-    │   └── UnknownSource
+    │   ├── UnknownSource
+    │   └── UnknownToken
     ├── AmbiguousRef            a ref that several versions answer to
     ├── Conflict                the registry's state forbids the move
     │   ├── StaleExpectation    someone else moved the target first
     │   ├── CondemnedBlob       the garbage collector has claimed the bytes
     │   ├── VersionInUse        a deletion that would take something away
-    │   └── GateFailed          a promotion that its gates refuse
+    │   ├── GateFailed          a promotion that its gates refuse
+    │   └── NameTaken           another has the name already
     ├── StorageFailure          the catalog's database or the store's disk failed
     ├── IntegrityError          stored bytes are not what was stored
     │   ├── MissingBlob
@@ -113,6 +115,10 @@ class UnknownSource(NotFound):
     """A source spec whose provider or model does not exist."""
 
 
+class UnknownToken(NotFound):
+    """A bearer token's name that none has."""
+
+
 class AmbiguousRef(CultivarError):
     """A ref that several versions answer to; the message lists them."""
 
@@ -135,6 +141,10 @@ class VersionInUse(Conflict):
 
 class GateFailed(Conflict):
     """A promotion that its gates refuse; it can be forced with a reason."""
+
+
+class NameTaken(Conflict):
+    """Another has the name already, and keeps it."""
 
 
 class StorageFailure(CultivarError):
