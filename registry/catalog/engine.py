@@ -13,6 +13,8 @@ from registry.errors import InvalidSetting, StorageFailure
 
 _BUSY_TIMEOUT_S = 60
 _WRITES = "writes"
+_MANY = 500
+"""Values in one IN list: every database takes that many."""
 
 
 def open_engine(url: str) -> sa.Engine:
@@ -70,6 +72,12 @@ def insert_or_update(connection: sa.Connection, table: sa.Table, **values: objec
 
 def _insert(connection: sa.Connection, table: sa.Table) -> Any:
     return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
+
+
+def chunks(values: list[Any]) -> Iterator[list[Any]]:
+    """Yield values in lists short enough for one IN list."""
+    for start in range(0, len(values), _MANY):
+        yield values[start : start + _MANY]
 
 
 def exclude_migrations(connection: sa.Connection) -> None:
