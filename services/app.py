@@ -25,6 +25,7 @@ from starlette.staticfiles import StaticFiles
 
 from registry.errors import CultivarError
 from registry.settings import Settings
+from services import metrics
 from services.admission import Receive
 from services.answers import DEFAULT_TOP_K
 from services.deployment import Selector
@@ -60,6 +61,8 @@ class HealthFirst:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI connection."""
         ours = scope["type"] == "http" and scope["path"] in ("/livez", "/readyz")
+        if scope["type"] == "http" and scope["path"] == "/metrics":
+            metrics.settle()
         await (self._front if ours else self._app)(scope, receive, send)
 
 

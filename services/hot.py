@@ -119,7 +119,7 @@ class Hot:
             await _send(send, _problem(error))
             return
         if scope["path"] == "/metrics":
-            metrics.bury_dead_workers()
+            metrics.settle()
         await beyond(scope, self._admission.limited(receive), send)
 
     def _describe(self, method: str, path: str) -> Reply:
@@ -174,6 +174,8 @@ class Hot:
             reply = _problem(error)
             outcome = _outcome(error)
         try:
+            # Before the answer is sent: what a client saw answered is counted, whatever becomes of this process.
+            metrics.answered(label, operation, outcome, perf_counter() - started)
             if reply is not None:
                 if visit is not None:
                     visit.answering()
@@ -181,8 +183,6 @@ class Hot:
         finally:
             if visit is not None:
                 visit.leave()
-            metrics.requests(label, operation, outcome).inc()
-            metrics.request_seconds(label, operation).observe(perf_counter() - started)
 
     async def _answer(
         self, inference: Inference, visit: Visit, scope: Scope, operation: str, target: str
@@ -279,7 +279,7 @@ def _problem(error: BaseException) -> Reply:
     if problem.status >= 500 and not isinstance(error, Overloaded | DeadlineExceeded | TargetUnavailable):
         _log.error("a request failed", exc_info=error)
     if isinstance(error, Overloaded):
-        metrics.REJECTED_TOTAL.labels(error.reason).inc()
+        metrics.rejected(error.reason)
     if problem.status == 503:
         headers = ((b"retry-after", b"%d" % RETRY_AFTER_S),)
     if isinstance(error, WrongMethod):

@@ -55,7 +55,8 @@ class Worker:
 
     async def start(self) -> None:
         """Begin to follow the registry. Nothing that is wrong with it stops the process: readiness tells."""
-        metrics.bury_dead_workers()
+        metrics.settle()
+        metrics.TALLIES.start()
         settings, cores = self.settings, cpu_quota()
         self._loop = asyncio.get_running_loop()
         self._deployment = Deployment(
@@ -78,6 +79,7 @@ class Worker:
             await asyncio.to_thread(deployment.close)
         if inference is not None:
             await asyncio.to_thread(inference.close)
+        metrics.TALLIES.stop()
 
     def _swapped(self, snapshot: Snapshot) -> None:
         if snapshot.settled and not self._calm:

@@ -1,0 +1,67 @@
+"""What is counted: the names and labels that Prometheus sees, and the fixed words among the labels.
+
+Labels are bounded sets: targets, versions and roots that are served, and fixed words; never a
+path or anything else that a client sends. Several workers share one folder of files, which
+``/metrics`` adds up.
+"""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+CLASSIFY = "classify"
+EMBED = "embed"
+
+UNKNOWN = "unknown"
+"""The label of targets that are not served."""
+
+OK = "ok"
+CLIENT_ERROR = "client_error"
+REJECTED = "rejected"
+UNAVAILABLE = "unavailable"
+DEADLINE = "deadline"
+SERVER_ERROR = "server_error"
+ABANDONED = "abandoned"
+
+HIT = "hit"
+MISS = "miss"
+JOINED = "joined"
+"""The same features were under way for another request, and were waited for."""
+BYPASSED = "bypassed"
+"""The cache was not asked: it is off, or the input is not one that it keeps."""
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+REQUESTS = Counter(
+    "cultivar_requests_total", "Requests answered, by outcome.", ["target", "operation", "outcome"]
+)
+REQUEST_SECONDS = Histogram(
+    "cultivar_request_seconds",
+    "Seconds from a request's first byte to its answer.",
+    ["target", "operation"],
+    buckets=_SECONDS,
+)
+PHASE_SECONDS = Histogram(
+    "cultivar_phase_seconds",
+    "Seconds by phase: decode, queue (waiting), trunk (a batch's run), head (heads run apart), encode.",
+    ["phase"],
+    buckets=_SECONDS,
+)
+BATCH_ROWS = Histogram("cultivar_batch_rows", "Rows of a batch, by root segment.", ["trunk"], buckets=_ROWS)
+QUEUE_ROWS = Gauge(
+    "cultivar_queue_rows", "Rows that wait, by root segment.", ["trunk"], multiprocess_mode="livesum"
+)
+REJECTED_TOTAL = Counter("cultivar_rejected_total", "Requests refused under load, by limit.", ["reason"])
+SWAPS = Counter(
+    "cultivar_swaps_total", "Changes of what is served: swapped, refused, withdrawn.", ["outcome"]
+)
+LOADED = Gauge(
+    "cultivar_loaded",
+    "Workers that have a version loaded.",
+    ["target", "version", "provider"],
+    multiprocess_mode="livesum",
+)
+FEATURE_CACHE = Counter(
+    "cultivar_feature_cache_total",
+    "Inputs looked up among features computed before: hit, miss, joined, bypassed.",
+    ["outcome"],
+)

@@ -1,0 +1,115 @@
+"""How the server counts: what it calls when something happened.
+
+Requests and refusals are written through at once, so that a worker that is killed takes nothing
+along that a client was told. Everything else gathers first.
+"""
+
+import os
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from prometheus_client import Counter, multiprocess
+
+from services.metrics import names
+from services.metrics.tally import Tallies, Tally
+
+TALLIES = Tallies()
+
+
+def _phase(name: str) -> Tally:
+    return TALLIES.of_histogram(names.PHASE_SECONDS.labels(name))
+
+
+DECODE_SECONDS = _phase("decode")
+QUEUE_SECONDS = _phase("queue")
+TRUNK_SECONDS = _phase("trunk")
+HEAD_SECONDS = _phase("head")
+ENCODE_SECONDS = _phase("encode")
+
+
+def answered(target: str, operation: str, outcome: str, seconds: float) -> None:
+    """Count a request, before its answer is sent; targets are those served, or ``unknown``."""
+    _requests(target, operation, outcome).inc()
+    _request_seconds(target, operation).observe(seconds)
+
+
+def rejected(reason: str) -> None:
+    """Count a request that a limit refused."""
+    _rejected(reason).inc()
+
+
+def feature_cache(outcome: str) -> None:
+    """Count an input that was looked up: ``hit``, ``miss``, ``joined`` or ``bypassed``."""
+    _feature_cache(outcome).observe(1)
+
+
+class EngineMetrics:
+    """Writes down what the engine does; called from its threads."""
+
+    def batch(self, root: str, rows: int, waits_s: Sequence[float], run_s: float) -> None:
+        """Count a batch of one root: its rows, how long each part waited, how long it ran."""
+        _batch_rows(root).observe(rows)
+        TRUNK_SECONDS.observe(run_s)
+        for wait_s in waits_s:
+            QUEUE_SECONDS.observe(wait_s)
+
+    def head(self, seconds: float) -> None:
+        """Count a run of heads apart from their trunk."""
+        HEAD_SECONDS.observe(seconds)
+
+    def queued(self, root: str, rows: int) -> None:
+        """Note how many rows wait."""
+        _queue_rows(root).observe(rows)
+
+
+def settle() -> None:
+    """Bring the files in step before they are added up: this worker's are flushed, dead workers' gauges go."""
+    TALLIES.flush()
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if folder is None:
+        return
+    for path in Path(folder).glob("gauge_live*_*.db"):
+        pid = path.stem.rpartition("_")[2]
+        if pid.isdigit() and not _alive(int(pid)):
+            multiprocess.mark_process_dead(int(pid))  # type: ignore[no-untyped-call]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+@cache
+def _requests(target: str, operation: str, outcome: str) -> Counter:
+    return names.REQUESTS.labels(target, operation, outcome)
+
+
+@cache
+def _request_seconds(target: str, operation: str) -> Tally:
+    return TALLIES.of_histogram(names.REQUEST_SECONDS.labels(target, operation))
+
+
+@cache
+def _rejected(reason: str) -> Counter:
+    return names.REJECTED_TOTAL.labels(reason)
+
+
+@cache
+def _feature_cache(outcome: str) -> Tally:
+    return TALLIES.of_counter(names.FEATURE_CACHE.labels(outcome))
+
+
+@cache
+def _batch_rows(root: str) -> Tally:
+    return TALLIES.of_histogram(names.BATCH_ROWS.labels(root))
+
+
+@cache
+def _queue_rows(root: str) -> Tally:
+    return TALLIES.of_gauge(names.QUEUE_ROWS.labels(root))
