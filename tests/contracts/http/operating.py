@@ -1,0 +1,58 @@
+"""What operators see."""
+
+import httpx
+
+from tests.builders import picture
+from tests.contracts.http.asking import NPY, PNG, Asking, base64_of, metrics
+from tests.contracts.http.running import Running, memory_bytes
+from tests.services.pictures import BROKEN, GIGAPIXEL, GOOD
+
+
+class Operating(Asking):
+    """Health, metrics, BentoML's own routes, and memory."""
+
+    def test_health_and_metrics_answer(self, client: httpx.Client) -> None:
+        assert client.get("/livez").status_code == 200
+        assert client.get("/readyz").json() == {"ready": True, "degraded": [], "refused": []}
+        assert (
+            'cultivar_loaded{provider="CPUExecutionProvider",target="digits"' in client.get("/metrics").text
+        )
+
+    def test_requests_are_counted_by_outcome_and_never_by_path(self, client: httpx.Client) -> None:
+        before = metrics(client)
+        for target, body in (("digits", picture()), ("digits", b"x"), ("nobody-knows-me", picture())):
+            client.post(f"/v1/classify/{target}", content=body, headers=PNG)
+        after = metrics(client)
+
+        def grown(target: str, outcome: str) -> float:
+            key = f'cultivar_requests_total{{operation="classify",outcome="{outcome}",target="{target}"}}'
+            return after[key] - before.get(key, 0)
+
+        assert grown("digits", "ok") == 1
+        assert grown("digits", "client_error") == 1
+        assert grown("unknown", "client_error") == 1
+        assert not any("nobody-knows-me" in name for name in after)
+
+    def test_bentoml_answers_the_same_operations(self, client: httpx.Client) -> None:
+        ours = client.post("/v1/classify/digits", content=picture(4), headers=PNG).json()
+        body = {"target": "digits", "images": [base64_of(picture(4))]}
+        theirs = client.post("/classify", json=body)
+        vectors = client.post("/embed", json=body)
+        assert theirs.json() == ours
+        assert theirs.headers["server"].startswith("BentoML")
+        assert vectors.json()["dim"] == 4
+        assert client.post("/classify", json=body | {"target": "nothing"}).status_code == 404
+        assert client.get("/docs.json").json()["paths"].keys() >= {"/classify", "/embed"}
+
+    def test_hostile_pictures_leave_no_memory_behind(self, client: httpx.Client, running: Running) -> None:
+        def attack() -> None:
+            for data in (GIGAPIXEL, *BROKEN.values(), GOOD["animated"]):
+                client.post("/v1/classify/digits", content=data, headers=PNG)
+                client.post("/v1/classify/digits", content=bytes(1 << 20), headers=NPY)
+
+        for _ in range(5):
+            attack()
+        before = memory_bytes(running)
+        for _ in range(25):
+            attack()
+        assert memory_bytes(running) - before < 16 << 20
