@@ -37,6 +37,7 @@ from registry.publication import LEASE, Publication
 from registry.recipe import Recipe
 from registry.settings import Settings
 from registry.steps import EVALUATED, Announce, ignore
+from registry.tokens import EVERYTHING, Grant, Token
 from registry.verification import Progress, Report, verify
 from registry.versions import Page, Query, Version
 
@@ -431,6 +432,46 @@ class Registry:
         if said is None:
             raise InvalidSetting("a deletion needs a reason; give one")
         return self._catalog.delete(self.resolve(ref), self._actor, self._clock(), said)
+
+    # Letting in
+
+    def add_token(
+        self, name: str, grant: Grant = EVERYTHING, *, expires: datetime | None = None
+    ) -> tuple[Token, str]:
+        """Make a bearer token for servers of this registry.
+
+        Args:
+            name: what to call it, unique among all that there ever were.
+            grant: what it is good for.
+            expires: from when on it is refused; None for never.
+
+        Returns:
+            What is kept of it, and its text, which is kept nowhere.
+
+        Raises:
+            InvalidName: the name breaks the grammar.
+            InvalidValue: it would have expired already.
+            NameTaken: there is one of this name, revoked or not.
+        """
+        token, text = Token.issue(name, grant, self._actor, self._clock(), expires)
+        self._catalog.add_token(token)
+        return token, text
+
+    def revoke_token(self, name: str) -> Token:
+        """Revoke a bearer token: servers refuse it within about a second, and it stays listed.
+
+        Raises:
+            UnknownToken: there is none of this name.
+        """
+        return self._catalog.revoke_token(name, self._actor, self._clock())
+
+    def tokens(self) -> Sequence[Token]:
+        """Return every bearer token, the last made first."""
+        return self._catalog.tokens()
+
+    def token_changes(self) -> int:
+        """Return a number that has grown whenever a token was added or revoked: cheap to ask."""
+        return self._catalog.token_changes()
 
     # Keeping
 

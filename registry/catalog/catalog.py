@@ -1,4 +1,4 @@
-"""The contract of a catalog: versions, stages, events, and the claims on blobs.
+"""The contract of a catalog: versions, stages, events, tokens, and the claims on blobs.
 
 Each method is one transaction: it happens whole, or not at all, whatever crashes and whoever else
 is at work. Time comes from the caller.
@@ -20,6 +20,7 @@ from registry.digests import Digest
 from registry.lifecycle import Event, Standing
 from registry.manifest import Manifest
 from registry.names import Ref
+from registry.tokens import Token
 from registry.versions import Query, Version
 
 STAGED = "staged"
@@ -224,6 +225,35 @@ class Catalog(ABC):
         Raises:
             VersionInUse: a stage, a rollback or a child needs it.
             UnknownVersion: it was deleted already.
+        """
+
+    # Tokens
+
+    @abstractmethod
+    def add_token(self, token: Token) -> None:
+        """Keep a bearer token.
+
+        Raises:
+            NameTaken: there is one of this name, revoked or not.
+        """
+
+    @abstractmethod
+    def revoke_token(self, name: str, actor: str, at: datetime) -> Token:
+        """Revoke a bearer token, which stays listed; one that is revoked already stays as it is.
+
+        Raises:
+            UnknownToken: there is none of this name.
+        """
+
+    @abstractmethod
+    def tokens(self) -> Sequence[Token]:
+        """Return every bearer token, the last made first."""
+
+    @abstractmethod
+    def token_changes(self) -> int:
+        """Return a number that has grown whenever a token was added or revoked: cheap.
+
+        Whoever has seen a number, sees all that it counts.
         """
 
     # Garbage

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from registry.digests import PREFIX
 
-REVISION = "0001"
+REVISION = "0002"
 """The newest migration."""
 
 _DIGEST = sa.String(len(PREFIX) + 64)
@@ -39,7 +39,8 @@ counters = sa.Table(
     sa.Column("name", _NAME, primary_key=True),
     sa.Column("value", sa.BigInteger, nullable=False),
 )
-"""One row, ``events``: the id of the last event. A sequence would let a reader see 8 before 7."""
+"""``events``: the id of the last event. A sequence would let a reader see 8 before 7.
+``tokens``: how many times a token was added or revoked; the row is the tokens' lock."""
 
 transfers = sa.Table(
     "transfers",
@@ -154,3 +155,20 @@ exports = sa.Table(
     sa.Column("digest", _DIGEST, sa.ForeignKey("blobs.digest"), nullable=False, index=True),
 )
 """The segment that weights were exported to."""
+
+tokens = sa.Table(
+    "tokens",
+    metadata,
+    sa.Column("id", sa.String(12), primary_key=True),
+    sa.Column("name", _NAME, nullable=False),
+    sa.Column("hash", _DIGEST, nullable=False),
+    sa.Column("targets", sa.JSON, nullable=False),
+    sa.Column("operations", sa.JSON, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("created_by", sa.String(200), nullable=False),
+    sa.Column("expires_at", Instant, nullable=True),
+    sa.Column("revoked_at", Instant, nullable=True),
+    sa.Column("revoked_by", sa.String(200), nullable=True),
+    sa.UniqueConstraint("name", name="tokens_name"),
+)
+"""Bearer tokens, by their hashes alone; none is ever taken out."""

@@ -13,6 +13,7 @@ from typing import Self
 
 import sqlalchemy as sa
 
+from registry.catalog import keys
 from registry.catalog.catalog import CONDEMNED, LIVE, STAGED, Blob, Catalog, Head
 from registry.catalog.chain import EVENT_COUNT, append, event_of, expected, lock, standing_of
 from registry.catalog.claims import blob_of, check_claims, claimable, nothing_needs, remember
@@ -44,6 +45,7 @@ from registry.lifecycle import DELETED, PROMOTED, REGISTERED, ROLLED_BACK, Event
 from registry.manifest import Manifest
 from registry.names import CANDIDATE, PRODUCTION, RETIRED, Ref, Transfer
 from registry.steps import COMMITTED, RECORDED, Announce, ignore
+from registry.tokens import Token
 from registry.versions import Query, Version
 
 
@@ -307,6 +309,28 @@ class SqlCatalog(Catalog):
                 versions.update().where(versions.c.event == version.event).values(deleted=True)
             )
             return event
+
+    # Tokens
+
+    def add_token(self, token: Token) -> None:
+        """Keep a bearer token."""
+        with self._write() as connection:
+            keys.add_token(connection, token)
+
+    def revoke_token(self, name: str, actor: str, at: datetime) -> Token:
+        """Revoke a bearer token, which stays listed."""
+        with self._write() as connection:
+            return keys.revoke_token(connection, name, actor, at)
+
+    def tokens(self) -> Sequence[Token]:
+        """Return every bearer token, the last made first."""
+        with self._read() as connection:
+            return keys.every_token(connection)
+
+    def token_changes(self) -> int:
+        """Return a number that has grown whenever a token was added or revoked."""
+        with self._read() as connection:
+            return int(connection.execute(keys.CHANGE_COUNT).scalar_one())
 
     # Garbage
 

@@ -14,12 +14,15 @@ from registry.errors import (
     CondemnedBlob,
     Conflict,
     MissingBlob,
+    NameTaken,
     StaleExpectation,
+    UnknownToken,
     UnknownVersion,
     VersionInUse,
 )
 from registry.lifecycle import DELETED, PROMOTED, REGISTERED, ROLLED_BACK, check_chain
 from registry.names import CANDIDATE, PRODUCTION, RETIRED, STAGING, Ref
+from registry.tokens import EVERYTHING, Grant, Token
 from registry.versions import Query, Version
 from tests.builders import Tiny, tiny
 
@@ -363,6 +366,52 @@ class CatalogContract:
             catalog.delete(parent, "ada", NOW, "why not")
         catalog.delete(child, "ada", NOW, "first")
         catalog.delete(parent, "ada", NOW, "then")
+
+    # Tokens
+
+    def test_a_token_is_kept_as_it_was_made(self, catalog: Catalog) -> None:
+        grant = Grant.of(["digits", "shapes"], ["embed"])
+        narrow, text = Token.issue("narrow", grant, "ada", NOW, NOW + HOUR)
+        wide, _ = Token.issue("wide", EVERYTHING, "bob", NOW + HOUR)
+        for token in (narrow, wide):
+            catalog.add_token(token)
+        assert catalog.tokens() == [wide, narrow]
+        assert catalog.tokens()[1].proved_by(text.encode())
+
+    def test_a_name_is_given_once(self, catalog: Catalog) -> None:
+        first, _ = Token.issue("ci", EVERYTHING, "ada", NOW)
+        catalog.add_token(first)
+        catalog.revoke_token("ci", "ada", NOW)
+        with pytest.raises(NameTaken, match="ci"):
+            catalog.add_token(Token.issue("ci", EVERYTHING, "ada", NOW)[0])
+        assert [token.id for token in catalog.tokens()] == [first.id]
+
+    def test_of_many_that_want_a_name_at_once_one_gets_it(self, catalog: Catalog) -> None:
+        made = [Token.issue("ci", EVERYTHING, "ada", NOW)[0] for _ in range(6)]
+        results = at_once(*(lambda each=each: catalog.add_token(each) or each for each in made))
+        assert sum(isinstance(result, Token) for result in results) == 1
+        assert sum(isinstance(result, NameTaken) for result in results) == 5
+
+    def test_a_revoked_token_stays_listed_with_time_and_actor(self, catalog: Catalog) -> None:
+        catalog.add_token(Token.issue("ci", EVERYTHING, "ada", NOW)[0])
+        revoked = catalog.revoke_token("ci", "bob", NOW + HOUR)
+        again = catalog.revoke_token("ci", "eve", NOW + 2 * HOUR)
+        assert (revoked.revoked_at, revoked.revoked_by) == (NOW + HOUR, "bob")
+        assert catalog.tokens() == [revoked] == [again]
+
+    def test_a_token_that_is_not_there_cannot_be_revoked(self, catalog: Catalog) -> None:
+        with pytest.raises(UnknownToken, match="ci"):
+            catalog.revoke_token("ci", "ada", NOW)
+        assert catalog.token_changes() == 0
+
+    def test_changes_of_tokens_are_counted_apart_from_events(self, catalog: Catalog) -> None:
+        assert catalog.token_changes() == 0
+        catalog.add_token(Token.issue("ci", EVERYTHING, "ada", NOW)[0])
+        added = catalog.token_changes()
+        catalog.revoke_token("ci", "ada", NOW)
+        assert 0 < added < catalog.token_changes()
+        register(catalog, tiny())
+        assert catalog.position() == 1
 
     # Garbage
 

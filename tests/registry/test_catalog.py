@@ -59,6 +59,19 @@ class SqlCatalogContract(CatalogContract):
             assert connection.execute(sa.select(targets)).all() == []
         engine.dispose()
 
+    def test_a_catalog_from_before_tokens_keeps_what_it_has(self, url: str) -> None:
+        catalog = SqlCatalog.open(url)
+        version = register(catalog, tiny())
+        catalog.close()
+        engine = open_engine(url)
+        with writing(engine).begin() as connection:
+            migrations.migrate(connection, "0001")
+        engine.dispose()
+        catalog = SqlCatalog.open(url)
+        assert catalog.find(Query(), 10) == [version]
+        assert (catalog.position(), catalog.token_changes(), catalog.tokens()) == (1, 0, [])
+        catalog.close()
+
     def test_a_catalog_of_a_newer_program_is_refused(self, catalog: SqlCatalog, url: str) -> None:
         engine = open_engine(url)
         with writing(engine).begin() as connection:
