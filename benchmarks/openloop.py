@@ -1,0 +1,445 @@
+"""Load that does not wait for answers: requests are due when they are due, whatever the server does.
+
+Arrivals are a Poisson process (seeded), in phases of constant rate. A request that is due takes a
+connection that is free, or a new one up to a limit; beyond that it waits, and its wait counts. Times
+are ``time.monotonic()``, which all processes of a machine share. One process, one thread, raw
+sockets; ``Running`` runs it beside the caller, or by hand::
+
+    python -m benchmarks.openloop --port 3000 --requests FOLDER --phases 100:10,200:10 --out FILE.npz
+"""
+
+import argparse
+import json
+import math
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from benchmarks.load import HOST
+
+CONNECTIONS = 2000
+"""At most as many at once; what is due beyond that waits for one."""
+DRAIN_S = 40.0
+"""How long answers may take after the last request."""
+BROKEN = 0
+"""The status of a request whose connection broke, or that was not answered in the end."""
+LEAD_S = 1.5
+"""Seconds between the start of the generator's process and the first phase: an interpreter has to start."""
+
+_RECEIVE_BYTES = 1 << 16
+_SEND_BUFFER_BYTES = 1 << 20
+_COARSE_S = 0.002
+"""``epoll`` rounds its timeout up to a millisecond, so that shorter ones are left to ``select``."""
+_VERSION = b"x-cultivar-version: "
+_RETRY = b"retry-after: "
+_LABEL = b'"label":"'
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A time of constant rate.
+
+    Attributes:
+        rate: requests a second, on average.
+        seconds: how long.
+    """
+
+    rate: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """What became of every request, in the order of their being due.
+
+    Attributes:
+        due: float64 [N], when each should have been sent.
+        sent: float64 [N], when it was; not a number where it never was.
+        ended: float64 [N], when its answer was whole, or its connection broke.
+        status: int16 [N], HTTP status, or 0 where there was none.
+        phase: int16 [N], number of the phase.
+        number: int32 [N], number of the request among the distinct ones.
+        ref: int16 [N], which of ``names`` the version's header named, or -1.
+        label: int16 [N], which of ``names`` the first label was, or -1.
+        retry: bool [N], whether the answer said Retry-After.
+        names: versions and labels that were seen.
+        edges: float64 [phases + 1], when phases began, and the last one ended.
+        generator_s: float64 [phases], CPU seconds that the generator took in each.
+    """
+
+    due: np.ndarray
+    sent: np.ndarray
+    ended: np.ndarray
+    status: np.ndarray
+    phase: np.ndarray
+    number: np.ndarray
+    ref: np.ndarray
+    label: np.ndarray
+    retry: np.ndarray
+    names: tuple[str, ...]
+    edges: np.ndarray
+    generator_s: np.ndarray
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a file of ``save``."""
+        with np.load(path, allow_pickle=False) as file:
+            fields = {name: file[name] for name in file.files}
+        return cls(**fields | {"names": tuple(map(str, fields["names"]))})  # type: ignore[arg-type]
+
+    def save(self, path: Path) -> None:
+        """Write everything into a file."""
+        fields = {name: np.asarray(getattr(self, name)) for name in self.__slots__}
+        np.savez(path, **fields | {"names": np.array(self.names, dtype=str)})
+
+    def within(self, phase: int) -> Self:
+        """Return the requests that were due in a phase."""
+        return self.where(self.phase == phase)
+
+    def where(self, chosen: np.ndarray) -> Self:
+        """Return some of the requests: bool [N]."""
+        fields = {name: getattr(self, name) for name in self.__slots__}
+        each = ("due", "sent", "ended", "status", "phase", "number", "ref", "label", "retry")
+        return type(self)(**fields | {name: fields[name][chosen] for name in each})
+
+    def latencies_ms(self) -> np.ndarray:
+        """Return milliseconds from being due to the answer: float64 [N]."""
+        return 1e3 * (self.ended - self.due)
+
+    def answered_within(self, began: float, ended: float) -> int:
+        """Return how many 200s came between two moments."""
+        return int(((self.status == 200) & (self.ended > began) & (self.ended <= ended)).sum())
+
+    def cores(self) -> np.ndarray:
+        """Return how many cores the generator took, by phase: float64 [phases]."""
+        return np.asarray(self.generator_s / np.diff(self.edges))
+
+
+class Connection:
+    """A client's socket: at most one request under way."""
+
+    __slots__ = ("answer", "descriptor", "left", "needed", "request", "socket", "writing")
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.socket()
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+        self.socket.setblocking(False)
+        with suppress(BlockingIOError):
+            self.socket.connect((HOST, port))
+        self.descriptor = self.socket.fileno()
+        self.left = memoryview(b"")
+        self.answer = b""
+        self.needed = 0
+        self.request = -1
+        self.writing = False
+
+    def send(self) -> bool:
+        """Send what the socket takes; return whether all of the request is on its way."""
+        try:
+            while self.left:
+                self.left = self.left[self.socket.send(self.left) :]
+        except BlockingIOError:
+            return False
+        return True
+
+    def receive(self) -> bool:
+        """Read what there is; return whether the answer is whole.
+
+        Raises:
+            ConnectionError: there will be no answer.
+        """
+        try:
+            data = self.socket.recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            return False
+        if not data:
+            raise ConnectionResetError("the server closed a connection")
+        self.answer = self.answer + data if self.answer else data
+        if not self.needed:
+            end = self.answer.find(b"\r\n\r\n")
+            if end < 0:
+                return False
+            self.needed = end + 4 + _length(self.answer[:end])
+        return len(self.answer) >= self.needed
+
+
+class OpenLoop:
+    """A generator of load.
+
+    Args:
+        port: where the server listens on this machine.
+        requests: whole HTTP requests, which go round.
+        connections: at most as many at once.
+    """
+
+    def __init__(self, port: int, requests: Sequence[bytes], connections: int = CONNECTIONS) -> None:
+        self._port = port
+        self._requests = [memoryview(each) for each in requests]
+        self._limit = connections
+        self._poll = select.epoll()
+        self._all: dict[int, Connection] = {}
+        self._free: list[Connection] = []
+        self._waiting: deque[int] = deque()
+        self._under_way = 0
+        self._names: dict[bytes, int] = {}
+
+    def run(self, phases: Sequence[Phase], seed: int = 0, start: float | None = None) -> Records:
+        """Send through all phases and wait for the last answers.
+
+        Args:
+            phases: rates and how long each holds.
+            seed: of the arrivals.
+            start: when the first phase begins; None is at once.
+        """
+        start = time.monotonic() if start is None else start
+        due, phase, edges = arrivals(phases, seed)
+        due, edges = due + start, edges + start
+        count = len(due)
+        self._sent = [math.nan] * count
+        self._ended = [math.nan] * count
+        self._status = [BROKEN] * count
+        self._ref = [-1] * count
+        self._label = [-1] * count
+        self._retry = [False] * count
+        clocks = []
+        following = 0
+        moments = due.tolist()
+        for edge in edges.tolist():
+            # The next arrival after an edge is in the next phase.
+            while following < count and moments[following] < edge:
+                now = time.monotonic()
+                while following < count and moments[following] <= now and moments[following] < edge:
+                    self._begin(following)
+                    following += 1
+                if following < count:
+                    self._wait(min(moments[following], edge))
+            while (now := time.monotonic()) < edge:
+                self._wait(edge)
+            clocks.append(time.process_time())
+        end = time.monotonic() + DRAIN_S
+        while (self._under_way or self._waiting) and time.monotonic() < end:
+            self._wait(time.monotonic() + 0.1)
+        for connection in list(self._all.values()):
+            self._drop(connection)
+        return Records(
+            due,
+            np.array(self._sent),
+            np.array(self._ended),
+            np.array(self._status, np.int16),
+            phase,
+            (np.arange(count) % len(self._requests)).astype(np.int32),
+            np.array(self._ref, np.int16),
+            np.array(self._label, np.int16),
+            np.array(self._retry, bool),
+            tuple(name.decode("latin-1") for name in self._names),
+            edges,
+            np.diff(clocks),
+        )
+
+    def _begin(self, number: int) -> None:
+        """Send a request that is due, or let it wait."""
+        if self._free:
+            connection = self._free.pop()
+        elif len(self._all) < self._limit:
+            connection = Connection(self._port)
+            self._all[connection.descriptor] = connection
+            self._poll.register(connection.descriptor, select.EPOLLIN)
+        else:
+            self._waiting.append(number)
+            return
+        connection.request = number
+        connection.left = self._requests[number % len(self._requests)]
+        self._under_way += 1
+        self._sent[number] = time.monotonic()
+        try:
+            if not connection.send():
+                connection.writing = True
+                self._poll.modify(connection.descriptor, select.EPOLLIN | select.EPOLLOUT)
+        except OSError:
+            self._drop(connection)
+
+    def _wait(self, until: float) -> None:
+        """Handle what happens until a moment, at most one round of it."""
+        rest = until - time.monotonic()
+        if 0 < rest < _COARSE_S:
+            select.select([self._poll], [], [], rest)
+            rest = 0
+        for descriptor, events in self._poll.poll(max(0.0, rest - 0.001)):
+            connection = self._all[descriptor]
+            try:
+                if events & select.EPOLLOUT and connection.send():
+                    connection.writing = False
+                    self._poll.modify(descriptor, select.EPOLLIN)
+                if events & ~select.EPOLLOUT and connection.receive():
+                    self._end(connection)
+            except OSError:
+                self._drop(connection)
+        while self._waiting and (self._free or len(self._all) < self._limit):
+            self._begin(self._waiting.popleft())
+
+    def _end(self, connection: Connection) -> None:
+        """Note an answer, and let the connection go on."""
+        number, answer = connection.request, connection.answer
+        if number < 0:
+            self._drop(connection)
+            return
+        self._ended[number] = time.monotonic()
+        self._status[number] = int(answer[9:12])
+        self._ref[number] = self._named(answer, _VERSION, b"\r")
+        self._label[number] = self._named(answer, _LABEL, b'"')
+        self._retry[number] = _RETRY in answer
+        self._under_way -= 1
+        connection.request, connection.answer, connection.needed = -1, b"", 0
+        if connection.writing or b"connection: close" in answer:
+            self._drop(connection)
+        else:
+            self._free.append(connection)
+
+    def _named(self, answer: bytes, before: bytes, after: bytes) -> int:
+        at = answer.find(before)
+        if at < 0:
+            return -1
+        at += len(before)
+        return self._names.setdefault(answer[at : answer.find(after, at)], len(self._names))
+
+    def _drop(self, connection: Connection) -> None:
+        """Close a connection; its request, if it has one, is broken."""
+        if self._all.pop(connection.descriptor, None) is None:
+            return
+        if connection.request >= 0:
+            self._ended[connection.request] = time.monotonic()
+            self._under_way -= 1
+            connection.request = -1
+        else:
+            with suppress(ValueError):
+                self._free.remove(connection)
+        connection.socket.close()
+
+
+def arrivals(phases: Sequence[Phase], seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw a Poisson process in phases.
+
+    Returns:
+        Seconds from the beginning, float64 [N], rising; the number of each one's phase, int16 [N]; the
+        phases' edges, float64 [phases + 1].
+    """
+    random = np.random.default_rng(seed)
+    edges = np.cumsum([0.0, *(phase.seconds for phase in phases)])
+    # Given their number, the arrivals of a Poisson process are uniform.
+    drawn = [
+        np.sort(random.uniform(began, ended, random.poisson(phase.rate * phase.seconds)))
+        for phase, (began, ended) in zip(phases, pairwise(edges), strict=True)
+    ]
+    numbers = [np.full(len(each), number, np.int16) for number, each in enumerate(drawn)]
+    return np.concatenate(drawn), np.concatenate(numbers), edges
+
+
+class Running:
+    """A generator in a process of its own.
+
+    Args:
+        port: where the server listens.
+        requests: folder of whole HTTP requests.
+        phases: rates and how long each holds.
+        out: file for the records.
+        seed: of the arrivals.
+        connections: at most as many at once.
+
+    Attributes:
+        started: when the first phase begins, by ``time.monotonic()``.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        requests: Path,
+        phases: Sequence[Phase],
+        out: Path,
+        seed: int = 0,
+        connections: int = CONNECTIONS,
+    ) -> None:
+        self.started = time.monotonic() + LEAD_S
+        self._out = out
+        text = ",".join(f"{phase.rate:g}:{phase.seconds:g}" for phase in phases)
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.openloop",
+            "--port",
+            str(port),
+            "--requests",
+            str(requests),
+        ]
+        command += ["--phases", text, "--out", str(out), "--seed", str(seed), "--start", str(self.started)]
+        self._process = subprocess.Popen([*command, "--connections", str(connections)])
+
+    def records(self) -> Records:
+        """Wait for the end; return what became of every request.
+
+        Raises:
+            SystemExit: the generator failed.
+        """
+        if self._process.wait():
+            sys.exit("the load generator failed")
+        return Records.load(self._out)
+
+    def stop(self) -> None:
+        """End it if it runs."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            self._process.wait()
+
+
+def _length(head: bytes) -> int:
+    for line in head.split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            return int(value)
+    return 0
+
+
+def _phases(text: str) -> list[Phase]:
+    return [Phase(*map(float, part.split(":"))) for part in text.split(",")]
+
+
+def main() -> None:
+    """Produce load and write what became of it."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--requests", type=Path, required=True, help="folder of whole HTTP requests")
+    parser.add_argument("--phases", type=_phases, required=True, metavar="RATE:SECONDS,…")
+    parser.add_argument("--connections", type=int, default=CONNECTIONS)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=float, help="when to begin, by CLOCK_MONOTONIC")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.npz")
+    arguments = parser.parse_args()
+    requests = [file.read_bytes() for file in sorted(arguments.requests.iterdir())]
+    try:
+        records = OpenLoop(arguments.port, requests, arguments.connections).run(
+            arguments.phases, arguments.seed, arguments.start
+        )
+    except KeyboardInterrupt:
+        sys.exit(130)
+    records.save(arguments.out)
+    statuses, counts = np.unique(records.status, return_counts=True)
+    print(
+        json.dumps({str(each): int(count) for each, count in zip(statuses, counts, strict=True)}),
+        file=sys.stderr,
+    )
+
+
+if __name__ == "__main__":
+    main()
