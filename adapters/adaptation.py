@@ -9,7 +9,6 @@ from adapters import datasets, techniques
 from adapters.advise.advice import Advice, advise
 from adapters.datasets import TEST, TRAIN, VALIDATION, Dataset
 from adapters.phases import Phases
-from adapters.progress import Progress, Silent
 from adapters.publish import Carried, publish, weights_digests
 from adapters.sources.sketch import MAX_DIMENSION, MAX_ROWS, FeatureSketch
 from adapters.sources.source import Source
@@ -17,6 +16,7 @@ from registry.cache import FeatureStore, MemoryStore
 from registry.errors import InvalidSetting
 from registry.manifest import Manifest
 from registry.names import SCRATCH_SOURCE, Transfer
+from registry.progress import SILENT, Progress
 from registry.promotion import Promotion
 from registry.registry import Registry
 from registry.versions import Version
@@ -89,7 +89,7 @@ class Adaptation:
 
 
 def adapt(
-    order: Order, registry: Registry, progress: Progress | None = None, store: FeatureStore | None = None
+    order: Order, registry: Registry, progress: Progress = SILENT, store: FeatureStore | None = None
 ) -> Adaptation:
     """Carry a source over to a dataset's task and register what comes of it.
 
@@ -102,9 +102,8 @@ def adapt(
     Raises:
         CultivarError: any of the steps failed; nothing is registered then.
     """
-    watcher = progress or Silent()
     phases = Phases()
-    workshop = techniques.Workshop(seed=order.seed, progress=watcher, store=store or MemoryStore())
+    workshop = techniques.Workshop(seed=order.seed, progress=progress, store=store or MemoryStore())
     source = order.source
     advice = None
     technique = None if order.technique == AUTO else techniques.technique(order.technique, order.settings)
@@ -113,7 +112,7 @@ def adapt(
     with phases.phase("data"):
         labelled = technique is None or technique.labelled
         dataset = datasets.load(
-            order.data, source.recipe, test=order.test, labelled=labelled, progress=watcher
+            order.data, source.recipe, test=order.test, labelled=labelled, progress=progress
         )
     if technique is None:
         with phases.phase("advise"):

@@ -1,6 +1,5 @@
 """The commands that carry models over: ``sources`` and ``adapt``."""
 
-import sys
 from contextlib import nullcontext
 
 import click
@@ -108,7 +107,6 @@ def adapt(
     from adapters.adaptation import Order
     from adapters.adaptation import adapt as run
     from adapters.configuration import assigned, settings
-    from adapters.progress import Bars
     from adapters.sources.providers import find
     from registry.cache import DiskStore
     from registry.registry import Registry
@@ -127,7 +125,7 @@ def adapt(
             seed=seed,
             promote=promote,
         )
-        adaptation = run(order, registry, Bars(sys.stderr), store)
+        adaptation = run(order, registry, shell.progress(), store)
     if store.problem:
         shell.note(store.problem)
     document = adaptation.to_json()

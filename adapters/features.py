@@ -8,11 +8,11 @@ from torch import Tensor
 
 from adapters.datasets.dataset import Dataset
 from adapters.datasets.rows import CarriedRows, DenseRows, Rows
-from adapters.progress import Progress, Silent
 from adapters.readout import MASK, layouts, readout
 from adapters.sources.stages import CARRIED, Stages
 from adapters.sources.weights import stage_weights_digest
 from registry.cache import FeatureKey, FeatureStore, Found
+from registry.progress import SILENT, Progress
 
 BATCH_ROWS = 32
 
@@ -116,7 +116,7 @@ def carry(
 
 def carried_bytes(stages: Stages, stop: int, dataset: Dataset, index: np.ndarray) -> int:
     """Return about how much memory the rows of :func:`carry` would take, judged by the first item."""
-    one = _dense(stages, stop, dataset.rows, index[:1], torch.device("cpu"), Silent())
+    one = _dense(stages, stop, dataset.rows, index[:1], torch.device("cpu"), SILENT)
     return int(one.nbytes) * len(index)
 
 

@@ -32,13 +32,13 @@ from rich.text import Text
 
 from adapters.datasets import TEST, TRAIN, VALIDATION, Dataset, load
 from adapters.evaluation import measure as figures
-from adapters.progress import Progress, Silent
 from adapters.sources.providers import find
 from adapters.sources.source import Source
 from adapters.techniques import Workshop, technique
 from adapters.techniques.trained import Trained
 from registry.errors import DatasetError, InvalidValue
 from registry.manifest import Json
+from registry.progress import SILENT, Progress
 
 _TUNING_SEED = 1_000_000
 """Seed of the draw that settings are chosen on: none of those that figures are taken on."""
@@ -220,7 +220,7 @@ class Comparison:
 
 
 def measure(
-    protocol: Protocol | None = None, progress: Progress | None = None, processes: int | None = None
+    protocol: Protocol | None = None, progress: Progress = SILENT, processes: int | None = None
 ) -> Comparison:
     """Compare techniques by the number of labelled examples.
 
@@ -233,7 +233,7 @@ def measure(
         DatasetError: the dataset has no validation part, or a class has fewer training items than shots.
         UnknownSource: there is no such source.
     """
-    protocol, watcher = protocol or Protocol(), progress or Silent()
+    protocol = protocol or Protocol()
     dataset = _bench(protocol.source, protocol.data).dataset
     _check(dataset, protocol)
     trials = [
@@ -245,7 +245,7 @@ def measure(
     count = len(trials) + len(protocol.contenders) * len(protocol.shots) * protocol.seeds
     pool = ProcessPoolExecutor(processes or len(os.sched_getaffinity(0)), get_context("spawn"), _begin)
     try:
-        with watcher.step("comparing techniques", count) as step:
+        with progress.step("comparing techniques", count) as step:
 
             def run(fits: Iterable[_Fit]) -> dict[_Fit, _Result]:
                 # The longest first, so that no process works alone at the end.

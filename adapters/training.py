@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from adapters.configuration import check
 from adapters.datasets.rows import Rows
 from adapters.features import batches, tensors
-from adapters.progress import Progress
 from adapters.sources.stages import Fields, Frozen, Run
 from registry.errors import AdaptationError
+from registry.progress import Progress
 
 EVALUATION_ROWS = 64
 PIXELS = "pixels"

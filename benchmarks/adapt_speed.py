@@ -27,7 +27,6 @@ from torch import Tensor, nn
 from adapters import datasets, features, heads, techniques
 from adapters.adaptation import Order, adapt
 from adapters.datasets import TEST, TRAIN, VALIDATION, Dataset
-from adapters.progress import Silent
 from adapters.sources.providers import find
 from adapters.sources.source import Source
 from adapters.sources.stages import Stages
@@ -35,6 +34,7 @@ from benchmarks import docstrings, machine
 from benchmarks.spread import Spread
 from registry.cache import DiskStore, FeatureStore, MemoryStore
 from registry.errors import CultivarError
+from registry.progress import SILENT
 from registry.registry import Registry
 from registry.settings import CACHE_BYTES, Settings
 
@@ -153,7 +153,7 @@ class Subject:
 
     def features(self, index: np.ndarray, store: FeatureStore) -> np.ndarray:
         """Return features float32 [N, D] in the way of every technique."""
-        return features.compute(self.stages, self.data, index, device=CPU, store=store, progress=Silent())
+        return features.compute(self.stages, self.data, index, device=CPU, store=store, progress=SILENT)
 
     def run(self, index: np.ndarray) -> Tensor:
         """Return features of one batch, float32 [N, D], in the plainest way."""

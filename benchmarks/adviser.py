@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
 
 from adapters.advise.advice import Advice, advise
 from adapters.advise.rules import LEAST_REMOVED
@@ -27,13 +28,13 @@ from adapters.advise.verification import logits
 from adapters.datasets import TEST, TRAIN, Dataset
 from adapters.evaluation.raw import raw_inputs
 from adapters.heads import logistic_head
-from adapters.progress import Bars, Progress
 from adapters.sources.bundled import GlyphSource
 from adapters.techniques import TECHNIQUES, Workshop, technique
 from benchmarks.bench import TASKS, TRUNKS, Bench
 from benchmarks.cells import Cell, Log
 from registry.errors import CultivarError
 from registry.manifest import Json
+from registry.progress import Bars, Progress
 
 TUNED_STEPS, SCRATCH_STEPS = 120, 240
 """Steps of every technique that starts from the source, and of the one that starts from nothing."""
@@ -287,7 +288,7 @@ def main() -> None:
     arguments.folder.mkdir(parents=True, exist_ok=True)
     bench, log = Bench(arguments.folder), Log(arguments.folder / "cells.jsonl")
     try:
-        report = Report(tuple(_all(bench, log, arguments, Bars(sys.stderr))))
+        report = Report(tuple(_all(bench, log, arguments, Bars(Console(stderr=True)))))
     except KeyboardInterrupt:
         sys.exit(130)
     except CultivarError as error:

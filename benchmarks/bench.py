@@ -12,7 +12,6 @@ from safetensors.torch import save
 
 from adapters.datasets import TEST, TRAIN, Dataset, load
 from adapters.datasets.examples import digits, grey_png
-from adapters.progress import Silent
 from adapters.sources.bundled import GlyphSource, glyph_source
 from adapters.sources.glyphs.card import CARD, WEIGHTS, Card
 from adapters.sources.glyphs.fonts import Family
@@ -21,6 +20,7 @@ from adapters.sources.glyphs.train import Lessons, train
 from adapters.sources.stages import Stages
 from benchmarks.cells import Cell
 from registry.digests import Digest
+from registry.progress import SILENT
 
 HELD_OUT = 900
 """Digits that are tested on; shots are drawn from the others."""
@@ -129,7 +129,7 @@ class Bench:
             labels = np.concatenate([random.permutation(drawn.labels) for _ in range(_COPIES)])
             pictures = np.tile(drawn.pictures, (_COPIES, 1, 1))
             renders = Renders(pictures, labels, np.tile(drawn.families, _COPIES))
-            weights = save(train(renders, Lessons(steps=400, batch_size=64), Silent()).state_dict())
+            weights = save(train(renders, Lessons(steps=400, batch_size=64), SILENT).state_dict())
             folder.mkdir(parents=True, exist_ok=True)
             (folder / WEIGHTS).write_bytes(weights)
             card = replace(Card.read(glyph_source().folder), weights=Digest.of(weights))

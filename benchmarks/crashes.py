@@ -45,7 +45,7 @@ _WIDTH = 160
 STALL_S = 600.0
 HEAVY = (
     "adapters.adaptation",
-    "adapters.progress",
+    "registry.progress",
     "adapters.sources.providers",
     "adapters.publish",
     "services.cli",

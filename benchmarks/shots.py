@@ -10,9 +10,11 @@ import time
 from pathlib import Path
 from statistics import fmean, stdev
 
-from adapters.progress import Bars
+from rich.console import Console
+
 from adapters.shots import Comparison, Protocol, measure
 from registry.errors import CultivarError
+from registry.progress import Bars
 
 WANTED_LEAD = 0.04
 AT_SHOTS = 10
@@ -46,7 +48,7 @@ def main() -> None:
         protocol = Protocol(
             arguments.source, arguments.data, seeds=arguments.seeds, augment=arguments.augment
         )
-        comparison = measure(protocol, Bars(sys.stderr), arguments.processes)
+        comparison = measure(protocol, Bars(Console(stderr=True)), arguments.processes)
     except KeyboardInterrupt:
         sys.exit(130)
     except CultivarError as error:

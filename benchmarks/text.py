@@ -19,12 +19,12 @@ from statistics import fmean, stdev
 
 import numpy as np
 import torch
+from rich.console import Console
 
 from adapters.advise.verification import logits
 from adapters.datasets import TEST, TRAIN, VALIDATION, Dataset, load
 from adapters.evaluation.raw import raw_inputs
 from adapters.evaluation.yardsticks import raw_yardstick
-from adapters.progress import Bars, Progress
 from adapters.shots import draw
 from adapters.sources.bundled import MINILM
 from adapters.sources.providers import find
@@ -37,6 +37,7 @@ from benchmarks.table import table
 from registry.cache import DiskStore
 from registry.errors import CultivarError
 from registry.manifest import Json
+from registry.progress import Bars, Progress
 
 SHOTS = (1, 2, 4, 8, 20)
 PAIRED_SHOTS = 4
@@ -294,7 +295,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     wanted = cells(sorted(arguments.shots), arguments.seeds, arguments.contrastive)
-    start, progress = time.perf_counter(), Bars(sys.stderr)
+    start, progress = time.perf_counter(), Bars(Console(stderr=True))
     try:
         made = trunks(arguments.folder, progress)
         accuracies = measure(made, Log(arguments.folder / "text.jsonl"), wanted, progress)

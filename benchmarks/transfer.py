@@ -19,13 +19,13 @@ from statistics import fmean, stdev
 
 import numpy as np
 import torch
+from rich.console import Console
 from torch.nn.functional import adaptive_avg_pool2d
 
 from adapters.advise.verification import logits
 from adapters.datasets import TEST, TRAIN, Dataset
 from adapters.evaluation.raw import raw_inputs
 from adapters.heads import logistic_head
-from adapters.progress import Bars, Progress
 from adapters.sources.bundled import GlyphSource
 from adapters.sources.stages import CARRIED
 from adapters.techniques import Workshop, technique
@@ -36,6 +36,7 @@ from benchmarks.lead import Lead, cost_of
 from benchmarks.table import table
 from registry.errors import CultivarError
 from registry.manifest import Json
+from registry.progress import Bars, Progress
 
 SHOTS = (1, 5, 10, 20, 50)
 BATCH = 32
@@ -297,7 +298,7 @@ def main() -> None:
         wanted = wanted[part::parts]
     start = time.perf_counter()
     try:
-        accuracies = measure(bench, log, wanted, Bars(sys.stderr))
+        accuracies = measure(bench, log, wanted, Bars(Console(stderr=True)))
     except KeyboardInterrupt:
         sys.exit(130)
     except CultivarError as error:

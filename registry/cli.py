@@ -1,8 +1,7 @@
 """The registry's commands: ``list show history lineage compare promote rollback delete verify gc``."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 import click
@@ -25,7 +24,6 @@ from registry.shell import Shell, command
 from registry.verification import Report
 from registry.versions import Page, Version
 
-_MEGABYTE = 1_000_000
 _LONG = ("actor", "reason", "stages")
 """Columns whose cells may be broken over several lines."""
 
@@ -196,8 +194,8 @@ def delete(shell: Shell, ref: str, reason: str) -> None:
 @click.argument("ref", required=False)
 def verify(shell: Shell, ref: str | None) -> None:
     """Read every byte that versions need, and check it; ends with 1 if anything is damaged."""
-    with Registry.open(shell.settings) as registry, _bar(shell, "verifying, MB", _MEGABYTE) as progress:
-        report = registry.verify(ref, progress)
+    with Registry.open(shell.settings) as registry:
+        report = registry.verify(ref, shell.progress(passing=True))
     shell.emit(report.to_json(), lambda out: _show_report(out, report))
     if not report.ok:
         click.get_current_context().exit(1)
@@ -211,8 +209,8 @@ def verify(shell: Shell, ref: str | None) -> None:
 )  # fmt: skip
 def gc(shell: Shell, dry_run: bool, grace: timedelta) -> None:
     """Delete bytes that no version needs: condemned by one run, deleted by one after the grace period."""
-    with Registry.open(shell.settings) as registry, _bar(shell, "collecting") as progress:
-        collection = registry.collect(dry_run=dry_run, grace=grace, progress=progress)
+    with Registry.open(shell.settings) as registry:
+        collection = registry.collect(dry_run=dry_run, grace=grace, progress=shell.progress(passing=True))
     verb = "would remove" if dry_run else "removed"
 
     def render(out: Console) -> None:
@@ -223,13 +221,6 @@ def gc(shell: Shell, dry_run: bool, grace: timedelta) -> None:
             out.print(f"{collection.condemned} more wait for their grace period to end", highlight=False)
 
     shell.emit(collection.to_json(), render)
-
-
-@contextmanager
-def _bar(shell: Shell, what: str, unit: int = 1) -> Iterator[Callable[[int, int], None]]:
-    with shell.progress() as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, total: progress.update(task, completed=done / unit, total=total / unit)
 
 
 def _show_page(out: Console, page: Page) -> None:

@@ -6,7 +6,6 @@ grace period is over, and if it is condemned still, it is deleted, while nobody 
 grace is for readers: a server that looked a version up a moment before its deletion has the time to read it.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -14,6 +13,7 @@ from functools import partial
 from registry.blobs import Blobs, Stored
 from registry.catalog import Blob, Catalog
 from registry.catalog.catalog import CONDEMNED, STAGED
+from registry.progress import SILENT, Progress
 
 GRACE = timedelta(hours=1)
 
@@ -41,7 +41,7 @@ class Collection:
 
 def collect(
     catalog: Catalog, blobs: Blobs, at: datetime, grace: timedelta = GRACE, *, dry_run: bool = False,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = SILENT,
 ) -> Collection:  # fmt: skip
     """Condemn what nothing needs, and delete what has been condemned for the grace period.
 
@@ -51,7 +51,7 @@ def collect(
         at: the time now.
         grace: how long a blob stays after it was condemned; zero deletes at once.
         dry_run: only say what would be deleted now.
-        progress: is told how many of how many blobs are dealt with.
+        progress: who watches the blobs being dealt with.
     """
     before = at - grace
     strangers = _strangers(catalog, blobs)
@@ -65,16 +65,17 @@ def collect(
 
     removed: list[str] = []
     freed = waiting = 0
-    for done, blob in enumerate(unneeded, 1):
-        size = blobs.size(blob.digest)
-        condemned_at = blob.since if blob.state == CONDEMNED else at
-        if condemned_at > before:
-            waiting += 1
-        elif dry_run or catalog.reclaim(blob.digest, at, before, partial(blobs.delete, blob.digest)):
-            # Bytes that never came leave a row, and nothing to speak of.
-            removed += [] if size is None else [blob.digest]
-            freed += size or 0
-        progress(done, len(unneeded))
+    with progress.step("collecting", len(unneeded)) as step:
+        for blob in unneeded:
+            size = blobs.size(blob.digest)
+            condemned_at = blob.since if blob.state == CONDEMNED else at
+            if condemned_at > before:
+                waiting += 1
+            elif dry_run or catalog.reclaim(blob.digest, at, before, partial(blobs.delete, blob.digest)):
+                # Bytes that never came leave a row, and nothing to speak of.
+                removed += [] if size is None else [blob.digest]
+                freed += size or 0
+            step.advance()
 
     for staged in blobs.staged():
         # Whoever writes holds a lease since before the file was there.

@@ -32,13 +32,14 @@ from registry.lineage import Ancestor, Lineage, trace
 from registry.manifest import Manifest
 from registry.names import CANDIDATE, PRODUCTION, RETIRED, Ref, check_stage, check_task
 from registry.predictions import Predictions
+from registry.progress import SILENT, Progress
 from registry.promotion import PASS, Outcome, Promotion
 from registry.publication import LEASE, Publication
 from registry.recipe import Recipe
 from registry.settings import Settings
 from registry.steps import EVALUATED, Announce, ignore
 from registry.tokens import EVERYTHING, Grant, Token
-from registry.verification import Progress, Report, verify
+from registry.verification import Report, verify
 from registry.versions import Page, Query, Version
 
 Gate: TypeAlias = "Callable[[Registry, Version, str, Version | None], Outcome]"
@@ -475,12 +476,12 @@ class Registry:
 
     # Keeping
 
-    def verify(self, ref: Ref | str | None = None, progress: Progress = lambda done, total: None) -> Report:
+    def verify(self, ref: Ref | str | None = None, progress: Progress = SILENT) -> Report:
         """Re-hash every blob that versions need, and compare manifests, rows, references and histories.
 
         Args:
             ref: only this version and its target's history; None checks everything.
-            progress: is told how many bytes of how many are hashed.
+            progress: who watches the bytes being hashed.
 
         Raises:
             NotFound: there is no such version.
@@ -493,14 +494,14 @@ class Registry:
         *,
         dry_run: bool = False,
         grace: timedelta = GRACE,
-        progress: Progress = lambda done, total: None,
+        progress: Progress = SILENT,
     ) -> Collection:
         """Condemn the bytes that nothing needs, and delete those condemned for the grace period.
 
         Args:
             dry_run: only say what would be deleted now.
             grace: how long condemned bytes stay, for readers; zero deletes at once.
-            progress: is told how many of how many blobs are dealt with.
+            progress: who watches the blobs being dealt with.
         """
         if grace < timedelta(0):
             raise InvalidSetting(f"a grace period is zero or longer, got {grace}")

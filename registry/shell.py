@@ -8,23 +8,15 @@ shows the same to a person.
 import functools
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from registry.errors import CultivarError
+from registry.progress import Bars, Progress
 from registry.settings import Settings
 
 INTERRUPTED = 130
@@ -59,20 +51,9 @@ class Shell:
         """Write a remark to stderr."""
         self.err.print(text, highlight=False)
 
-    @contextmanager
-    def progress(self) -> Iterator[Progress]:
-        """Show progress bars on stderr, where it is a terminal, for as long as the block runs."""
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(
-            *columns, console=self.err, transient=True, disable=not self.err.is_terminal
-        ) as progress:
-            yield progress
+    def progress(self, *, passing: bool = False) -> Progress:
+        """Return somebody who draws progress bars on stderr; ``passing`` as in ``Bars``."""
+        return Bars(self.err, passing=passing)
 
 
 def command(name: str, **attributes: Any) -> Callable[[Callable[..., None]], click.Command]:

@@ -1,7 +1,7 @@
 """Checking that what the registry holds is what was put into it."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -12,8 +12,10 @@ from registry.errors import CultivarError, IntegrityError, StorageFailure
 from registry.lifecycle import DELETED, REGISTERED, check_chain, fold
 from registry.manifest import Manifest
 from registry.names import CANDIDATE, RETIRED, Ref
+from registry.progress import SILENT, Progress
 from registry.versions import Query, Version
 
+_MEBIBYTE = 1 << 20
 _EVERYTHING = 1 << 31
 
 
@@ -63,12 +65,8 @@ class Report:
         }
 
 
-Progress = Callable[[int, int], None]
-"""Told how many bytes of how many are hashed."""
-
-
 def verify(
-    catalog: Catalog, blobs: Blobs, version: Version | None = None, progress: Progress = lambda done, total: None
+    catalog: Catalog, blobs: Blobs, version: Version | None = None, progress: Progress = SILENT
 ) -> Report:  # fmt: skip
     """Re-hash every blob that versions refer to, and compare manifests, rows, references and events.
 
@@ -76,7 +74,7 @@ def verify(
         catalog: what there should be.
         blobs: what there is.
         version: only this one and its target's events; None checks everything.
-        progress: is told how many bytes of how many are hashed.
+        progress: who watches the bytes being hashed.
     """
     versions = [version] if version else list(catalog.find(Query(), _EVERYTHING))
     targets = [version.target] if version else list(catalog.targets())
@@ -117,14 +115,15 @@ def _unsound_blobs(
             return False
         return blobs.size(digest) == sizes[digest]
 
-    total, done = sum(sizes.values()), 0
     damaged = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        progress.step("verifying, MiB", sum(sizes.values()) / _MEBIBYTE) as step,
+    ):
         for digest, is_sound in zip(needed, pool.map(sound, needed), strict=True):
             if not is_sound:
                 damaged.append(needed[digest])
-            done += sizes[digest]
-            progress(done, total)
+            step.advance(sizes[digest] / _MEBIBYTE)
     return damaged
 
 

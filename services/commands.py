@@ -2,9 +2,8 @@
 
 import json
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import numpy as np
@@ -21,7 +20,6 @@ from services.offline import Offline, write_parquet
 from services.server import Server, stopped_by_signals
 from services.settings import ServeSettings, split_names
 
-_T = TypeVar("_T")
 _SHOWN_COMPONENTS = 6
 _SHOWN_CHARACTERS = 60
 
@@ -98,9 +96,8 @@ def classify(shell: Shell, ref: str, paths: tuple[Path, ...], top_k: int) -> Non
     with Registry.open(shell.settings) as registry:
         offline = Offline(registry, ref)
     inputs = inputs_of(paths, offline.modality)
-    rankings = _with_progress(
-        shell, "classify", len(inputs), lambda advance: offline.classify(inputs, top_k, advance)
-    )
+    with shell.progress(passing=True).step("classify", len(inputs)) as step:
+        rankings = offline.classify(inputs, top_k, step.advance)
     results = [
         {"input": each.name, "labels": [{"label": label, "score": score} for label, score in ranking]}
         for each, ranking in zip(inputs, rankings, strict=True)
@@ -148,22 +145,15 @@ def embed(shell: Shell, ref: str, paths: tuple[Path, ...], output: Path | None) 
     identity, dimension = offline.identity, offline.dimension
     document: dict[str, object] = {**identity.to_json(), "dim": dimension}
     if output is not None:
-        _with_progress(
-            shell,
-            "embed",
-            len(inputs),
-            lambda advance: write_parquet(
-                output, identity, inputs, offline.embed(inputs, advance), dimension
-            ),
-        )
+        with shell.progress(passing=True).step("embed", len(inputs)) as step:
+            write_parquet(output, identity, inputs, offline.embed(inputs, step.advance), dimension)
         document |= {"rows": len(inputs), "output": str(output)}
         shell.emit(
             document, lambda console: console.print(f"{len(inputs)} vectors of {dimension} in {output}")
         )
         return
-    vectors = _with_progress(
-        shell, "embed", len(inputs), lambda advance: np.concatenate(list(offline.embed(inputs, advance)))
-    )
+    with shell.progress(passing=True).step("embed", len(inputs)) as step:
+        vectors = np.concatenate(list(offline.embed(inputs, step.advance)))
     document |= {"inputs": [each.name for each in inputs], "embeddings": vectors.tolist()}
     shell.emit(document, lambda console: _show_vectors(console, identity.ref, inputs, vectors))
 
@@ -184,9 +174,3 @@ def _shown(each: Input) -> str:
     line = each.raw if isinstance(each.raw, str) else " | ".join(each.raw)
     beginning = line if len(line) <= _SHOWN_CHARACTERS else f"{line[:_SHOWN_CHARACTERS]}…"
     return escape("".join(character if character.isprintable() else " " for character in beginning))
-
-
-def _with_progress(shell: Shell, title: str, total: int, work: Callable[[Callable[[int], None]], _T]) -> _T:
-    with shell.progress() as progress:
-        task = progress.add_task(title, total=total)
-        return work(lambda done: progress.advance(task, done))

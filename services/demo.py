@@ -4,7 +4,6 @@ import json
 import shlex
 import shutil
 import subprocess
-import sys
 import urllib.request
 from pathlib import Path
 
@@ -61,11 +60,10 @@ def demo(shell: Shell, port: int | None, leave: bool, skip_measuring: bool) -> N
 
 def _measure(shell: Shell) -> object:
     """Compare techniques by the number of labelled examples, and show the table."""
-    from adapters.progress import Bars
     from adapters.shots import Protocol, measure
 
     _heading(shell, "What are letters worth to handwritten digits? Held-out accuracy, in percent")
-    comparison = measure(Protocol(source=SOURCE, data=DATA), Bars(sys.stderr))
+    comparison = measure(Protocol(source=SOURCE, data=DATA), shell.progress())
     shell.err.print(comparison)
     return comparison.to_json()
 
@@ -73,12 +71,11 @@ def _measure(shell: Shell) -> object:
 def _carry_over(shell: Shell, registry: Registry) -> tuple[dict[str, object], Manifest]:
     """Adapt, register and promote; return the version as JSON and its manifest."""
     from adapters.adaptation import Order, adapt
-    from adapters.progress import Bars
     from adapters.sources.providers import find
 
     _heading(shell, f"Carry {SOURCE} over to {DATA}, prove the export, register, promote")
     order = Order(data=DATA, source=find(SOURCE), target=TARGET, technique=TECHNIQUE, promote="production")
-    adaptation = adapt(order, registry, Bars(sys.stderr))
+    adaptation = adapt(order, registry, shell.progress())
     metrics, seconds = adaptation.manifest.metrics, sum(adaptation.seconds.values())
     shell.note(
         f"{adaptation.version.ref} is in production: {metrics['accuracy']:.1%} of {metrics['items']} "

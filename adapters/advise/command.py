@@ -1,6 +1,5 @@
 """``cultivar advise``: which technique suits a source and a dataset, with the figures."""
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -39,7 +38,6 @@ def advise(
 
     from adapters.advise.advice import adapt_command
     from adapters.advise.ranking import advise_all
-    from adapters.progress import Bars
     from adapters.sources.providers import find
 
     ranked = advise_all(
@@ -48,7 +46,7 @@ def advise(
         test=test,
         seed=seed,
         tries=not no_verify,
-        progress=Bars(sys.stderr),
+        progress=shell.progress(),
     )
     best = ranked[0]
     line, rest = adapt_command(best, data, test)

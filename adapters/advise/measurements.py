@@ -15,13 +15,13 @@ from adapters.advise.logme import logme
 from adapters.advise.verification import answered
 from adapters.datasets.dataset import TRAIN, VALIDATION, Dataset
 from adapters.evaluation.raw import raw_inputs
-from adapters.progress import Silent
 from adapters.sources.sketch import FeatureSketch
 from adapters.sources.source import Source
 from adapters.sources.stages import Stages
 from adapters.techniques import Workshop, technique
 from registry.errors import DatasetError
 from registry.manifest import MULTILABEL
+from registry.progress import SILENT
 
 CONTROLS = (1_000_003, 1_000_033, 1_000_037)
 """Seeds of the random weights that the source is compared with; three, because one may be lucky."""
@@ -139,7 +139,7 @@ def measure(source: Source, dataset: Dataset, workshop: Workshop) -> Measurement
     counts = np.bincount(dataset.targets(index), minlength=len(dataset.labels))
     counts = counts[counts > 0]
     stages = clock.time("source", source.load)
-    quiet = replace(workshop, progress=Silent())
+    quiet = replace(workshop, progress=SILENT)
     with workshop.progress.step("measuring", 5) as step:
         zero_shot = clock.time("zero-shot", lambda: _zero_shot(source, dataset, index, quiet))
         step.advance(1, "features")

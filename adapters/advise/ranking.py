@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from adapters.advise.advice import Advice, conclude
 from adapters.advise.measurements import Measurements, measure
 from adapters.datasets import Dataset, load
-from adapters.progress import Progress
 from adapters.sources.source import Source
 from adapters.techniques import Workshop
+from registry.progress import Progress
 
 
 def advise_all(

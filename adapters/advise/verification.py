@@ -17,11 +17,11 @@ from adapters.advise.interval import Interval
 from adapters.advise.proposal import Proposal
 from adapters.datasets.dataset import TRAIN, VALIDATION, Dataset
 from adapters.features import batches, tensors
-from adapters.progress import Silent
 from adapters.sources.source import Source
 from adapters.techniques import TECHNIQUES, Fitted, Workshop, technique
 from adapters.techniques.contrastive import Contrastive
 from adapters.techniques.trained import Trained
+from registry.progress import SILENT
 
 STEPS = 60
 """Steps that a technique which trains a network gets: between an eighth and a sixteenth of its shortest schedule."""
@@ -122,7 +122,7 @@ def verify(
     with workshop.progress.step("trying the two best", 2) as step:
         trials = []
         for proposal in proposals[:2]:
-            trials.append(attempt(proposal, source, part, judged, replace(workshop, progress=Silent())))
+            trials.append(attempt(proposal, source, part, judged, replace(workshop, progress=SILENT)))
             step.advance(1, proposal.technique)
     return Verification(trials[0], trials[1], len(learnt))
 

@@ -15,8 +15,8 @@ from adapters.datasets.labels import ordered
 from adapters.datasets.listing import Listing, Provider, absolute
 from adapters.datasets.reading import Reading, gather, read
 from adapters.datasets.table import Table
-from adapters.progress import Progress, Silent
 from registry.errors import DatasetError
+from registry.progress import SILENT, Progress
 from registry.recipe import Recipe
 from registry.tables import READERS
 
@@ -33,7 +33,7 @@ def load(
     *,
     test: str | Path | None = None,
     labelled: bool = True,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> Dataset:
     """Read, check, digest and divide a dataset.
 
@@ -48,11 +48,10 @@ def load(
         DatasetError: the data cannot be used as it is.
         WrongModality: the data are pictures and the recipe takes texts, or the reverse.
     """
-    watcher = progress or Silent()
     listing = _list(data, recipe.modality, labelled)
     if test is not None:
         listing = _joined(listing, _list(test, recipe.modality, labelled))
-    reading = read(listing.rows, recipe, watcher)
+    reading = read(listing.rows, recipe, progress)
     kept, repeated = _distinct(reading)
     items = tuple(reading.items[at] for at in kept)
     _check_classes(listing, reading, kept)
@@ -69,7 +68,7 @@ def load(
     )
     dataset = replace(dataset, notes=_notes(dataset, reading))
     for note in dataset.notes:
-        watcher.say(note)
+        progress.say(note)
     return dataset
 
 

@@ -13,9 +13,9 @@ import numpy as np
 from adapters.datasets.item import MAX_ITEM_BYTES, Item
 from adapters.datasets.listing import Row
 from adapters.datasets.rows import DenseRows, RaggedRows, Rows
-from adapters.progress import Progress
 from registry.digests import Digest
 from registry.errors import InputTooLarge, InvalidInput
+from registry.progress import Progress
 from registry.recipe import Prepared, Raw, Recipe, TextRecipe, content
 
 UNREADABLE = "unreadable file"

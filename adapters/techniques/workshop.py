@@ -9,10 +9,10 @@ import torch
 from adapters import features
 from adapters.datasets.dataset import Dataset
 from adapters.datasets.rows import Rows
-from adapters.progress import Progress, Silent
 from adapters.sources.stages import Stages
 from adapters.training import Callback
 from registry.cache import FeatureStore, MemoryStore
+from registry.progress import SILENT, Progress
 
 
 def best_device() -> torch.device:
@@ -34,7 +34,7 @@ class Workshop:
 
     seed: int = 0
     device: torch.device = field(default_factory=best_device)
-    progress: Progress = field(default_factory=Silent)
+    progress: Progress = SILENT
     store: FeatureStore = field(default_factory=MemoryStore)
     callbacks: tuple[Callback, ...] = ()
 

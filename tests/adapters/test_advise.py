@@ -16,13 +16,13 @@ from adapters.advise.proposal import Proposal
 from adapters.advise.ranking import advise_all
 from adapters.advise.verification import attempt, divided
 from adapters.datasets import TRAIN, VALIDATION, Dataset, load
-from adapters.progress import Silent
 from adapters.shots import draw
 from adapters.sources.bundled import glyph_source
 from adapters.sources.stages import Stages
 from adapters.techniques import TECHNIQUES, Workshop
 from registry.digests import canonical_json
 from registry.errors import DatasetError
+from registry.progress import SILENT
 from services.cli import main
 from tests.adapters.tiny import TinySource, write_shapes
 
@@ -188,9 +188,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_of_several_sources_the_most_promising_comes_first(folder: Path) -> None:
-    found = advise_all(
-        [Blind(), TinySource()], str(folder), test=None, seed=0, tries=False, progress=Silent()
-    )
+    found = advise_all([Blind(), TinySource()], str(folder), test=None, seed=0, tries=False, progress=SILENT)
     assert [advice.source for advice in found] == ["tiny:shapes", "tiny:blind"]
 
 

@@ -13,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pyarrow import parquet
+from rich.console import Console
 
 from adapters.datasets import TEST, TRAIN, VALIDATION, Dataset, Item, load, reading
 from adapters.datasets.division import divide
 from adapters.datasets.labels import clean, ordered
-from adapters.progress import Bars
 from registry.digests import Digest
 from registry.errors import DatasetError, InvalidValue
+from registry.progress import Bars
 from registry.recipe import ImageRecipe
 
 RECIPE = ImageRecipe(8, 8)
@@ -151,7 +152,7 @@ class TestBrokenItems:
         (tmp_path / "dog" / "heavy.png").write_bytes(png(78, side=64))
         monkeypatch.setattr(reading, "MAX_ITEM_BYTES", 5_000)
         stream = io.StringIO()
-        data = load(tmp_path, RECIPE, progress=Bars(stream))
+        data = load(tmp_path, RECIPE, progress=Bars(Console(file=stream)))
         assert data.excluded == {
             reading.UNDECODABLE: 2,
             reading.EMPTY: 1,

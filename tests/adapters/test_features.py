@@ -9,9 +9,9 @@ import torch
 from adapters.datasets import TEST, TRAIN, Dataset
 from adapters.datasets.rows import CarriedRows, DenseRows, Rows
 from adapters.features import batches, carry, compute, taps, tensors
-from adapters.progress import Silent
 from registry.cache import FeatureKey, FeatureStore, MemoryStore
 from registry.digests import Digest
+from registry.progress import SILENT
 from tests.adapters.tiny import TinySource
 from tests.adapters.tiny_text import TinyTextSource
 
@@ -31,7 +31,7 @@ class Counting(MemoryStore):
 
 
 def _compute(data: Dataset, index: np.ndarray, store: FeatureStore) -> np.ndarray:
-    return compute(TinySource().load(), data, index, device=CPU, store=store, progress=Silent())
+    return compute(TinySource().load(), data, index, device=CPU, store=store, progress=SILENT)
 
 
 @pytest.mark.parametrize("stop", [1, 2, 3])
@@ -40,7 +40,7 @@ def test_what_is_carried_is_what_the_stages_leave(shapes_data: Dataset, stop: in
     with torch.no_grad():
         expected = TinySource().load().run(torch.from_numpy(shapes_data.pixels[index]), stop=stop)
     rows = carry(
-        TinySource().load(), stop, shapes_data, index, device=CPU, store=MemoryStore(), progress=Silent()
+        TinySource().load(), stop, shapes_data, index, device=CPU, store=MemoryStore(), progress=SILENT
     )
     got = rows.batch(np.arange(len(index)))["h"]
     assert got.dtype == np.float32 and np.allclose(got, expected.numpy(), atol=1e-6)
@@ -49,7 +49,7 @@ def test_what_is_carried_is_what_the_stages_leave(shapes_data: Dataset, stop: in
 def test_taps_are_the_means_at_each_boundary(shapes_data: Dataset) -> None:
     index = shapes_data.index(TEST)
     stages = TinySource().load()
-    got = taps(stages, [3, 1], shapes_data, index, device=CPU, store=MemoryStore(), progress=Silent())
+    got = taps(stages, [3, 1], shapes_data, index, device=CPU, store=MemoryStore(), progress=SILENT)
     assert sorted(got) == [1, 3]
     with torch.no_grad():
         low = stages.run(torch.from_numpy(shapes_data.pixels[index]), stop=1)
@@ -61,7 +61,7 @@ def test_stages_in_training_mode_are_put_back_first(shapes_data: Dataset) -> Non
     index = shapes_data.index(TEST)
     stages = TinySource().load()
     stages.train()
-    got = compute(stages, shapes_data, index, device=CPU, store=MemoryStore(), progress=Silent())
+    got = compute(stages, shapes_data, index, device=CPU, store=MemoryStore(), progress=SILENT)
     assert np.array_equal(got, _compute(shapes_data, index, MemoryStore()))
 
 
@@ -80,13 +80,13 @@ def test_other_stages_have_features_of_their_own(shapes_data: Dataset) -> None:
     store = Counting()
     index = shapes_data.index(TRAIN)
     first = _compute(shapes_data, index, store)
-    other = compute(TinySource().load(5), shapes_data, index, device=CPU, store=store, progress=Silent())
+    other = compute(TinySource().load(5), shapes_data, index, device=CPU, store=store, progress=SILENT)
     assert store.given == 2 * len(index) and not np.array_equal(first, other)
 
 
 def _carry(data: Dataset, stop: int, store: FeatureStore) -> Rows:
     everything = np.arange(len(data))
-    return carry(TinyTextSource().load(), stop, data, everything, device=CPU, store=store, progress=Silent())
+    return carry(TinyTextSource().load(), stop, data, everything, device=CPU, store=store, progress=SILENT)
 
 
 def _alone(data: Dataset, at: int, boundary: int) -> np.ndarray:
@@ -117,7 +117,7 @@ def test_stages_above_go_on_from_what_is_carried(moods_data: Dataset) -> None:
     with torch.no_grad():
         got = stages.run(fields["h"], 2, sides=fields).numpy()
     index = np.arange(20)
-    expected = compute(stages, moods_data, index, device=CPU, store=MemoryStore(), progress=Silent())
+    expected = compute(stages, moods_data, index, device=CPU, store=MemoryStore(), progress=SILENT)
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
 
 
@@ -131,7 +131,7 @@ def test_vectors_of_texts_are_carried_and_kept_as_pictures_are(moods_data: Datas
 def test_padding_changes_no_feature(moods_data: Dataset) -> None:
     everything = np.arange(len(moods_data))
     stages = TinyTextSource().load()
-    together = compute(stages, moods_data, everything, device=CPU, store=MemoryStore(), progress=Silent())
+    together = compute(stages, moods_data, everything, device=CPU, store=MemoryStore(), progress=SILENT)
     longest = int(moods_data.rows.lengths(everything).argmax())
     for at in everything[:12]:
         np.testing.assert_allclose(together[at], _alone(moods_data, at, 4), rtol=0, atol=1e-5)
@@ -144,7 +144,7 @@ def test_padding_changes_no_feature(moods_data: Dataset) -> None:
 def test_taps_of_texts_are_means_over_the_tokens_that_count(moods_data: Dataset) -> None:
     index = moods_data.index(TEST)
     stages = TinyTextSource().load()
-    got = taps(stages, [1, 3, 4], moods_data, index, device=CPU, store=MemoryStore(), progress=Silent())
+    got = taps(stages, [1, 3, 4], moods_data, index, device=CPU, store=MemoryStore(), progress=SILENT)
     for boundary in (1, 3):
         means = [_alone(moods_data, at, boundary).mean(axis=0) for at in index]
         np.testing.assert_allclose(got[boundary], means, rtol=0, atol=1e-5)
@@ -156,7 +156,7 @@ def test_taps_are_kept_and_only_those_that_lack_are_computed(moods_data: Dataset
     stages = TinyTextSource().load()
 
     def tapped(boundaries: list[int], index: np.ndarray) -> dict[int, np.ndarray]:
-        return taps(stages, boundaries, moods_data, index, device=CPU, store=store, progress=Silent())
+        return taps(stages, boundaries, moods_data, index, device=CPU, store=store, progress=SILENT)
 
     first = tapped([2, 4], everything[:50])
     assert store.given == 100

@@ -9,7 +9,6 @@ from click.testing import CliRunner
 from PIL import Image, ImageFont
 from safetensors.torch import load_file
 
-from adapters.progress import Silent
 from adapters.sources import providers
 from adapters.sources.bundled import GLYPHS, glyph_source
 from adapters.sources.glyphs import train
@@ -22,6 +21,7 @@ from adapters.sources.glyphs.render import CANVAS, INK, Renders, alphabet, lette
 from adapters.sources.source import Source
 from registry.digests import Digest
 from registry.errors import SourceUnavailable, UnknownSource
+from registry.progress import SILENT
 from registry.recipe import ImageRecipe
 from tests.contracts.source import SourceContract
 
@@ -187,8 +187,8 @@ def test_missing_fonts_are_told_with_the_command_that_installs_them(tmp_path: Pa
 
 def test_trains_measures_and_writes_weights_that_load(fonts: Path, tmp_path: Path) -> None:
     lessons = train.Lessons(steps=3, batch_size=16, threads=1)
-    card = train.make([package(False, True)], lessons, fonts, tmp_path, Silent())
-    again = train.make([package(False, True)], lessons, fonts, tmp_path / "again", Silent())
+    card = train.make([package(False, True)], lessons, fonts, tmp_path, SILENT)
+    again = train.make([package(False, True)], lessons, fonts, tmp_path / "again", SILENT)
     assert card.weights == again.weights == Digest.of_file(tmp_path / WEIGHTS)
     assert Card.read(tmp_path) == card
     assert list(cast("dict[str, float]", card.accuracy["families"])) == ["Builtin 1"]
@@ -203,9 +203,7 @@ def test_an_interrupted_training_leaves_what_was_there(
     (tmp_path / WEIGHTS).write_bytes(b"old")
     monkeypatch.setattr(train, "accuracy", _interrupt)
     with pytest.raises(KeyboardInterrupt):
-        train.make(
-            [package(False)], train.Lessons(steps=2, batch_size=4, threads=1), fonts, tmp_path, Silent()
-        )
+        train.make([package(False)], train.Lessons(steps=2, batch_size=4, threads=1), fonts, tmp_path, SILENT)
     assert (tmp_path / WEIGHTS).read_bytes() == b"old"
 
 
@@ -217,7 +215,7 @@ def test_training_learns(font: ImageFont.FreeTypeFont) -> None:
     pictures, labels = alphabet(font, "OXT")
     renders = Renders(pictures, labels, np.zeros(len(labels), np.int64))
     torch.set_num_threads(1)
-    network = train.train(renders, train.Lessons(steps=40, batch_size=32, threads=1), Silent())
+    network = train.train(renders, train.Lessons(steps=40, batch_size=32, threads=1), SILENT)
     found = train.accuracy(network, renders, package(False).families, seed=0)
     assert found["all"] > 0.6
 

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from rich.console import Console
 from torch import nn
 
 from adapters.datasets.rows import DenseRows, RaggedRows
-from adapters.progress import Bars, Silent
 from adapters.sources.stages import Run
 from adapters.training import Callback, Epoch, Examples, Plan, predict, train
 from registry.errors import AdaptationError, InvalidSetting
+from registry.progress import SILENT, Bars
 from tests.builders import text_recipe
 
 CPU = torch.device("cpu")
@@ -76,9 +77,7 @@ def run(
     settings: Plan, data: Examples | None = None, seed: int = 0, **more: Any
 ) -> tuple[nn.Module, nn.Module, tuple[Epoch, ...]]:
     body, head = network()
-    history = train(
-        body, head, data or examples(), settings, seed=seed, device=CPU, progress=Silent(), **more
-    )
+    history = train(body, head, data or examples(), settings, seed=seed, device=CPU, progress=SILENT, **more)
     return body, head, history
 
 
@@ -109,7 +108,7 @@ def test_a_last_batch_of_one_joins_the_one_before_it() -> None:
 
     body, head = network()
     watched = body_of(Watch(), *body.stages.values())
-    train(watched, head, examples(17), plan(epochs=1), seed=0, device=CPU, progress=Silent())
+    train(watched, head, examples(17), plan(epochs=1), seed=0, device=CPU, progress=SILENT)
     assert sizes == [8, 9]
 
 
@@ -177,7 +176,7 @@ def test_biases_and_scales_are_not_decayed() -> None:
         plan(epochs=1, batch_size=6, weight_decay=0.5),
         seed=0,
         device=CPU,
-        progress=Silent(),
+        progress=SILENT,
     )
     assert torch.equal(layer.bias, torch.full((4,), 5.0))
 
@@ -193,7 +192,7 @@ def test_augmentation_moves_pictures_and_mirrors_none() -> None:
     ramp = np.broadcast_to(np.arange(16, dtype=np.uint8)[None, None, :, None] * 16, (32, 16, 16, 3)).copy()
     data = of(ramp, np.arange(32) % 2, "pixels")
     body = body_of(Keep())
-    train(body, nn.Linear(3, 2), data, plan(epochs=1, augment=True), seed=0, device=CPU, progress=Silent())
+    train(body, nn.Linear(3, 2), data, plan(epochs=1, augment=True), seed=0, device=CPU, progress=SILENT)
     pictures = torch.cat(seen)
     assert pictures.dtype == torch.uint8 and pictures.shape == (32, 16, 16, 3)
     assert len({picture.numpy().tobytes() for picture in pictures}) > 16
@@ -203,7 +202,7 @@ def test_augmentation_moves_pictures_and_mirrors_none() -> None:
 def test_bars_say_how_it_goes() -> None:
     stream = io.StringIO()
     body, head = network()
-    train(body, head, examples(), plan(epochs=2), seed=0, device=CPU, progress=Bars(stream))
+    train(body, head, examples(), plan(epochs=2), seed=0, device=CPU, progress=Bars(Console(file=stream)))
     assert "training" in stream.getvalue() and "2/2" in stream.getvalue()
 
 
@@ -238,7 +237,7 @@ def tower(stages: int = 4) -> tuple[Run, nn.Linear]:
 
 
 def fit(body: Run, head: nn.Module, data: Examples, settings: Plan, **more: Any) -> tuple[Epoch, ...]:
-    return train(body, head, data, settings, seed=0, device=CPU, progress=Silent(), **more)
+    return train(body, head, data, settings, seed=0, device=CPU, progress=SILENT, **more)
 
 
 def test_each_stage_learns_at_a_share_of_the_rate_above_it() -> None:

@@ -19,10 +19,10 @@ import click
 import numpy as np
 import torch
 import torch.nn.functional as F
+from rich.console import Console
 from safetensors.torch import save
 from torch import nn
 
-from adapters.progress import Bars, Progress
 from adapters.sources.glyphs.card import CARD, SKETCH, WEIGHTS, Card
 from adapters.sources.glyphs.fonts import FOLDER, Family, Package, families, pinned
 from adapters.sources.glyphs.handwriting import write
@@ -34,6 +34,7 @@ from adapters.sources.sketch import FeatureSketch
 from registry.digests import Digest
 from registry.errors import CultivarError
 from registry.manifest import Json
+from registry.progress import Bars, Progress
 
 TASK = "letters"
 LICENCE = "Apache-2.0"
@@ -240,7 +241,7 @@ def main(steps: int, seed: int, threads: int, fonts: Path, output: Path) -> None
     """Train the bundled source on printed letters, and replace its weights and card."""
     lessons = Lessons(steps=steps, seed=seed, threads=threads)
     try:
-        card = make(pinned(), lessons, fonts, output, Bars(sys.stderr))
+        card = make(pinned(), lessons, fonts, output, Bars(Console(stderr=True)))
     except CultivarError as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:

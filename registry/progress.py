@@ -3,18 +3,16 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, TextIO
 
-if TYPE_CHECKING:
-    from rich.progress import Progress as RichProgress
-    from rich.progress import TaskID
+from rich import progress
+from rich.console import Console
 
 
 class Step(ABC):
     """One step under way."""
 
     @abstractmethod
-    def advance(self, amount: int = 1, note: str = "") -> None:
+    def advance(self, amount: float = 1, note: str = "") -> None:
         """Say that so many more units are done; ``note`` is a few words on how it goes."""
 
 
@@ -22,7 +20,7 @@ class Progress(ABC):
     """Somebody who watches."""
 
     @abstractmethod
-    def step(self, what: str, total: int) -> AbstractContextManager[Step]:
+    def step(self, what: str, total: float) -> AbstractContextManager[Step]:
         """Begin a step of ``total`` units; a context manager that gives a ``Step``."""
 
     @abstractmethod
@@ -30,11 +28,9 @@ class Progress(ABC):
         """Tell a line that a person should read."""
 
 
-class Silent(Progress):
-    """Nobody watches."""
-
+class _Silent(Progress):
     @contextmanager
-    def step(self, what: str, total: int) -> Iterator[Step]:
+    def step(self, what: str, total: float) -> Iterator[Step]:
         """Begin a step that nobody sees."""
         yield _Unseen()
 
@@ -42,31 +38,38 @@ class Silent(Progress):
         """Say it to nobody."""
 
 
+SILENT: Progress = _Silent()
+"""Nobody watches."""
+
+
 class Bars(Progress):
     """Bars on a terminal; on anything else, a line where a step ends.
 
     Args:
-        stream: where to write, usually ``sys.stderr``: stdout belongs to the answer.
+        console: where to draw, usually stderr: stdout belongs to the answer.
+        passing: leave nothing: a bar goes when its step ends, and is drawn on a terminal only.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        from rich.console import Console
-
-        self._console = Console(file=stream)
+    def __init__(self, console: Console, *, passing: bool = False) -> None:
+        self._console = console
+        self._passing = passing
 
     @contextmanager
-    def step(self, what: str, total: int) -> Iterator[Step]:
+    def step(self, what: str, total: float) -> Iterator[Step]:
         """Begin a step and draw its bar until it ends."""
-        from rich import progress
-
         columns = (
             progress.TextColumn("{task.description}"),
             progress.BarColumn(),
             progress.MofNCompleteColumn(),
-            progress.TimeElapsedColumn(),
+            progress.TimeRemainingColumn(elapsed_when_finished=True),
             progress.TextColumn("{task.fields[note]}"),
         )
-        with progress.Progress(*columns, console=self._console) as bars:
+        with progress.Progress(
+            *columns,
+            console=self._console,
+            transient=self._passing,
+            disable=self._passing and not self._console.is_terminal,
+        ) as bars:
             yield _Bar(bars, bars.add_task(what, total=total, note=""))
 
     def say(self, text: str) -> None:
@@ -75,14 +78,14 @@ class Bars(Progress):
 
 
 class _Unseen(Step):
-    def advance(self, amount: int = 1, note: str = "") -> None:
+    def advance(self, amount: float = 1, note: str = "") -> None:
         pass
 
 
 class _Bar(Step):
-    def __init__(self, bars: "RichProgress", task: "TaskID") -> None:
+    def __init__(self, bars: progress.Progress, task: progress.TaskID) -> None:
         self._bars = bars
         self._task = task
 
-    def advance(self, amount: int = 1, note: str = "") -> None:
+    def advance(self, amount: float = 1, note: str = "") -> None:
         self._bars.update(self._task, advance=amount, note=note)
