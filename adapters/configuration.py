@@ -52,7 +52,7 @@ def assigned(assignments: Sequence[str]) -> dict[str, object]:
     """Return what ``KEY=VALUE`` texts say, their values as TOML writes them; a bare word is a text.
 
     Raises:
-        InvalidSetting: a text has another form.
+        InvalidSetting: a text has another form, or says more than one thing.
     """
     found: dict[str, object] = {}
     for text in assignments:
@@ -60,9 +60,14 @@ def assigned(assignments: Sequence[str]) -> dict[str, object]:
         if not equals or not key.isidentifier():
             raise InvalidSetting(f"expected KEY=VALUE, got {text!r:.100}")
         try:
-            found[key] = tomllib.loads(f"value = {value}")["value"]
+            read = tomllib.loads(f"value = {value}")
         except tomllib.TOMLDecodeError:
-            found[key] = value
+            read = {"value": value}
+        if len(read) > 1:
+            raise InvalidSetting(
+                f"expected one KEY=VALUE, got several lines: {text!r:.100}; set each key by itself"
+            )
+        found[key] = read["value"]
     return found
 
 

@@ -104,9 +104,14 @@ def test_what_is_no_assignment_is_refused(text: str) -> None:
         assigned([text])
 
 
-@pytest.mark.parametrize("text", ["x=1\ny = 2", "x=3\n[table]"])
-def test_an_assignment_sets_one_key(text: str) -> None:
-    assert assigned([text]).keys() == {"x"}
+@pytest.mark.parametrize("text", ["x=1\ny=2", "x=1\ny = 2", "x=3\n[table]"])
+def test_an_assignment_that_says_more_than_one_thing_is_refused(text: str) -> None:
+    with pytest.raises(InvalidSetting, match="expected one KEY=VALUE, got several lines"):
+        assigned([text])
+
+
+def test_a_value_may_go_over_several_lines() -> None:
+    assert assigned(["x=[1,\n2]"]) == {"x": [1, 2]}
 
 
 def test_flags_that_were_given_win_over_the_file(tmp_path: Path) -> None:
