@@ -9,88 +9,26 @@ length are read. It stands on the standard library, so that it starts fast and s
 
 import argparse
 import json
-import selectors
-import socket
+import select
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from benchmarks.connection import Connection, Request
 from benchmarks.machine import busy_seconds, cpu_seconds, tree
 from benchmarks.measurement import Measurement
 from benchmarks.spread import quantile
 
-HOST = "127.0.0.1"
 WARM_S = 1.5
 """Seconds of load before the window opens."""
 STALL_S = 60.0
 """Silence after which the server is given up."""
 
-_RECEIVE_BYTES = 1 << 16
-_SEND_BUFFER_BYTES = 1 << 20
-
 
 class LoadFailed(Exception):
     """An answer was not what a measurement needs."""
-
-
-class Connection:
-    """One client: at most one request under way."""
-
-    __slots__ = ("_answer", "_left", "_needed", "_socket", "sent_at")
-
-    def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection((HOST, port), timeout=STALL_S)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-        self._socket.setblocking(False)
-        self._left = memoryview(b"")
-        self._answer = bytearray()
-        self._needed = 0
-        self.sent_at = 0.0
-
-    def fileno(self) -> int:
-        """Return the socket's number."""
-        return self._socket.fileno()
-
-    def begin(self, request: bytes) -> bool:
-        """Start a request; return whether all of it is on its way."""
-        self._left = memoryview(request)
-        self._answer.clear()
-        self._needed = 0
-        self.sent_at = time.perf_counter()
-        return self.send()
-
-    def send(self) -> bool:
-        """Send what the socket takes; return whether all of the request is on its way."""
-        try:
-            while self._left:
-                self._left = self._left[self._socket.send(self._left) :]
-        except BlockingIOError:
-            return False
-        return True
-
-    def receive(self) -> bool:
-        """Read what there is; return whether the answer is whole.
-
-        Raises:
-            LoadFailed: it is not a 200, or the connection was closed.
-        """
-        data = self._socket.recv(_RECEIVE_BYTES)
-        if not data:
-            raise LoadFailed("the server closed a connection")
-        self._answer += data
-        if not self._needed:
-            end = self._answer.find(b"\r\n\r\n")
-            if end < 0:
-                return False
-            self._needed = end + 4 + _length(bytes(self._answer[:end]))
-        return len(self._answer) >= self._needed
-
-    def close(self) -> None:
-        """Leave."""
-        self._socket.close()
 
 
 class Load:
@@ -103,9 +41,11 @@ class Load:
     """
 
     def __init__(self, port: int, requests: Sequence[bytes], connections: int) -> None:
-        self._requests = requests
-        self._selector = selectors.DefaultSelector()
-        self._connections = [Connection(port) for _ in range(connections)]
+        self._requests = [Request(each) for each in requests]
+        self._poll = select.epoll()
+        connected = [Connection(port) for _ in range(connections)]
+        self._connections = {connection.descriptor: connection for connection in connected}
+        self._sent_at: dict[int, float] = {}
         self._turn = 0
         self._under_way = 0
         self._answered: list[tuple[float, float]] = []
@@ -121,8 +61,8 @@ class Load:
         Raises:
             LoadFailed: an answer was not a 200, or none came for a minute.
         """
-        for connection in self._connections:
-            self._selector.register(connection, selectors.EVENT_READ)
+        for descriptor, connection in self._connections.items():
+            self._poll.register(descriptor, select.EPOLLIN)
             self._begin(connection)
         self._serve(until=time.perf_counter() + warm_s)
         pids = tree(root)
@@ -146,9 +86,9 @@ class Load:
 
     def close(self) -> None:
         """Close every connection."""
-        for connection in self._connections:
+        for connection in self._connections.values():
             connection.close()
-        self._selector.close()
+        self._poll.close()
 
     def _serve(self, until: float) -> None:
         """Answer every answer with the next request, until a moment."""
@@ -172,19 +112,21 @@ class Load:
         request = self._requests[self._turn % len(self._requests)]
         self._turn += 1
         self._under_way += 1
-        if not connection.begin(request):
-            self._selector.modify(connection, selectors.EVENT_READ | selectors.EVENT_WRITE)
+        self._sent_at[connection.descriptor] = time.perf_counter()
+        if not connection.begin(request, self._turn):
+            self._poll.modify(connection.descriptor, select.EPOLLIN | select.EPOLLOUT)
 
     def _whole(self, timeout: float) -> list[Connection]:
         """Wait for something to happen; return the connections whose answer is whole."""
         whole = []
-        for key, events in self._selector.select(timeout):
-            connection = key.fileobj
-            assert isinstance(connection, Connection)
-            if events & selectors.EVENT_WRITE and connection.send():
-                self._selector.modify(connection, selectors.EVENT_READ)
-            if events & selectors.EVENT_READ and connection.receive():
-                self._answered.append((connection.sent_at, time.perf_counter()))
+        for descriptor, events in self._poll.poll(timeout):
+            connection = self._connections[descriptor]
+            if events & select.EPOLLOUT and connection.send():
+                self._poll.modify(descriptor, select.EPOLLIN)
+            if events & ~select.EPOLLOUT and connection.receive():
+                if connection.status != 200:
+                    raise LoadFailed(f"expected 200 from the server, got {connection.answer[:300]!r}")
+                self._answered.append((self._sent_at[descriptor], time.perf_counter()))
                 self._under_way -= 1
                 whole.append(connection)
         return whole
@@ -194,17 +136,6 @@ def _share(answer: tuple[float, float], opened: float, closed: float) -> float:
     """Return the part of an answer's time that lies in a window: batches make answers come in bursts."""
     start, end = answer
     return max(0.0, min(end, closed) - max(start, opened)) / (end - start)
-
-
-def _length(head: bytes) -> int:
-    status, _, rest = head.partition(b"\r\n")
-    if status.split(b" ")[1:2] != [b"200"]:
-        raise LoadFailed(f"expected 200 from the server, got {status.decode('latin-1')!r}")
-    for line in rest.split(b"\r\n"):
-        name, _, value = line.partition(b":")
-        if name.lower() == b"content-length":
-            return int(value)
-    raise LoadFailed("the answer says no Content-Length")
 
 
 def main() -> None:

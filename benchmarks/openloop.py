@@ -13,21 +13,19 @@ import json
 import math
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
-from benchmarks.load import HOST
+from benchmarks.connection import Connection, Request
 
 CONNECTIONS = 2000
 """At most as many at once; what is due beyond that waits for one."""
@@ -38,8 +36,6 @@ BROKEN = 0
 LEAD_S = 1.5
 """Seconds between the start of the generator's process and the first phase: an interpreter has to start."""
 
-_RECEIVE_BYTES = 1 << 16
-_SEND_BUFFER_BYTES = 1 << 20
 _COARSE_S = 0.002
 """``epoll`` rounds its timeout up to a millisecond, so that shorter ones are left to ``select``."""
 _VERSION = b"x-cultivar-version: "
@@ -97,11 +93,11 @@ class Records:
         """Read a file of ``save``."""
         with np.load(path, allow_pickle=False) as file:
             fields = {name: file[name] for name in file.files}
-        return cls(**fields | {"names": tuple(map(str, fields["names"]))})  # type: ignore[arg-type]
+        return cls(**fields | {"names": tuple(map(str, fields["names"]))})
 
     def save(self, path: Path) -> None:
         """Write everything into a file."""
-        fields = {name: np.asarray(getattr(self, name)) for name in self.__slots__}
+        fields: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
         np.savez(path, **fields | {"names": np.array(self.names, dtype=str)})
 
     def within(self, phase: int) -> Self:
@@ -116,7 +112,7 @@ class Records:
 
     def latencies_ms(self) -> np.ndarray:
         """Return milliseconds from being due to the answer: float64 [N]."""
-        return 1e3 * (self.ended - self.due)
+        return np.asarray(1e3 * (self.ended - self.due))
 
     def answered_within(self, began: float, ended: float) -> int:
         """Return how many 200s came between two moments."""
@@ -125,55 +121,6 @@ class Records:
     def cores(self) -> np.ndarray:
         """Return how many cores the generator took, by phase: float64 [phases]."""
         return np.asarray(self.generator_s / np.diff(self.edges))
-
-
-class Connection:
-    """A client's socket: at most one request under way."""
-
-    __slots__ = ("answer", "descriptor", "left", "needed", "request", "socket", "writing")
-
-    def __init__(self, port: int) -> None:
-        self.socket = socket.socket()
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-        self.socket.setblocking(False)
-        with suppress(BlockingIOError):
-            self.socket.connect((HOST, port))
-        self.descriptor = self.socket.fileno()
-        self.left = memoryview(b"")
-        self.answer = b""
-        self.needed = 0
-        self.request = -1
-        self.writing = False
-
-    def send(self) -> bool:
-        """Send what the socket takes; return whether all of the request is on its way."""
-        try:
-            while self.left:
-                self.left = self.left[self.socket.send(self.left) :]
-        except BlockingIOError:
-            return False
-        return True
-
-    def receive(self) -> bool:
-        """Read what there is; return whether the answer is whole.
-
-        Raises:
-            ConnectionError: there will be no answer.
-        """
-        try:
-            data = self.socket.recv(_RECEIVE_BYTES)
-        except BlockingIOError:
-            return False
-        if not data:
-            raise ConnectionResetError("the server closed a connection")
-        self.answer = self.answer + data if self.answer else data
-        if not self.needed:
-            end = self.answer.find(b"\r\n\r\n")
-            if end < 0:
-                return False
-            self.needed = end + 4 + _length(self.answer[:end])
-        return len(self.answer) >= self.needed
 
 
 class OpenLoop:
@@ -187,13 +134,14 @@ class OpenLoop:
 
     def __init__(self, port: int, requests: Sequence[bytes], connections: int = CONNECTIONS) -> None:
         self._port = port
-        self._requests = [memoryview(each) for each in requests]
+        self._requests = [Request(each) for each in requests]
         self._limit = connections
         self._poll = select.epoll()
         self._all: dict[int, Connection] = {}
         self._free: list[Connection] = []
+        self._asked: dict[int, int] = {}
+        self._writing: set[int] = set()
         self._waiting: deque[int] = deque()
-        self._under_way = 0
         self._names: dict[bytes, int] = {}
 
     def run(self, phases: Sequence[Phase], seed: int = 0, start: float | None = None) -> Records:
@@ -230,7 +178,7 @@ class OpenLoop:
                 self._wait(edge)
             clocks.append(time.process_time())
         end = time.monotonic() + DRAIN_S
-        while (self._under_way or self._waiting) and time.monotonic() < end:
+        while (self._asked or self._waiting) and time.monotonic() < end:
             self._wait(time.monotonic() + 0.1)
         for connection in list(self._all.values()):
             self._drop(connection)
@@ -260,14 +208,13 @@ class OpenLoop:
         else:
             self._waiting.append(number)
             return
-        connection.request = number
-        connection.left = self._requests[number % len(self._requests)]
-        self._under_way += 1
+        descriptor = connection.descriptor
+        self._asked[descriptor] = number
         self._sent[number] = time.monotonic()
         try:
-            if not connection.send():
-                connection.writing = True
-                self._poll.modify(connection.descriptor, select.EPOLLIN | select.EPOLLOUT)
+            if not connection.begin(self._requests[number % len(self._requests)], number):
+                self._writing.add(descriptor)
+                self._poll.modify(descriptor, select.EPOLLIN | select.EPOLLOUT)
         except OSError:
             self._drop(connection)
 
@@ -278,10 +225,12 @@ class OpenLoop:
             select.select([self._poll], [], [], rest)
             rest = 0
         for descriptor, events in self._poll.poll(max(0.0, rest - 0.001)):
-            connection = self._all[descriptor]
+            connection = self._all.get(descriptor)
+            if connection is None:
+                continue
             try:
                 if events & select.EPOLLOUT and connection.send():
-                    connection.writing = False
+                    self._writing.discard(descriptor)
                     self._poll.modify(descriptor, select.EPOLLIN)
                 if events & ~select.EPOLLOUT and connection.receive():
                     self._end(connection)
@@ -292,18 +241,17 @@ class OpenLoop:
 
     def _end(self, connection: Connection) -> None:
         """Note an answer, and let the connection go on."""
-        number, answer = connection.request, connection.answer
-        if number < 0:
+        answer = connection.answer
+        number = self._asked.pop(connection.descriptor, None)
+        if number is None:
             self._drop(connection)
             return
         self._ended[number] = time.monotonic()
-        self._status[number] = int(answer[9:12])
+        self._status[number] = connection.status
         self._ref[number] = self._named(answer, _VERSION, b"\r")
         self._label[number] = self._named(answer, _LABEL, b'"')
         self._retry[number] = _RETRY in answer
-        self._under_way -= 1
-        connection.request, connection.answer, connection.needed = -1, b"", 0
-        if connection.writing or b"connection: close" in answer:
+        if connection.descriptor in self._writing or b"connection: close" in answer:
             self._drop(connection)
         else:
             self._free.append(connection)
@@ -317,16 +265,15 @@ class OpenLoop:
 
     def _drop(self, connection: Connection) -> None:
         """Close a connection; its request, if it has one, is broken."""
-        if self._all.pop(connection.descriptor, None) is None:
-            return
-        if connection.request >= 0:
-            self._ended[connection.request] = time.monotonic()
-            self._under_way -= 1
-            connection.request = -1
-        else:
-            with suppress(ValueError):
-                self._free.remove(connection)
-        connection.socket.close()
+        descriptor = connection.descriptor
+        del self._all[descriptor]
+        self._writing.discard(descriptor)
+        number = self._asked.pop(descriptor, None)
+        if number is not None:
+            self._ended[number] = time.monotonic()
+        elif connection in self._free:
+            self._free.remove(connection)
+        connection.close()
 
 
 def arrivals(phases: Sequence[Phase], seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -401,14 +348,6 @@ class Running:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             self._process.wait()
-
-
-def _length(head: bytes) -> int:
-    for line in head.split(b"\r\n")[1:]:
-        name, _, value = line.partition(b":")
-        if name.lower() == b"content-length":
-            return int(value)
-    return 0
 
 
 def _phases(text: str) -> list[Phase]:

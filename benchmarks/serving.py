@@ -1,12 +1,11 @@
-"""Served throughput over raw ONNX Runtime: ``python -m benchmarks.serving``.
+"""What serving costs over raw ONNX Runtime, here and elsewhere: ``python -m benchmarks.serving``.
 
 The same model, machine and run; what each figure means is in ``benchmarks/README.md``. Raw
 settings are swept first; then, in each round and in a random order, the best of them, the
-decode-plus-run pipelines and the server under load are measured once each.
+decode-plus-run pipelines and every server under load are measured once each.
 """
 
 import argparse
-import http.client
 import json
 import random
 import signal
@@ -14,8 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version as library_version
@@ -24,32 +23,43 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.load import HOST
-from benchmarks.machine import cpu_seconds, describe, resident_bytes, tree
+from benchmarks import verdict
+from benchmarks.contender import (
+    ARRAYS,
+    MEDIA,
+    PICTURES,
+    Contender,
+    bodies,
+    cultivar,
+    request,
+    say,
+    unlike,
+    write,
+)
+from benchmarks.machine import cpu_seconds, describe, tree
 from benchmarks.measurement import Measurement
+from benchmarks.peers.peer import PEERS
 from benchmarks.photographs import photograph
 from benchmarks.raw import Bench, Setting, merged, settings
 from benchmarks.spread import Spread
+from benchmarks.verdict import Verdict
 from registry.names import PRODUCTION
 from registry.recipe import ImageRecipe
 from registry.registry import Registry
 from registry.runtime import cpu_quota
 from registry.settings import Settings
-from services.protocols import npy
-from services.server import Server, free_port
-from services.settings import ServeSettings
 
 TARGET = "photographs"
+OURS = "cultivar"
 BATCHES = (1, 2, 4, 8, 16, 32)
 CONCURRENCIES = (1, 8, 32)
 DISTINCT = 32
 """Different inputs of each kind that go round."""
-ARRAYS = "arrays"
-PICTURES = "pictures"
-MEDIA = {ARRAYS: "application/x-npy", PICTURES: "image/jpeg"}
-AIMS = {ARRAYS: 0.90, PICTURES: 0.85}
+LIMIT_AIMS = {ARRAYS: 0.97, PICTURES: 0.95}
+CPU_AIM = 0.97
+ALONE_AIM = 1.15
 AT = 32
-"""The concurrency that the aims are set for."""
+"""The concurrency that the aims at load are set for."""
 SCORE_TOLERANCE = 1e-4
 QUIET_CORES = 0.1
 """What others may take of the machine before its figures are noise."""
@@ -70,6 +80,7 @@ class Pace:
         rounds: repeats of every measurement.
         sweep_s: seconds for each raw setting in the sweep.
         batches: batch sizes of the sweep.
+        concurrencies: requests under way at once, for each of which every server is measured.
         finalists: how many of the sweep's settings are measured in every round.
         raw_s: seconds of a raw measurement.
         warm_s: seconds of load before a window.
@@ -79,103 +90,35 @@ class Pace:
     rounds: int
     sweep_s: float
     batches: tuple[int, ...]
+    concurrencies: tuple[int, ...]
     finalists: int
     raw_s: float
     warm_s: float
     window_s: float
 
 
-USUAL = Pace(5, 1.0, BATCHES, 2, 3.0, 1.5, 5.0)
-QUICK = Pace(2, 0.3, (1, 8, 32), 1, 1.0, 1.0, 2.0)
+USUAL = Pace(5, 1.0, BATCHES, CONCURRENCIES, 2, 3.0, 1.5, 5.0)
+QUICK = Pace(1, 0.2, (1, 32), (1, AT), 1, 0.5, 0.4, 1.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Contender:
-    """A server that is measured.
-
-    Attributes:
-        name: what it is called in tables.
-        port: where it listens on this machine.
-        pid: its oldest process.
-        requests: for each kind of input a folder of whole HTTP requests.
-    """
-
-    name: str
-    port: int
-    pid: int
-    requests: Mapping[str, Path]
-
-    def load(self, kind: str, connections: int, pace: Pace) -> Measurement:
-        """Put load on it from another process.
-
-        Raises:
-            SystemExit: an answer was not a 200.
-        """
-        command = [sys.executable, "-m", "benchmarks.load", "--port", str(self.port)]
-        command += ["--requests", str(self.requests[kind]), "--connections", str(connections)]
-        command += ["--seconds", str(pace.window_s), "--warm", str(pace.warm_s), "--root", str(self.pid)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-        if done.returncode:
-            sys.exit(f"the load on {self.name} failed")
-        return Measurement(**json.loads(done.stdout))
-
-
-def say(text: str) -> None:
-    """Tell how far it is."""
-    print(text, file=sys.stderr, flush=True)
-
-
-@contextmanager
-def cultivar(home: Path, requests: Mapping[str, Path]) -> Iterator[Contender]:
-    """Start this project's server on a registry, with one worker and otherwise its defaults."""
-    port = free_port()
-    settings_ = ServeSettings.read(port=port, workers=1)
-    with (
-        (home / "server.log").open("w+b") as log,
-        Server(settings_, Settings.read(home), log.fileno()) as server,
-    ):
-        try:
-            server.wait_until_ready()
-            yield Contender("cultivar", port, server.pid, requests)
-        except Exception:
-            log.seek(0)
-            say(log.read()[-3000:].decode(errors="replace"))
-            raise
-
-
-def write_requests(folder: Path, path: str, media: str, bodies: Sequence[bytes]) -> Path:
-    """Write whole HTTP requests into a folder, a file each; return the folder."""
-    folder.mkdir(parents=True)
-    for number, body in enumerate(bodies):
-        head = f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: {media}\r\nContent-Length: {len(body)}\r\n\r\n"
-        (folder / f"{number:03d}").write_bytes(head.encode() + body)
-    return folder
-
-
-def check_answers(
-    contender: Contender, bench: Bench, recipe: ImageRecipe, bodies: Mapping[str, Sequence[bytes]]
-) -> int:
-    """Compare every distinct request's answer with the raw model's; return how many there were.
+def check_answers(contender: Contender, best: Mapping[str, Sequence[float]]) -> None:
+    """Compare every distinct request's answer with the raw model's best score.
 
     Raises:
         SystemExit: the server does not compute what raw ONNX Runtime does.
     """
-    checked = 0
-    connection = http.client.HTTPConnection(HOST, contender.port, timeout=60)
-    for kind, several in bodies.items():
-        for body in several:
-            connection.request("POST", f"/v1/classify/{TARGET}?top_k=1", body, {"Content-Type": MEDIA[kind]})
-            answer = json.loads(connection.getresponse().read())
-            best = answer["results"][0]["labels"][0]
-            pixels = npy.read_uint8(body) if kind == ARRAYS else recipe.decode(body)[None]
-            logits = bench.run(pixels)[0].astype(np.float64)
-            scores = np.exp(logits - logits.max())
-            scores /= scores.sum()
-            if abs(best["score"] - scores.max()) > SCORE_TOLERANCE * scores.max():
-                sys.exit(f"{contender.name} answers {best}, ONNX Runtime says {scores.max():.6f}")
-            checked += 1
-    connection.close()
-    return checked
+    for kind, scores in best.items():
+        for (status, body), score in zip(contender.answers(kind), scores, strict=True):
+            answered = contender.score(json.loads(body)) if status == 200 else 0.0
+            if abs(answered - score) > SCORE_TOLERANCE * score:
+                sys.exit(f"{contender.name} answers {status} {body[:200]!r}, ONNX Runtime says {score:.6f}")
+
+
+def best_scores(bench: Bench, pixels: np.ndarray) -> list[float]:
+    """Return the best label's score for each row, by raw ONNX Runtime."""
+    logits = bench.run(pixels).astype(np.float64)
+    scores = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return [float(row.max() / row.sum()) for row in scores]
 
 
 def idle_cores(pid: int, seconds: float) -> float:
@@ -212,9 +155,9 @@ def measurements(
     jobs[f"{PIPELINE}in turns: {turns}"] = partial(bench.in_turns, turns, pace.raw_s)
     for contender in contenders:
         for kind in MEDIA:
-            for connections in CONCURRENCIES:
+            for connections in pace.concurrencies:
                 name = served(contender.name, kind, connections)
-                jobs[name] = partial(contender.load, kind, connections, pace)
+                jobs[name] = partial(contender.load, kind, connections, pace.window_s, pace.warm_s)
     return jobs
 
 
@@ -274,12 +217,12 @@ def efficiencies(results: Rounds, name: str, kind: str) -> Spread:
     )
 
 
-def tables(results: Rounds, contenders: Sequence[str], cores: int) -> str:
+def tables(results: Rounds, contenders: Sequence[str], memory: Mapping[str, int], cores: int) -> str:
     """Return the results as two Markdown tables."""
     limit = limits(results)
     lines = ["| without a server | rows/s | CPU s per 1000 | p50 ms |", "| --- | --- | --- | --- |"]
     for name, several in results.items():
-        if name.split(", ")[0] not in contenders:
+        if not name.startswith(tuple(f"{contender}, " for contender in contenders)):
             lines.append(
                 f"| {name} | {_show(several, 'rows_per_s', 1)} | {_show(several, 'cpu_ms_per_row', 1)} "
                 f"| {_show(several, 'p50_ms', 1)} |"
@@ -288,20 +231,22 @@ def tables(results: Rounds, contenders: Sequence[str], cores: int) -> str:
     lines += [
         "",
         "| server | input | concurrency | rows/s | of the limit | CPU s per 1000 | CPU: limit over served | p50 ms "
-        "| p99 ms | generator, cores |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| p99 ms | MiB | generator, cores |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for contender in contenders:
         for kind in MEDIA:
             for connections in CONCURRENCIES:
                 name = served(contender, kind, connections)
+                if name not in results:
+                    continue
                 several = results[name]
                 generator = Spread.of([each.generator_s / each.seconds for each in several])
                 lines.append(
                     f"| {contender} | {kind} | {connections} | {_show(several, 'rows_per_s', 1)} "
                     f"| {ratios(several, limit[kind], cores).show()} | {_show(several, 'cpu_ms_per_row', 1)} "
                     f"| {efficiencies(results, name, kind).show()} | {_show(several, 'p50_ms', 0)} "
-                    f"| {_show(several, 'p99_ms', 0)} | {generator.median:.3f} |"
+                    f"| {_show(several, 'p99_ms', 0)} | {memory[contender] / 2**20:.0f} | {generator.median:.3f} |"
                 )
     return "\n".join(lines)
 
@@ -310,22 +255,40 @@ def _show(several: Sequence[Measurement], figure: str, places: int) -> str:
     return Spread.of([getattr(each, figure) for each in several]).show(places)
 
 
-def verdicts(results: Rounds, contender: str, cores: int) -> dict[str, dict[str, object]]:
-    """Return, for each kind of input, the aim at the highest concurrency and what came of it."""
+def verdicts(results: Rounds, peers: Sequence[str], cores: int) -> list[Verdict]:
+    """Return the aims and what came of them."""
     limit = limits(results)
-    found: dict[str, dict[str, object]] = {}
-    for kind, aim in AIMS.items():
-        ratio = ratios(results[served(contender, kind, AT)], limit[kind], cores)
-        found[kind] = {"aim": aim, "ratio": ratio.median, "low": ratio.low, "high": ratio.high}
-        found[kind]["reached"] = ratio.median >= aim
-    return found
+    found = []
+    for kind, aim in LIMIT_AIMS.items():
+        name = served(OURS, kind, AT)
+        of = "raw" if kind == ARRAYS else "decode plus run"
+        found.append(
+            Verdict(f"{kind} at {AT}, rows/s over {of}", ratios(results[name], limit[kind], cores), aim)
+        )
+        if kind == ARRAYS:
+            claim = f"{kind} at {AT}, CPU of {of} over CPU of an answer"
+            found.append(Verdict(claim, efficiencies(results, name, kind), CPU_AIM))
+    for peer in peers:
+        for kind in MEDIA:
+            pairs = zip(results[served(peer, kind, AT)], results[served(OURS, kind, AT)], strict=True)
+            saved = Spread.of([theirs.cpu_ms_per_row / ours.cpu_ms_per_row for theirs, ours in pairs])
+            found.append(Verdict(f"{kind} at {AT}, CPU of an answer by {peer} over ours", saved, 1.0))
+    alone = results[min((n for n in results if n.startswith(ONE_ROW)), key=partial(_p50, results))]
+    pairs = zip(results[served(OURS, ARRAYS, 1)], alone, strict=True)
+    slower = Spread.of([ours.p50_ms / raw.p50_ms for ours, raw in pairs])
+    claim = f"{ARRAYS} at 1, p50 over raw with all cores"
+    return [*found, Verdict(claim, slower, ALONE_AIM, at_least=False)]
+
+
+def _p50(results: Rounds, name: str) -> float:
+    return Spread.of([each.p50_ms for each in results[name]]).median
 
 
 def measure(spec: str, pace: Pace, seed: int, home: Path) -> dict[str, Any]:
-    """Make the model, start the server, measure, print the tables.
+    """Make the model, start the servers, measure, print the tables.
 
     Returns:
-        Everything that was seen, as JSON values.
+        Everything that was seen, as JSON values; under ``reached`` whether every aim was.
     """
     cores = cpu_quota()
     say(f"making a version of {spec} with random weights")
@@ -339,39 +302,49 @@ def measure(spec: str, pace: Pace, seed: int, home: Path) -> dict[str, Any]:
     assert isinstance(recipe, ImageRecipe)
     photographs = [photograph(seed + number) for number in range(DISTINCT)]
     pixels = np.stack([recipe.decode(data) for data in photographs])
+    marked = unlike(pixels)
     bench = Bench(model, recipe, pixels, photographs)
-    bodies = {ARRAYS: [npy.write(row[None]) for row in pixels], PICTURES: photographs}
+    sent = bodies(marked, photographs)
     path = f"/v1/classify/{TARGET}"
-    requests = {kind: write_requests(home / kind, path, MEDIA[kind], bodies[kind]) for kind in MEDIA}
+    requests = {
+        kind: write(home / kind, [request(path, MEDIA[kind], body) for body in sent[kind]]) for kind in MEDIA
+    }
+    (home / "model.onnx").write_bytes(model)
+    (home / "recipe.json").write_bytes(recipe.to_bytes())
     say("sweeping raw settings")
     swept = sweep(bench, cores, pace)
-    with cultivar(home, requests) as contender:
-        checked = check_answers(contender, bench, recipe, bodies)
-        idle = idle_cores(contender.pid, 2.0)
-        say(f"{checked} answers agree with raw ONNX Runtime; idle, the server keeps {idle:.3f} cores busy")
+    with ExitStack() as stack:
+        contenders = [stack.enter_context(cultivar(home, requests, OURS, workers=1))]
+        for number, peer in enumerate(PEERS):
+            folder = home / f"peer-{number}"
+            started = peer.start(home / "model.onnx", home / "recipe.json", folder, sent)
+            contenders.append(stack.enter_context(started))
+        scores = {ARRAYS: best_scores(bench, marked), PICTURES: best_scores(bench, pixels)}
+        for contender in contenders:
+            check_answers(contender, scores)
+        idle = idle_cores(contenders[0].pid, 2.0)
+        say("every server agrees with raw ONNX Runtime on every input")
         finalists = [setting for setting, _ in swept[: pace.finalists]]
-        results = run_rounds(measurements(bench, [contender], finalists, cores, pace), pace.rounds, seed)
-        memory = resident_bytes(tree(contender.pid))
-    found = verdicts(results, contender.name, cores)
+        results = run_rounds(measurements(bench, contenders, finalists, cores, pace), pace.rounds, seed)
+        memory = {contender.name: contender.resident_bytes for contender in contenders}
+    found = verdicts(results, [peer.name for peer in PEERS], cores)
     others = Spread.of([each.others_cores for several in results.values() for each in several])
-    print(tables(results, [contender.name], cores))
+    print(tables(results, [contender.name for contender in contenders], memory, cores))
     print(f"\nEverything else on the machine kept {others.show()} cores busy meanwhile.")
     if others.median > QUIET_CORES:
         print(f"That is more than {QUIET_CORES} cores: repeat this on a quiet machine before quoting it.")
-    print(f"The server held {memory / 2**20:.0f} MiB; idle it kept {idle:.3f} cores busy.")
-    for kind, verdict in found.items():
-        words = "reached" if verdict["reached"] else "missed"
-        print(f"{kind} at {AT}: {verdict['ratio']:.3f} of the limit, aim {verdict['aim']}: {words}")
+    print(f"Idle, {OURS} kept {idle:.3f} cores busy.")
     return {
+        "reached": verdict.show(found),
         "machine": {**describe(), "onnxruntime": library_version("onnxruntime-gpu")},
         "model": spec,
         "seed": seed,
         "sweep": [{"setting": str(setting), **each.to_json()} for setting, each in swept],
         "rounds": {name: [each.to_json() for each in several] for name, several in results.items()},
         "limits": limits(results),
-        "verdicts": found,
+        "verdicts": [each.to_json() for each in found],
         "idle_cores": idle,
-        "server_bytes": memory,
+        "resident_bytes": memory,
     }
 
 
@@ -385,6 +358,7 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of weights, pictures and order")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was seen")
+    parser.add_argument("--plots", type=Path, metavar="FOLDER", help="draw it, as SVG files")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     pace = QUICK if arguments.quick else USUAL
@@ -399,7 +373,11 @@ def main() -> None:
     say(f"{time.perf_counter() - started:.0f} s")
     if arguments.json:
         arguments.json.write_text(json.dumps(document, indent=1) + "\n")
-    if not all(verdict["reached"] for verdict in document["verdicts"].values()):
+    if arguments.plots:
+        from benchmarks.plots import draw_serving
+
+        draw_serving(document, arguments.plots)
+    if not document["reached"]:
         sys.exit(1)
 
 
