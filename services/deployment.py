@@ -1,33 +1,38 @@
 """What is served right now, kept in step with the registry.
 
-A thread looks at the registry's position many times a second. Where stages moved it opens and
-warms the new version beside the old one, then replaces the snapshot in one assignment. Requests
-take their version out of the snapshot once, so those under way finish on the old one, which is
-released with the last of them. A version that cannot be opened changes nothing but what is
-reported: the old one goes on answering.
+A thread looks at the registry's position many times a second. Where stages moved it makes a new
+plan of what shall be served, opens and warms what the plan has anew beside what is open already,
+then replaces the snapshot in one assignment. Requests take their version out of the snapshot
+once, so those under way finish on the old one, which is released with the last of them. A version
+that cannot be opened changes nothing but what is reported: the old one goes on answering.
 """
 
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from time import monotonic
-from weakref import WeakValueDictionary
+from typing import TypeAlias
 
-from registry.digests import PREFIX, Digest
+from registry.digests import PREFIX
 from registry.errors import AmbiguousRef, CultivarError, UnknownTarget, UnknownVersion
 from registry.names import PRODUCTION
 from registry.registry import Registry
 from registry.versions import Version
 from services import metrics
 from services.errors import MalformedRequest, TargetUnavailable
-from services.opened import Opened, RootedProgram, open_version, program_key
+from services.opened import Loaded, Opened
+from services.plan import Plan
+from services.sessions import Sessions
 
 _log = logging.getLogger("cultivar.deployment")
 
 READY = "ready"
 STALE = "stale"
 UNAVAILABLE = "unavailable"
+
+Slot: TypeAlias = tuple[str, str]
+"""A target and a stage: one version answers there."""
 
 _FIRST_RETRY_S = 1.0
 _LAST_RETRY_S = 60.0
@@ -146,10 +151,12 @@ class Snapshot:
 
     Attributes:
         targets: by name.
+        plan: what their versions share.
         settled: every target's first attempt at loading has ended.
     """
 
     targets: Mapping[str, Target] = field(default_factory=dict)
+    plan: Plan = field(default_factory=Plan)
     settled: bool = False
 
     def pick(self, target: str, selector: Selector) -> Opened:
@@ -184,7 +191,7 @@ class Deployment:
         connect: opens the registry; called from the thread that looks, again until it succeeds.
         stages: the stages to serve.
         targets: the targets to serve; empty for all.
-        threads: cores that one run may use; None takes the machine's quota.
+        sessions: opens what is to be run.
         poll_s: seconds between two looks.
         swapped: called after each change, from the thread that looks.
 
@@ -198,7 +205,7 @@ class Deployment:
         *,
         stages: tuple[str, ...],
         targets: tuple[str, ...] = (),
-        threads: int | None = None,
+        sessions: Sessions,
         poll_s: float = 0.1,
         swapped: Callable[[Snapshot], None] = lambda snapshot: None,
     ) -> None:
@@ -207,10 +214,9 @@ class Deployment:
         self._registry: Registry | None = None
         self._stages = stages
         self._wanted = frozenset(targets)
-        self._threads = threads
+        self._sessions = sessions
         self._poll_s = poll_s
         self._swapped = swapped
-        self._programs: WeakValueDictionary[Digest, RootedProgram] = WeakValueDictionary()
         self._position: int | None = None
         self._retry_s = _FIRST_RETRY_S
         self._retry_at = float("inf")
@@ -241,17 +247,8 @@ class Deployment:
         if position == self._position and not retry:
             return False
         before = self.snapshot
-        wanted = self._read(registry)
-        for name in [name for name in before.targets if name not in wanted]:
-            self._replace(name, None)
-            metrics.SWAPS.labels("withdrawn").inc()
-        for name, versions in wanted.items():
-            target = self._follow(registry, self.snapshot.targets.get(name, Target(name)), versions)
-            if target != self.snapshot.targets.get(name):
-                self._replace(name, target)
-        if not self.snapshot.settled:
-            self.snapshot = replace(self.snapshot, settled=True)
-            self._swapped(self.snapshot)
+        self.snapshot = self._arrange(registry, self._read(registry))
+        self._swapped(self.snapshot)
         self._plan_retry(moved=position != self._position)
         self._position = position
         self._report(before)
@@ -267,62 +264,112 @@ class Deployment:
                 self._stop.wait(_FIRST_RETRY_S)
             self._stop.wait(self._poll_s)
 
-    def _read(self, registry: Registry) -> dict[str, dict[str, Version]]:
-        wanted: dict[str, dict[str, Version]] = {}
-        for stage in self._stages:
-            for version in registry.deployed(stage):
-                if not self._wanted or version.target in self._wanted:
-                    wanted.setdefault(version.target, {})[stage] = version
-        return wanted
+    def _read(self, registry: Registry) -> dict[Slot, Version]:
+        return {
+            (version.target, stage): version
+            for stage in self._stages
+            for version in registry.deployed(stage)
+            if not self._wanted or version.target in self._wanted
+        }
 
-    def _follow(self, registry: Registry, target: Target, versions: Mapping[str, Version]) -> Target:
-        """Return the target with what the registry wants in each stage, as far as it can be opened."""
-        stages: dict[str, Opened] = {}
-        refused: dict[str, Refusal] = {}
-        for stage, version in versions.items():
-            current = target.stages.get(stage)
-            if (
-                current is not None
-                and current.version.digest == version.digest
-                and current.version.ref == version.ref
-            ):
-                stages[stage] = current
-                continue
+    def _arrange(self, registry: Registry, wanted: Mapping[Slot, Version]) -> Snapshot:
+        """Return a snapshot of what the registry wants, as far as it can be opened."""
+        before = {
+            (target.name, stage): opened
+            for target in self.snapshot.targets.values()
+            for stage, opened in target.stages.items()
+        }
+        read = {_name(opened.version): opened.loaded for opened in before.values()}
+        chosen: dict[Slot, Loaded] = {}
+        refused: dict[Slot, Refusal] = {}
+
+        def refuse(slot: Slot, error: Exception) -> None:
+            """Note that what is wanted cannot be had; what answers there goes on."""
+            refused[slot] = self._refuse(slot, wanted[slot], error)
+            chosen.pop(slot, None)
+            if slot in before:
+                chosen[slot] = before[slot].loaded
+
+        for slot, version in wanted.items():
             try:
-                stages[stage] = self._open(registry, target, stages, version)
-                _log.info("%s serves %s", f"{target.name}@{stage}", version.ref)
-                metrics.SWAPS.labels("swapped").inc()
+                chosen[slot] = read.get(_name(version)) or Loaded.read(registry, version)
+                read[_name(version)] = chosen[slot]
             except Exception as error:
-                if current is not None:
-                    stages[stage] = current
-                refused[stage] = self._refuse(target.refused.get(stage), stage, version, error)
-        return replace(target, stages=stages, refused=refused)
+                refuse(slot, error)
+        while True:
+            plan = Plan.of(loaded.manifest for loaded in chosen.values())
+            opened, failed = self._open(registry, plan, chosen, before)
+            if not failed:
+                break
+            for slot, why in failed.items():
+                refuse(slot, why)
+        return Snapshot(self._targets(wanted, opened, refused, before), plan, settled=True)
 
     def _open(
-        self, registry: Registry, target: Target, opened: Mapping[str, Opened], version: Version
-    ) -> Opened:
-        for each in (*opened.values(), *target.stages.values()):
-            if each.version.ref == version.ref and each.version.digest == version.digest:
-                return each
-        found = open_version(registry, version, threads=self._threads, share=self._programs.get)
-        self._programs[program_key(found.manifest)] = found.program
-        return found
+        self,
+        registry: Registry,
+        plan: Plan,
+        chosen: Mapping[Slot, Loaded],
+        before: Mapping[Slot, Opened],
+    ) -> tuple[dict[Slot, Opened], dict[Slot, Exception]]:
+        """Open versions as a plan has them; return them, and those that failed.
 
-    @staticmethod
-    def _refuse(before: Refusal | None, stage: str, version: Version, error: Exception) -> Refusal:
+        A version that answers already and cannot be opened in its new place stays where it was.
+        """
+        known = {_name(each.version): each for each in before.values()}
+        proven = frozenset(step for each in before.values() for step in each.route.steps)
+        opened: dict[Slot, Opened] = {}
+        failed: dict[Slot, Exception] = {}
+        for slot, loaded in chosen.items():
+            name = _name(loaded.version)
+            path = plan.paths[loaded.manifest.digest]
+            current = known.get(name)
+            if current is None or current.path != path:
+                try:
+                    known[name] = Opened.open(registry, loaded, path, self._sessions, proven)
+                except Exception as error:
+                    if current is None:
+                        failed[slot] = error
+                        continue
+                    _log.exception("%s cannot be opened anew and stays as it is", loaded.version.ref)
+            opened[slot] = known[name]
+        return opened, failed
+
+    def _targets(
+        self,
+        wanted: Mapping[Slot, Version],
+        opened: Mapping[Slot, Opened],
+        refused: Mapping[Slot, Refusal],
+        before: Mapping[Slot, Opened],
+    ) -> dict[str, Target]:
+        """Return the targets, and count and log what changes."""
+        names = dict.fromkeys(target for target, _ in wanted)
+        for _ in self.snapshot.targets.keys() - names.keys():
+            metrics.SWAPS.labels("withdrawn").inc()
+        for slot, each in opened.items():
+            if slot not in refused and (
+                slot not in before or _name(before[slot].version) != _name(each.version)
+            ):
+                _log.info("%s serves %s", "@".join(slot), each.version.ref)
+                metrics.SWAPS.labels("swapped").inc()
+        return {
+            name: Target(
+                name,
+                {stage: each for (target, stage), each in opened.items() if target == name},
+                {stage: each for (target, stage), each in refused.items() if target == name},
+            )
+            for name in names
+        }
+
+    def _refuse(self, slot: Slot, version: Version, error: Exception) -> Refusal:
+        target = self.snapshot.targets.get(slot[0])
+        before = None if target is None else target.refused.get(slot[1])
         if before is not None and before.version.digest == version.digest:
             return before
         words = str(error) if isinstance(error, CultivarError) else repr(error)
-        _log.error("%s@%s keeps what it has; %s is refused: %s", version.target, stage, version.ref, words)
+        _log.error("%s keeps what it has; %s is refused: %s", "@".join(slot), version.ref, words)
         metrics.SWAPS.labels("refused").inc()
         return Refusal(version, type(error).__name__)
-
-    def _replace(self, name: str, target: Target | None) -> None:
-        targets = {key: value for key, value in self.snapshot.targets.items() if key != name}
-        if target is not None:
-            targets[name] = target
-        self.snapshot = replace(self.snapshot, targets=targets)
-        self._swapped(self.snapshot)
 
     def _plan_retry(self, *, moved: bool) -> None:
         if not any(target.refused for target in self.snapshot.targets.values()):
@@ -341,4 +388,9 @@ class Deployment:
 
 
 def _label(opened: Opened) -> tuple[str, str, str]:
-    return opened.identity.target, opened.identity.ref, opened.program.providers[0]
+    return opened.identity.target, opened.identity.ref, opened.providers[0]
+
+
+def _name(version: Version) -> tuple[str, str]:
+    """Return what tells two versions apart."""
+    return str(version.ref), version.digest

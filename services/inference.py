@@ -1,16 +1,29 @@
-"""One request's way through decoder and engine, whatever protocol it came by."""
+"""One request's way through decoder, memory and engine, whatever protocol it came by."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
+from registry.digests import Digest
+from registry.errors import InvalidInput
 from registry.manifest import FEATURES
+from registry.runtime import CUDA, usable_providers
 from services import metrics
 from services.answers import Ranking, head_of, rank, require_features
-from services.decode import Decoder, ItemLimits
+from services.decode import Decoder, ItemLimits, Rows
 from services.deployment import Deployment, Snapshot
-from services.engine import Arrays, Engine
+from services.engine import Arrays, Engine, Limits, Route
 from services.opened import Opened
 from services.protocols.native import Inputs
+from services.remembered import Key, Remembered, keys_of
 from services.settings import ServeSettings
+
+WORTH_REMEMBERING_S = 0.001
+"""Features of a row that cost less are computed again: finding them takes a tenth of that."""
+
+_Joint: TypeAlias = tuple[tuple[str, Route], ...]
 
 
 class Inference:
@@ -31,11 +44,18 @@ class Inference:
             observe=metrics.DECODE_SECONDS.observe,
         )
         self._engine = Engine(
-            max_batch_rows=settings.max_batch_rows,
-            max_queue_rows=settings.max_queue_rows,
-            runners=settings.batches_in_flight,
+            Limits(
+                settings.max_batch_rows,
+                settings.max_batch_tokens,
+                settings.max_queue_rows,
+                settings.max_queue_tokens,
+            ),
+            lanes=settings.lanes_of(cores),
+            fill=usable_providers()[0] == CUDA,
             observer=metrics.EngineMetrics(),
         )
+        self._remembered = Remembered(settings.feature_cache_bytes)
+        self._joint: dict[_Joint, Route] = {}
 
     @property
     def snapshot(self) -> Snapshot:
@@ -54,33 +74,153 @@ class Inference:
         Raises:
             InvalidInput: an input cannot be prepared; nothing was run.
             MissingOutput: the version has no head.
-            Overloaded: too many rows wait already.
+            Overloaded: too much waits already.
             DeadlineExceeded: the deadline passed.
             RuntimeFailure: the version could not be run on these inputs.
         """
         head = opened.head or head_of(opened.manifest)
-        return rank(head, await self._outputs(opened, inputs, deadline), top_k)
+        return rank(head, await self._outputs(opened, opened.route, inputs, deadline), top_k)
+
+    async def classify_all(
+        self, targets: Mapping[str, Opened], inputs: Inputs, top_k: int, deadline: float
+    ) -> dict[str, list[Ranking]]:
+        """Return the best labels by several targets; what they share is prepared and run once.
+
+        Args:
+            targets: the versions that answer, by the names that their answers shall have.
+            inputs: what is asked about.
+            top_k: how many labels, at least 1.
+            deadline: ``time.perf_counter()`` after which nobody waits any more.
+
+        Raises:
+            InvalidInput: an input cannot be prepared for one of them; nobody answers.
+            MissingOutput: one of the versions has no head.
+            Overloaded: too much waits already.
+            DeadlineExceeded: the deadline passed.
+            RuntimeFailure: one of the versions could not be run on these inputs.
+        """
+        heads = {name: opened.head or head_of(opened.manifest) for name, opened in targets.items()}
+        groups: dict[tuple[str, str], dict[str, Opened]] = {}
+        for name, opened in targets.items():
+            key = (opened.manifest.recipe, opened.route.steps[0].key)
+            groups.setdefault(key, {})[name] = opened
+        prepared: _Decoded = {}
+        tasks = [
+            asyncio.ensure_future(self._group(group, inputs, deadline, prepared)) for group in groups.values()
+        ]
+        try:
+            outputs = {name: own for found in await asyncio.gather(*tasks) for name, own in found.items()}
+        finally:
+            for task in tasks:
+                task.cancel()
+        return {name: rank(heads[name], outputs[name], top_k) for name in targets}
 
     async def embed(self, opened: Opened, inputs: Inputs, deadline: float) -> np.ndarray:
         """Return a feature vector for each input, float32 [rows, dimension]; raises as ``classify`` does."""
         require_features(opened.manifest)
-        outputs = await self._outputs(opened, inputs, deadline)
+        outputs = await self._outputs(opened, opened.route.towards(FEATURES), inputs, deadline)
         return outputs[FEATURES]
 
     def forget_all_but(self, snapshot: Snapshot) -> None:
-        """Drop the queues of programs that are served no more."""
-        self._engine.forget({opened.program.root for opened in snapshot.opened()})
+        """Drop what belongs to sessions that are served no more."""
+        self._joint.clear()
+        self._engine.forget({opened.route.root for opened in snapshot.opened()})
 
     def close(self) -> None:
         """Stop the threads after the work under way."""
         self._decoder.close()
         self._engine.close()
 
-    async def _outputs(self, opened: Opened, inputs: Inputs, deadline: float) -> Arrays:
+    async def _group(
+        self, group: Mapping[str, Opened], inputs: Inputs, deadline: float, prepared: "_Decoded"
+    ) -> dict[str, Arrays]:
+        """Return the outputs of versions that share recipe and root, by name."""
+        routes = tuple((name, opened.route) for name, opened in group.items())
+        route = self._joint.get(routes)
+        if route is None:
+            route = self._joint[routes] = Route.together(dict(routes))
+        first = next(iter(group.values()))
+        outputs = await self._outputs(first, route, inputs, deadline, prepared)
+        return {name: {each: outputs[f"{name}/{each}"] for each in own.outputs} for name, own in routes}
+
+    async def _outputs(
+        self,
+        opened: Opened,
+        route: Route,
+        inputs: Inputs,
+        deadline: float,
+        prepared: "_Decoded | None" = None,
+    ) -> Arrays:
         inputs.require(opened.recipe.modality, self.settings.max_rows)
+        keys = self._keys(opened, route, inputs)
+        if keys is None:
+            return await self._run(opened, route, inputs, deadline, prepared)
+        assert route.pivot is not None, "what has keys has features"
+        found = [self._remembered.get(key) for key in keys]
+        lacking = [index for index, row in enumerate(found) if row is None]
+        for row in found:
+            metrics.feature_cache(metrics.MISS if row is None else metrics.HIT)
+        if not lacking:
+            return route.after(np.stack([row for row in found if row is not None]))
+        asked = inputs if len(lacking) == len(keys) else inputs.only(lacking)
+        try:
+            outputs = await self._run(
+                opened, route, asked, deadline, None if asked is not inputs else prepared
+            )
+        except InvalidInput as error:
+            if error.index is not None:
+                error.index = lacking[error.index]
+            raise
+        for index, row in zip(lacking, outputs[route.pivot], strict=True):
+            self._remembered.put(keys[index], row)
+        if asked is inputs:
+            return outputs
+        known = route.after(np.stack([row for row in found if row is not None]))
+        return {name: _interleaved(rows, known[name], lacking) for name, rows in outputs.items()}
+
+    def _keys(self, opened: Opened, route: Route, inputs: Inputs) -> list[Key] | None:
+        """Return what the inputs' features are known by, or None where it is not worth while."""
+        if not self.settings.feature_cache_bytes or route.pivot is None:
+            return None
+        if self._engine.row_seconds(route.root) < WORTH_REMEMBERING_S:
+            return None
+        try:
+            return keys_of(opened, route.outputs[route.pivot], inputs.contents())
+        except InvalidInput:  # it is refused where it is prepared, with its index
+            return None
+
+    async def _run(
+        self, opened: Opened, route: Route, inputs: Inputs, deadline: float, prepared: "_Decoded | None"
+    ) -> Arrays:
         fields: Arrays
-        if inputs.array is None:
-            fields = await self._decoder.prepare(opened.recipe, inputs.items, deadline)
+        if inputs.array is not None:
+            fields = {route.inputs[0].name: inputs.array}
+            self._engine.check_time(route, len(inputs), deadline)
         else:
-            fields = {opened.program.inputs[0].name: inputs.array}
-        return await self._engine.submit(opened.program, fields, deadline)
+            with self._engine.expecting(route, len(inputs), deadline):
+                fields = await self._decode(opened, inputs, deadline, prepared)
+        return await self._engine.submit(route, fields, deadline)
+
+    async def _decode(
+        self, opened: Opened, inputs: Inputs, deadline: float, prepared: "_Decoded | None"
+    ) -> Arrays:
+        if prepared is None:
+            return await self._decoder.prepare(opened.recipe, inputs.items, deadline)
+        recipe = opened.manifest.recipe
+        if recipe not in prepared:
+            prepared[recipe] = self._decoder.prepare(opened.recipe, inputs.items, deadline)
+        return await prepared[recipe]
+
+
+_Decoded: TypeAlias = "dict[Digest, asyncio.Future[Rows]]"
+"""The inputs of one request, by the recipe that prepares them."""
+
+
+def _interleaved(rows: np.ndarray, known: np.ndarray, places: Sequence[int]) -> np.ndarray:
+    """Return rows in their places, and known ones in the others."""
+    whole = np.empty((len(rows) + len(known), *rows.shape[1:]), rows.dtype)
+    others = np.ones(len(whole), bool)
+    others[list(places)] = False
+    whole[list(places)] = rows
+    whole[others] = known
+    return whole

@@ -19,8 +19,9 @@ from registry.runtime import VERSION, cpu_quota
 from services.answers import Identity, Ranking, head_of, rank, require_features
 from services.decode import ItemLimits, prepare_item
 from services.engine import Arrays
+from services.engine.batch import compute
 from services.inputs import Input
-from services.opened import open_version
+from services.opened import open_alone
 
 BATCH_ROWS = 32
 
@@ -46,7 +47,7 @@ class Offline:
     """
 
     def __init__(self, registry: Registry, ref: str, store: FeatureStore | None = None) -> None:
-        self._opened = open_version(registry, registry.resolve(ref))
+        self._opened = open_alone(registry, registry.resolve(ref))
         self._store = store or MemoryStore(0)
 
     @property
@@ -111,7 +112,7 @@ class Offline:
         """Return what this version's vectors depend on, apart from the inputs."""
         space = self._opened.manifest.space
         assert space is not None, "features and their space come together"
-        provider = f"onnxruntime-{VERSION}-{self._opened.program.providers[0]}"
+        provider = f"onnxruntime-{VERSION}-{self._opened.providers[0]}"
         return FeatureKey(space.weights, space.recipe, provider, f"{space.pooling} {space.normalisation}")
 
     def _run(self, inputs: Sequence["Input | _Loaded"], advance: Advance) -> Iterator[Arrays]:
@@ -131,7 +132,7 @@ class Offline:
                 except BaseException:
                     pool.shutdown(cancel_futures=True)
                     raise
-                yield self._opened.program.run(self._opened.recipe.collate(rows))
+                yield compute(self._opened.route, self._opened.recipe.collate(rows))
                 advance(len(rows))
 
     def _prepare(self, each: "Input | _Loaded") -> Prepared:

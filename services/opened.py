@@ -1,44 +1,51 @@
-"""A version that can answer: its manifest, its recipe, and its program ready to run."""
+"""A version that can answer: read, placed in the plan, and run once before anybody asks it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
-from registry.digests import Digest
 from registry.errors import InvalidManifest, RuntimeFailure
 from registry.manifest import FEATURES, LOGITS, Head, Manifest
-from registry.program import Program
 from registry.recipe import Recipe
 from registry.registry import Registry
-from registry.signature import TensorSpec
+from registry.runtime import cpu_quota
 from registry.versions import Version
 from services.answers import Identity, head_of
+from services.engine import Route, Step
+from services.engine.batch import compute
+from services.plan import Path, Plan
+from services.sessions import Sessions
 
 _WARM_ROWS = (1, 2)
 """Batches that are run before a version answers: the second finds graphs that took one row as a constant."""
 
 
-class RootedProgram:
-    """A program, and what the engine needs to know about it.
+@dataclass(frozen=True, slots=True, eq=False)
+class Loaded:
+    """A version, read and checked; nothing is opened yet.
 
     Attributes:
-        root: the first segment's digest, shortened: the queue that its rows wait in.
-        inputs: the tensors of a batch.
-        providers: where it runs, the preferred one first.
+        version: as the catalog knows it.
+        manifest: what it is.
+        recipe: prepares its inputs.
     """
 
-    __slots__ = ("__weakref__", "_program", "inputs", "providers", "root")
+    version: Version
+    manifest: Manifest
+    recipe: Recipe
 
-    def __init__(self, program: Program, inputs: tuple[TensorSpec, ...]) -> None:
-        self._program = program
-        self.root = program.key[0].short
-        self.inputs = inputs
-        self.providers = program.providers
+    @classmethod
+    def read(cls, registry: Registry, version: Version) -> "Loaded":
+        """Read a version.
 
-    def run(self, fields: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Compute every output for a batch."""
-        return self._program.run(fields)
+        Raises:
+            IntegrityError: stored bytes are missing or damaged.
+            InvalidValue: they are not a version that this program understands.
+        """
+        manifest = registry.manifest(version)
+        recipe = registry.recipe(manifest)
+        if manifest.signature.inputs != recipe.fields:
+            raise InvalidManifest("a version's inputs are the fields of its recipe; these differ")
+        return cls(version, manifest, recipe)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,83 +53,112 @@ class Opened:
     """A version that can answer.
 
     Attributes:
-        version: as the catalog knows it.
-        manifest: what it is.
+        loaded: the version, as it was read.
+        path: its way through the plan.
+        route: the same, opened: computes its outputs.
         identity: what its answers begin with.
-        recipe: prepares its inputs.
-        program: computes its outputs; shared with other versions that run the same segments.
         head: what classify uses, or None.
     """
 
-    version: Version
-    manifest: Manifest
+    loaded: Loaded
+    path: Path
+    route: Route
     identity: Identity
-    recipe: Recipe
-    program: RootedProgram
     head: Head | None
 
+    @property
+    def version(self) -> Version:
+        """The version as the catalog knows it."""
+        return self.loaded.version
 
-def program_key(manifest: Manifest) -> Digest:
-    """Return what two versions share when one program serves both: segments, wiring, outputs, inputs."""
-    return Digest.of_json(
-        {
-            "segments": [
-                [s.digest, {port: str(w) for port, w in s.inputs.items()}, s.name] for s in manifest.segments
-            ],
-            "outputs": {name: str(wire) for name, wire in manifest.outputs.items()},
-            "inputs": [spec.to_json() for spec in manifest.signature.inputs],
-        }
+    @property
+    def manifest(self) -> Manifest:
+        """What it is."""
+        return self.loaded.manifest
+
+    @property
+    def recipe(self) -> Recipe:
+        """Prepares its inputs."""
+        return self.loaded.recipe
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Where it runs, the preferred provider first."""
+        return self.route.providers
+
+    @classmethod
+    def open(
+        cls,
+        registry: Registry,
+        loaded: Loaded,
+        path: Path,
+        sessions: Sessions,
+        proven: frozenset[Step] = frozenset(),
+    ) -> "Opened":
+        """Open what a version's way needs, run it on blank inputs and check what comes out.
+
+        Args:
+            registry: has its segments.
+            loaded: the version.
+            path: its way.
+            sessions: what is open already.
+            proven: steps that answer already: where nothing else is run, nothing is run for proof.
+
+        Raises:
+            IntegrityError: stored bytes are missing or damaged.
+            RuntimeFailure: ONNX Runtime refuses it, or its outputs are not what the manifest says.
+        """
+        manifest = loaded.manifest
+        route = sessions.route(path, manifest.signature.inputs, registry.blob)
+        widths = _widths(manifest)
+        _check_heads(manifest, route, widths)
+        if not proven.issuperset(route.steps):
+            _warm(loaded, route, widths)
+        return cls(
+            loaded,
+            path,
+            route,
+            Identity.of(loaded.version.ref, loaded.version.number, manifest),
+            head_of(manifest) if manifest.heads else None,
+        )
+
+
+def open_alone(registry: Registry, version: Version) -> Opened:
+    """Open one version by itself, on all cores; raises as ``Loaded.read`` and ``Opened.open`` do."""
+    loaded = Loaded.read(registry, version)
+    digest = loaded.manifest.digest
+    cores = cpu_quota()
+    return Opened.open(
+        registry,
+        loaded,
+        Plan.of([loaded.manifest]).paths[digest],
+        Sessions(threads=cores, cores=cores),
     )
 
 
-def open_version(
-    registry: Registry,
-    version: Version,
-    *,
-    threads: int | None = None,
-    share: Callable[[Digest], RootedProgram | None] = lambda key: None,
-) -> Opened:
-    """Load a version, run it on blank inputs and check what comes out.
-
-    Args:
-        registry: where it is.
-        version: which one.
-        threads: cores that one run may use; None takes the machine's quota.
-        share: finds a program by its ``program_key`` that is open already.
-
-    Raises:
-        IntegrityError: stored bytes are missing or damaged.
-        InvalidValue: they are not a version that this program understands.
-        RuntimeFailure: ONNX Runtime refuses it, or its outputs are not what the manifest says.
-    """
-    manifest = registry.manifest(version)
-    recipe = registry.recipe(manifest)
-    program = share(program_key(manifest))
-    if program is None:
-        if manifest.signature.inputs != recipe.fields:
-            raise InvalidManifest("a version's inputs are the fields of its recipe; these differ")
-        program = RootedProgram(Program(manifest, registry.blob, threads=threads), manifest.signature.inputs)
-        _warm(manifest, recipe, program)
-    return Opened(
-        version,
-        manifest,
-        Identity.of(version.ref, version.number, manifest),
-        recipe,
-        program,
-        head_of(manifest) if manifest.heads else None,
-    )
+def _warm(loaded: Loaded, route: Route, widths: Mapping[str, int]) -> None:
+    for alone in (False, True) if route.wide else (False,):
+        for blank in loaded.recipe.blanks():
+            for rows in _WARM_ROWS:
+                outputs = compute(route, loaded.recipe.collate([blank] * rows), alone=alone)
+                for name, width in widths.items():
+                    if outputs[name].shape != (rows, width):
+                        raise _misshapen(loaded.manifest, name, [rows, width], list(outputs[name].shape))
 
 
-def _warm(manifest: Manifest, recipe: Recipe, program: RootedProgram) -> None:
-    for blank in recipe.blanks():
-        for rows in _WARM_ROWS:
-            outputs = program.run(recipe.collate([blank] * rows))
-            for name, width in _widths(manifest).items():
-                if outputs[name].shape != (rows, width):
-                    raise RuntimeFailure(
-                        f"{name} of {manifest.transfer} is float32 [{rows}, {width}] by its manifest, "
-                        f"got {list(outputs[name].shape)}"
-                    )
+def _check_heads(manifest: Manifest, route: Route, widths: Mapping[str, int]) -> None:
+    """Check the linear heads, which are not run for proof, against the manifest."""
+    names = {wire: name for name, wire in route.outputs.items()}
+    for head in route.heads:
+        name = names.get(head.gives, LOGITS)
+        rows = manifest.space.dimension if manifest.space is not None else head.weight.shape[0]
+        wanted = [rows, widths.get(name, head.weight.shape[1])]
+        if list(head.weight.shape) != wanted:
+            raise _misshapen(manifest, f"the weight of {name}", wanted, list(head.weight.shape))
+
+
+def _misshapen(manifest: Manifest, name: str, wanted: list[int], came: list[int]) -> RuntimeFailure:
+    return RuntimeFailure(f"{name} of {manifest.transfer} is float32 {wanted} by its manifest, got {came}")
 
 
 def _widths(manifest: Manifest) -> dict[str, int]:

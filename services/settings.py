@@ -4,9 +4,10 @@ Every setting is read once, from ``CULTIVAR_SERVE_`` and its name in capitals; t
 settings are in ``registry.settings``.
 """
 
+import ipaddress
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 from registry.errors import InvalidName, InvalidSetting
@@ -17,6 +18,14 @@ PREFIX = "CULTIVAR_SERVE_"
 OVERRIDE = "override"
 MOUNT = "mount"
 FRONTS = (OVERRIDE, MOUNT)
+
+AUTO = "auto"
+REQUIRED = "required"
+OFF = "off"
+AUTHS = (AUTO, REQUIRED, OFF)
+
+_MOST_LANES = 8
+"""More lanes than this leave each too little of what waits; beyond it a lane has several cores."""
 
 _COUNTS = ("max_body_bytes", "max_pixels", "max_characters", "max_rows", "max_requests", "max_queue_rows")
 _TRUE = frozenset({"1", "true", "yes", "on"})
@@ -33,6 +42,8 @@ class ServeSettings:
         workers: server processes; each holds its own copy of every model.
         stages: stages that are served besides production, on request (``?stage=``).
         targets: the target tasks that are served; empty for all.
+        auth: whether requests need a token: ``required``, ``off``, or ``auto``: off where only this machine can
+            ask, on a loopback address, and required elsewhere.
         strict_ready: not ready as long as any target is without a version that answers.
         front: ``override`` answers in front of BentoML's middleware, ``mount`` behind it.
         max_body_bytes: bytes of one request's body.
@@ -41,12 +52,16 @@ class ServeSettings:
         max_rows: inputs of one request.
         max_requests: requests under way at once; more are answered 503.
         max_held_bytes: bytes of bodies held at once by all requests; more are answered 503.
-        max_queue_rows: rows that wait for one model; more are answered 503.
+        max_queue_rows: rows that wait for one trunk in one shape; more are answered 503.
+        max_queue_tokens: rows times length of the texts that wait likewise.
         deadline_s: seconds from a request's first byte to its answer; later is 504.
         decode_threads: threads that decode pictures and tokenize texts; 0 takes the cores of the machine's quota.
-        max_batch_rows: rows that one run of a model takes.
-        batches_in_flight: runs under way at once.
-        model_threads: cores that one run may use; 0 shares the quota among the workers and their runs.
+        max_batch_rows: rows of one batch, at most 64.
+        max_batch_tokens: rows times length of one batch of texts.
+        lanes: batches under way at once; 0 takes a core for each.
+        model_threads: cores of one run, whatever else is under way; 0 gives a run among others a lane's share
+            and a run that is alone all cores, for twice the memory.
+        feature_cache_bytes: memory for features of inputs that were asked about before; 0 keeps none.
         poll_s: seconds between two looks at the registry.
     """
 
@@ -55,6 +70,7 @@ class ServeSettings:
     workers: int = 1
     stages: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
+    auth: str = AUTO
     strict_ready: bool = False
     front: str = OVERRIDE
     max_body_bytes: int = 32 << 20
@@ -66,9 +82,12 @@ class ServeSettings:
     max_queue_rows: int = 2048
     deadline_s: float = 30.0
     decode_threads: int = 0
+    max_queue_tokens: int = 1 << 20
     max_batch_rows: int = 32
-    batches_in_flight: int = 2
+    max_batch_tokens: int = 16_384
+    lanes: int = 0
     model_threads: int = 0
+    feature_cache_bytes: int = 64 << 20
     poll_s: float = 0.1
 
     def __post_init__(self) -> None:
@@ -79,12 +98,15 @@ class ServeSettings:
         _within("max_held_bytes", self.max_held_bytes, self.max_body_bytes, 1 << 40)
         _within("deadline_s", self.deadline_s, 0.01, 3600)
         _within("decode_threads", self.decode_threads, 0, 256)
-        _within("max_batch_rows", self.max_batch_rows, 1, 4096)
-        _within("batches_in_flight", self.batches_in_flight, 1, 16)
+        _within("max_batch_rows", self.max_batch_rows, 1, 64)
+        _within("max_batch_tokens", self.max_batch_tokens, 1, 1 << 30)
+        _within("max_queue_tokens", self.max_queue_tokens, 1, 1 << 40)
+        _within("lanes", self.lanes, 0, 64)
+        _within("feature_cache_bytes", self.feature_cache_bytes, 0, 1 << 40)
         _within("model_threads", self.model_threads, 0, 1024)
         _within("poll_s", self.poll_s, 0.01, 60)
-        if self.front not in FRONTS:
-            raise InvalidSetting(f"front is one of {', '.join(FRONTS)}, got {self.front!r}")
+        _among("front", self.front, FRONTS)
+        _among("auth", self.auth, AUTHS)
         try:
             for stage in self.stages:
                 check_stage(stage)
@@ -112,6 +134,24 @@ class ServeSettings:
     def served_stages(self) -> tuple[str, ...]:
         """Every stage that is served, production first."""
         return (PRODUCTION, *(stage for stage in self.stages if stage != PRODUCTION))
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can ask."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    def lanes_of(self, cores: int) -> int:
+        """Return how many batches may be under way in a worker that has some cores."""
+        return self.lanes or min(cores, _MOST_LANES)
+
+    def decided(self) -> Self:
+        """Return these settings with ``auto`` replaced by what it comes to."""
+        if self.auth != AUTO:
+            return self
+        return replace(self, auth=OFF if self.loopback else REQUIRED)
 
     def to_environment(self) -> dict[str, str]:
         """Return the variables that ``read`` reads these settings from."""
@@ -147,6 +187,11 @@ def _truth(text: str) -> bool:
 
 def _text(value: object) -> str:
     return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _among(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InvalidSetting(f"{name} is one of {', '.join(choices)}, got {value!r:.100}")
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:

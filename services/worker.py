@@ -12,7 +12,9 @@ from services.admission import Admission
 from services.deployment import Deployment, Snapshot
 from services.hot import Application, Hot
 from services.inference import Inference
-from services.settings import ServeSettings
+from services.sessions import Sessions
+from services.settings import OFF, ServeSettings
+from services.tokens import Doorkeeper, Keyring
 
 _log = logging.getLogger("cultivar.worker")
 
@@ -28,6 +30,7 @@ class Worker:
 
     Attributes:
         inference: what answers, or None before ``start`` and after ``stop``.
+        doorkeeper: tells what a request may ask for.
     """
 
     def __init__(self, settings: ServeSettings, registry: Settings) -> None:
@@ -37,6 +40,9 @@ class Worker:
         self._deployment: Deployment | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._calm = False
+        # A process that ``cultivar serve`` did not start cannot know who reaches it: ``auto`` asks for tokens.
+        self._keyring = None if settings.auth == OFF else Keyring(lambda: Registry.open(registry))
+        self.doorkeeper = Doorkeeper(self._keyring)
         self._admission = Admission(
             max_requests=settings.max_requests,
             max_body_bytes=settings.max_body_bytes,
@@ -51,25 +57,32 @@ class Worker:
 
     def front(self, beyond: Application | None = None, beyond_paths: frozenset[str] = frozenset()) -> Hot:
         """Return the HTTP application, before or after ``start``."""
-        return Hot(lambda: self.inference, self._admission, beyond, beyond_paths)
+        return Hot(lambda: self.inference, self._admission, self.doorkeeper, beyond, beyond_paths)
 
     async def start(self) -> None:
         """Begin to follow the registry. Nothing that is wrong with it stops the process: readiness tells."""
         metrics.settle()
         metrics.TALLIES.start()
-        settings, cores = self.settings, cpu_quota()
+        settings = self.settings
+        cores = max(1, cpu_quota() // settings.workers)
         self._loop = asyncio.get_running_loop()
         self._deployment = Deployment(
             lambda: Registry.open(self._registry),
             stages=settings.served_stages,
             targets=settings.targets,
-            threads=settings.model_threads
-            or max(1, cores // (settings.workers * settings.batches_in_flight)),
+            sessions=Sessions(
+                threads=settings.model_threads or max(1, cores // settings.lanes_of(cores)),
+                cores=settings.model_threads or cores,
+            ),
             poll_s=settings.poll_s,
             swapped=self._swapped,
         )
         self.inference = Inference(settings, self._deployment, cores)
         self._deployment.start()
+        if self._keyring is not None:
+            self._keyring.start()
+        elif not settings.loopback:
+            _log.warning("anybody who reaches %s may ask: tokens are off", settings.host)
 
     async def stop(self) -> None:
         """Finish the work under way and let go of everything."""
@@ -77,6 +90,8 @@ class Worker:
         self.inference = None
         if deployment is not None:
             await asyncio.to_thread(deployment.close)
+        if self._keyring is not None:
+            await asyncio.to_thread(self._keyring.close)
         if inference is not None:
             await asyncio.to_thread(inference.close)
         metrics.TALLIES.stop()

@@ -10,7 +10,7 @@ whatever the head::
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -201,6 +201,35 @@ def mean() -> bytes:
         ],
         helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", DIMENSION]),
     )
+
+
+def total() -> bytes:
+    """Return a segment from ``h`` and ``attention_mask`` to the masked sum ``features`` float32 [batch, 4]."""
+    nodes = [
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["mask", "last"], ["column"]),
+        helper.make_node("Mul", ["h", "column"], ["masked"]),
+        helper.make_node("ReduceSum", ["masked", "words"], ["features"], keepdims=0),
+    ]
+    return _segment(
+        nodes,
+        {"last": np.array([-1]), "words": np.array([1])},
+        [
+            helper.make_tensor_value_info("h", TensorProto.FLOAT, ["batch", "seq", DIMENSION]),
+            helper.make_tensor_value_info("attention_mask", TensorProto.INT64, ["batch", "seq"]),
+        ],
+        helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", DIMENSION]),
+    )
+
+
+def with_segment(version: Tiny, name: str, data: bytes) -> Tiny:
+    """Exchange a version's segment."""
+    segments = [
+        replace(segment, digest=Digest.of(data), bytes=len(data)) if segment.name == name else segment
+        for segment in version.manifest.segments
+    ]
+    blobs = (*version.blobs, ("segment", data))
+    return Tiny(replace(version.manifest, segments=tuple(segments)), blobs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,16 +47,13 @@ def feature_cache(outcome: str) -> None:
 class EngineMetrics:
     """Writes down what the engine does; called from its threads."""
 
-    def batch(self, root: str, rows: int, waits_s: Sequence[float], run_s: float) -> None:
-        """Count a batch of one root: its rows, how long each part waited, how long it ran."""
+    def batch(self, root: str, rows: int, waits_s: Sequence[float], run_s: float, heads_s: float) -> None:
+        """Count a batch of one root: its rows, how long each part waited, how long it ran, linear heads apart."""
         _batch_rows(root).observe(rows)
         TRUNK_SECONDS.observe(run_s)
+        HEAD_SECONDS.observe(heads_s)
         for wait_s in waits_s:
             QUEUE_SECONDS.observe(wait_s)
-
-    def head(self, seconds: float) -> None:
-        """Count a run of heads apart from their trunk."""
-        HEAD_SECONDS.observe(seconds)
 
     def queued(self, root: str, rows: int) -> None:
         """Note how many rows wait."""

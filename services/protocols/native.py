@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 
 from registry.errors import InputTooLarge, UndecodableInput, WrongModality
-from registry.recipe import ImageRecipe, Raw, TextRecipe
+from registry.recipe import ImageRecipe, Raw, TextRecipe, content
 from services.answers import Identity, Ranking
 from services.errors import MalformedRequest, UnsupportedMedia
 from services.protocols import multipart, npy
@@ -38,6 +38,26 @@ class Inputs:
     items: Sequence[Raw] = ()
     array: np.ndarray | None = None
 
+    def __len__(self) -> int:
+        return len(self.items) if self.array is None else len(self.array)
+
+    def contents(self) -> Sequence[bytes]:
+        """Return the bytes that stand for each input: equal ones are the same input.
+
+        Raises:
+            UndecodableInput: a text holds a lone surrogate.
+        """
+        if self.array is None:
+            return [content(item) for item in self.items]
+        shape = repr(self.array.shape[1:]).encode()
+        return [shape + row.tobytes() for row in self.array]
+
+    def only(self, places: Sequence[int]) -> "Inputs":
+        """Return some of the inputs."""
+        if self.array is None:
+            return Inputs(self.modality, [self.items[place] for place in places])
+        return Inputs(self.modality, array=self.array[list(places)])
+
     def require(self, modality: str, max_rows: int) -> None:
         """Check the inputs against the model and the limit.
 
@@ -48,7 +68,7 @@ class Inputs:
         """
         if self.modality != modality:
             raise WrongModality(f"this model takes {modality} inputs, got {self.modality}")
-        rows = len(self.items) if self.array is None else len(self.array)
+        rows = len(self)
         if rows > max_rows:
             raise InputTooLarge(f"a request holds at most {max_rows} inputs, got {rows}")
         if not rows:

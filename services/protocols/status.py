@@ -64,7 +64,7 @@ def _version(opened: Opened) -> dict[str, object]:
         "labels": None if head is None else list(head.labels),
         "labels_digest": opened.identity.labels_digest,
         "space_id": opened.identity.space_id,
-        "providers": list(opened.program.providers),
+        "providers": list(opened.providers),
         "segments": [
             {"name": segment.name, "role": segment.role, "digest": segment.digest}
             for segment in manifest.segments

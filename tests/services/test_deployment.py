@@ -5,6 +5,7 @@ import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from registry.errors import AmbiguousRef, UnknownTarget, UnknownVersion
@@ -13,9 +14,11 @@ from registry.settings import Settings
 from registry.versions import Version
 from services import deployment as module
 from services.deployment import READY, STALE, UNAVAILABLE, Deployment, Selector
+from services.engine.batch import compute
 from services.errors import MalformedRequest, TargetUnavailable
 from services.protocols.status import readiness
-from tests.builders import publish, tiny
+from services.sessions import Sessions
+from tests.builders import Tiny, publish, tiny, tiny_text, total, with_segment
 
 ANY = Selector()
 
@@ -27,7 +30,18 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
 
 
 def follow(registry: Registry, *stages: str, targets: tuple[str, ...] = ()) -> Deployment:
-    return Deployment(lambda: registry, stages=("production", *stages), targets=targets, threads=1)
+    return Deployment(
+        lambda: registry,
+        stages=("production", *stages),
+        targets=targets,
+        sessions=Sessions(threads=1, cores=1),
+    )
+
+
+def other_pooling(transfer: str) -> Tiny:
+    """Return a version on the same table of words, which adds them up instead of averaging."""
+    whole = tiny_text(transfer, seed=3)
+    return with_segment(whole, "pool", total())
 
 
 def damage(registry: Registry, version: Version) -> tuple[Path, bytes]:
@@ -86,26 +100,65 @@ def test_promotion_and_rollback_replace_the_version_and_snapshots_stay_as_they_w
 
 def test_an_old_version_is_released_with_its_last_request(registry: Registry) -> None:
     deployment = follow(registry)
-    first, second = publish(registry, tiny(seed=1)), publish(registry, tiny(seed=2))
+    first, second = publish(registry, tiny(seed=1)), publish(registry, tiny(seed=2, trunk_seed=2))
     registry.promote(first.ref, "production")
     deployment.look()
     held = deployment.snapshot.pick("digits", ANY)
-    program = weakref.ref(held.program)
+    trunk = weakref.ref(held.route.steps[0])
     registry.promote(second.ref, "production")
     deployment.look()
-    assert program() is not None
+    assert trunk() is not None
     del held
     gc.collect()
-    assert program() is None
+    assert trunk() is None
 
 
-def test_versions_that_run_the_same_segments_share_one_program(registry: Registry) -> None:
+def test_versions_that_run_the_same_segments_share_one_session(registry: Registry) -> None:
     deployment = follow(registry)
     for transfer in ("letters/one", "letters/two"):
         registry.promote(publish(registry, tiny(transfer, labels=None)).ref, "production")
     deployment.look()
     one, two = (deployment.snapshot.pick(name, ANY) for name in ("one", "two"))
-    assert one.program is two.program
+    assert one.route.steps[0] is two.route.steps[0]
+
+
+def test_a_new_head_on_a_live_trunk_opens_no_session(registry: Registry) -> None:
+    deployment = follow(registry)
+    first, second = publish(registry, tiny(seed=1)), publish(registry, tiny(seed=2))
+    registry.promote(first.ref, "production")
+    deployment.look()
+    trunk = deployment.snapshot.pick("digits", ANY).route.steps
+    registry.promote(second.ref, "production")
+    deployment.look()
+    assert deployment.snapshot.pick("digits", ANY).route.steps == trunk
+
+
+def test_a_version_that_branches_inside_a_run_splits_it_and_the_other_answers_all_along(
+    registry: Registry,
+) -> None:
+    deployment = follow(registry)
+    registry.promote(publish(registry, tiny_text("words/moods", seed=1)).ref, "production")
+    deployment.look()
+    before = deployment.snapshot.pick("moods", ANY)
+    registry.promote(publish(registry, other_pooling("words/others")).ref, "production")
+    deployment.look()
+    moods, others = (deployment.snapshot.pick(name, ANY) for name in ("moods", "others"))
+    assert [len(each.route.steps) for each in (before, moods, others)] == [1, 2, 2]
+    assert moods.route.steps[0] is others.route.steps[0]
+    fields = moods.recipe.collate([moods.recipe.prepare("a good day"), moods.recipe.prepare("bad")])
+    whole, split = (compute(each.route, fields)["logits"] for each in (before, moods))
+    np.testing.assert_allclose(whole, split, rtol=0, atol=1e-5)
+
+
+def test_a_split_run_is_joined_again_when_nobody_branches_off_any_more(registry: Registry) -> None:
+    deployment = follow(registry)
+    registry.promote(publish(registry, tiny_text("words/moods", seed=1)).ref, "production")
+    other = publish(registry, other_pooling("words/others"))
+    registry.promote(other.ref, "production")
+    deployment.look()
+    registry.promote(other.ref, "retired")
+    deployment.look()
+    assert len(deployment.snapshot.pick("moods", ANY).route.steps) == 1
 
 
 def test_targets_and_stages_that_nobody_asked_for_are_left_out(registry: Registry) -> None:
@@ -211,7 +264,7 @@ def test_a_registry_that_cannot_be_reached_at_first_is_tried_again(registry: Reg
             raise OSError("not yet")
         return registry
 
-    deployment = Deployment(connect, stages=("production",), threads=1)
+    deployment = Deployment(connect, stages=("production",), sessions=Sessions(threads=1, cores=1))
     with pytest.raises(OSError, match="not yet"):
         deployment.look()
     assert not deployment.snapshot.settled
@@ -225,7 +278,7 @@ def test_the_thread_follows_by_itself(registry: Registry) -> None:
     deployment = Deployment(
         lambda: registry,
         stages=("production",),
-        threads=1,
+        sessions=Sessions(threads=1, cores=1),
         poll_s=0.01,
         swapped=lambda snapshot: seen.append(snapshot),
     )

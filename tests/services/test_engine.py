@@ -1,44 +1,63 @@
-"""The engine, with programs that are plain functions."""
+"""The engine, with steps that are plain functions."""
 
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from time import perf_counter
 from typing import TypeVar
 
 import numpy as np
 import pytest
 
+from registry.digests import Digest
 from registry.errors import InvalidInput, RuntimeFailure
 from registry.signature import TensorSpec
-from services.engine import Arrays, Engine
+from services.engine import HIGH, LOW, NORMAL, Answer, Arrays, Engine, Limits, Route
 from services.errors import DeadlineExceeded, Overloaded
 
 T = TypeVar("T")
 
 
+FIELD = TensorSpec("x", "float32", ("batch", 2))
+KEYS = map(Digest.of, map(str.encode, map(str, count())))
+
+
 @dataclass(eq=False)
 class Doubling:
-    """Doubles its input; refuses rows that hold 13; waits where it is told to."""
+    """A step that doubles its input; refuses rows that hold 13; waits where it is told to."""
 
-    root: str = "root"
-    inputs: tuple[TensorSpec, ...] = (TensorSpec("x", "float32", ("batch", 2)),)
+    takes: tuple[str, ...] = ("recipe:x",)
+    gives: tuple[str, ...] = ("y",)
+    depth: int = 1
+    wide: bool = False
+    providers: tuple[str, ...] = ("here",)
     gate: threading.Event = field(default_factory=threading.Event)
     entered: threading.Event = field(default_factory=threading.Event)
     batches: list[list[float]] = field(default_factory=list)
+    alone: list[bool] = field(default_factory=list)
+    key: Digest = field(default_factory=lambda: next(KEYS))
 
     def __post_init__(self) -> None:
         self.gate.set()
 
-    def run(self, fields: Arrays) -> Arrays:
-        self.batches.append(fields["x"][:, 0].tolist())
+    def run(self, values: Arrays, *, alone: bool = False) -> Arrays:
+        (given,) = values.values()
+        self.batches.append(given[:, 0].tolist())
+        self.alone.append(alone)
         self.entered.set()
         assert self.gate.wait(10)
-        if (fields["x"] == 13).any():
+        if (given == 13).any():
             raise RuntimeFailure("thirteen")
-        return {"y": fields["x"] * 2}
+        return {self.gives[0]: given * 2}
+
+
+def way(step: Doubling, *more: Doubling, root: str = "root", spec: TensorSpec = FIELD) -> Route:
+    """Return the route through some steps to the last one's output."""
+    steps = (step, *more)
+    return Route(root, (spec,), steps, (), {"y": steps[-1].gives[0]})
 
 
 class Ledger:
@@ -47,9 +66,9 @@ class Ledger:
     def __init__(self) -> None:
         self.rows: list[tuple[str, int]] = []
 
-    def batch(self, root: str, rows: int, waits_s: Sequence[float], run_s: float) -> None:
+    def batch(self, root: str, rows: int, waits_s: Sequence[float], run_s: float, heads_s: float) -> None:
         assert all(wait >= 0 for wait in waits_s)
-        assert run_s >= 0
+        assert run_s >= 0 <= heads_s
         self.rows.append((root, rows))
 
     def queued(self, root: str, rows: int) -> None:
@@ -57,10 +76,8 @@ class Ledger:
 
 
 @contextmanager
-def engine(max_batch_rows: int = 4, max_queue_rows: int = 100, runners: int = 1) -> Iterator[Engine]:
-    made = Engine(
-        max_batch_rows=max_batch_rows, max_queue_rows=max_queue_rows, runners=runners, observer=Ledger()
-    )
+def engine(limits: Limits | None = None, lanes: int = 1) -> Iterator[Engine]:
+    made = Engine(limits or Limits(batch_rows=4, queue_rows=100), lanes=lanes, observer=Ledger())
     try:
         yield made
     finally:
@@ -78,20 +95,20 @@ def run(trial: Callable[[], Awaitable[T]]) -> T:
     return asyncio.run(within())
 
 
-async def busy(made: Engine, program: Doubling) -> "asyncio.Future[dict[str, np.ndarray]]":
-    """Occupy the one runner until the program's gate opens."""
-    program.gate.clear()
-    program.entered.clear()
-    future = made.submit(program, rows(0))
-    await asyncio.to_thread(program.entered.wait, 10)
+async def busy(made: Engine, step: Doubling) -> Answer:
+    """Occupy the one lane until the step's gate opens."""
+    step.gate.clear()
+    step.entered.clear()
+    future = made.submit(way(step), rows(0))
+    await asyncio.to_thread(step.entered.wait, 10)
     return future
 
 
 def test_outputs_belong_to_the_rows_that_were_asked_about() -> None:
     async def trial() -> None:
-        program = Doubling()
-        with engine(runners=2) as made:
-            futures = [made.submit(program, rows(*range(n))) for n in range(1, 12)]
+        route = way(Doubling())
+        with engine(lanes=2) as made:
+            futures = [made.submit(route, rows(*range(n))) for n in range(1, 12)]
             for n, future in enumerate(futures, start=1):
                 np.testing.assert_array_equal((await future)["y"], rows(*range(n))["x"] * 2)
 
@@ -100,70 +117,74 @@ def test_outputs_belong_to_the_rows_that_were_asked_about() -> None:
 
 def test_rows_of_one_length_share_a_batch_and_others_wait_apart() -> None:
     async def trial() -> None:
-        program = Doubling(inputs=(TensorSpec("x", "float32", ("batch", "seq")),))
-        with engine(max_batch_rows=4) as made:
-            first = await busy(made, program)
-            lengths = (8, 16, 8, 16, 8)
+        step = Doubling()
+        route = way(step, spec=TensorSpec("x", "float32", ("batch", "seq")))
+        with engine() as made:
+            first = await busy(made, step)
+            lengths = (8, 16, 8, 16, 8, 8)
             rest = [
-                made.submit(program, {"x": np.full((1, length), number, np.float32)})
+                made.submit(route, {"x": np.full((1, length), number, np.float32)})
                 for number, length in enumerate(lengths, start=1)
             ]
-            program.gate.set()
+            step.gate.set()
             await first
             shapes = [(await future)["y"].shape for future in rest]
-        assert program.batches == [[0], [1, 3, 5], [2, 4]]
+        assert step.batches == [[0], [1, 3, 5, 6], [2, 4]]
         assert shapes == [(1, length) for length in lengths]
 
     run(trial)
 
 
-def test_what_arrives_while_the_engine_is_busy_forms_the_next_batch() -> None:
+def test_what_arrives_while_the_engine_is_busy_forms_the_next_batch_of_a_power_of_two() -> None:
     async def trial() -> None:
-        program = Doubling()
-        with engine(max_batch_rows=4) as made:
-            first = await busy(made, program)
-            rest = [made.submit(program, rows(value)) for value in (1, 2, 3, 4, 5)]
-            program.gate.set()
+        step = Doubling()
+        with engine() as made:
+            first = await busy(made, step)
+            rest = [made.submit(way(step), rows(value)) for value in range(1, 8)]
+            step.gate.set()
             await asyncio.gather(first, *rest)
-        assert program.batches == [[0], [1, 2, 3, 4], [5]]
+        assert step.batches == [[0], [1, 2, 3, 4], [5, 6], [7]]
 
     run(trial)
 
 
 def test_a_lonely_request_runs_at_once() -> None:
     async def trial() -> None:
-        program = Doubling()
-        with engine(max_batch_rows=64) as made:
-            await made.submit(program, rows(1))
-        assert program.batches == [[1]]
+        step = Doubling()
+        with engine(Limits(batch_rows=64)) as made:
+            await made.submit(way(step), rows(1))
+        assert step.batches == [[1]]
 
     run(trial)
 
 
 def test_a_request_larger_than_a_batch_is_cut_and_joined() -> None:
     async def trial() -> None:
-        program = Doubling()
-        with engine(max_batch_rows=4) as made:
-            answer = await made.submit(program, rows(*range(11)))
+        step = Doubling()
+        with engine() as made:
+            answer = await made.submit(way(step), rows(*range(11)))
         np.testing.assert_array_equal(answer["y"], rows(*range(11))["x"] * 2)
-        assert [len(batch) for batch in program.batches] == [4, 4, 3]
+        assert [len(batch) for batch in step.batches] == [4, 4, 2, 1]
 
     run(trial)
 
 
-def test_programs_of_one_root_take_turns_by_age() -> None:
+def test_whoever_shares_a_root_shares_its_batch_and_branches_take_their_own_rows() -> None:
     async def trial() -> None:
-        log: list[list[float]] = []
-        one, two = Doubling(batches=log), Doubling(batches=log)
-        with engine(max_batch_rows=4) as made:
-            first = await busy(made, one)
-            rest = [
-                made.submit(program, rows(value))
-                for value, program in ((1, two), (2, one), (3, two), (4, one))
-            ]
-            one.gate.set()
-            await asyncio.gather(first, *rest)
-        assert log == [[0], [1, 3], [2, 4]]
+        root = Doubling(gives=("h",))
+        left, right = (Doubling(takes=("h",), gives=(name,), depth=2) for name in ("left", "right"))
+        ways = [way(root, left), way(root, right), way(root)]
+        with engine(Limits(batch_rows=8)) as made:
+            first = await busy(made, root)
+            asked = [(ways[value % 3], value) for value in range(1, 9)]
+            rest = [made.submit(route, rows(value)) for route, value in asked]
+            root.gate.set()
+            await first
+            answers = [(await future)["y"][0, 0] for future in rest]
+        assert len(root.batches) == 2
+        assert sorted(root.batches[1]) == list(range(1, 9))
+        assert (left.batches, right.batches) == ([[6, 12]], [[2, 8, 14]])
+        assert answers == [value * (2 if value % 3 == 2 else 4) for value in range(1, 9)]
 
     run(trial)
 
@@ -171,14 +192,11 @@ def test_programs_of_one_root_take_turns_by_age() -> None:
 def test_the_oldest_queue_is_served_first() -> None:
     async def trial() -> None:
         log: list[list[float]] = []
-        busy_one, old, new = (
-            Doubling("a", batches=log),
-            Doubling("b", batches=log),
-            Doubling("c", batches=log),
-        )
+        busy_one, old, new = (Doubling(batches=log) for _ in range(3))
         with engine() as made:
             first = await busy(made, busy_one)
-            rest = [made.submit(program, rows(value)) for value, program in ((1, old), (2, new), (3, old))]
+            asked = ((1, old), (2, new), (3, old))
+            rest = [made.submit(way(step), rows(value)) for value, step in asked]
             busy_one.gate.set()
             await asyncio.gather(first, *rest)
         assert log == [[0], [1, 3], [2]]
@@ -186,77 +204,149 @@ def test_the_oldest_queue_is_served_first() -> None:
     run(trial)
 
 
-def test_a_guilty_request_fails_alone() -> None:
+def test_a_higher_priority_goes_first_and_a_lower_one_last() -> None:
     async def trial() -> None:
-        program = Doubling()
-        with engine(max_batch_rows=32) as made:
-            first = await busy(made, program)
-            futures = [made.submit(program, rows(value)) for value in (1, 2, 13, 4, 5, 6, 7)]
-            program.gate.set()
-            await first
-            outcomes = await asyncio.gather(*futures, return_exceptions=True)
-        assert [isinstance(outcome, RuntimeFailure) for outcome in outcomes].count(True) == 1
-        assert isinstance(outcomes[2], RuntimeFailure)
+        step = Doubling()
+        with engine(Limits(batch_rows=1)) as made:
+            first = await busy(made, step)
+            asked = ((1, LOW), (2, NORMAL), (3, HIGH), (4, NORMAL))
+            rest = [made.submit(way(step), rows(value), priority=level) for value, level in asked]
+            step.gate.set()
+            await asyncio.gather(first, *rest)
+        assert step.batches == [[0], [3], [2], [4], [1]]
 
     run(trial)
 
 
-def test_a_program_that_answers_too_few_rows_fails() -> None:
+def test_a_guilty_request_fails_alone() -> None:
+    async def trial() -> None:
+        step = Doubling()
+        with engine(Limits(batch_rows=32)) as made:
+            first = await busy(made, step)
+            futures = [made.submit(way(step), rows(13 if value == 20 else value)) for value in range(14, 46)]
+            step.gate.set()
+            await first
+            outcomes = await asyncio.gather(*futures, return_exceptions=True)
+        assert len(step.batches[1]) == 32
+        failed = [index for index, outcome in enumerate(outcomes) if isinstance(outcome, RuntimeFailure)]
+        assert failed == [6]
+
+    run(trial)
+
+
+def test_a_step_that_answers_too_few_rows_fails() -> None:
     class Short(Doubling):
-        def run(self, fields: Arrays) -> Arrays:
-            return {"y": fields["x"][:1]}
+        def run(self, values: Arrays, *, alone: bool = False) -> Arrays:
+            return {"y": values["recipe:x"][:1]}
 
     async def trial() -> None:
         with engine() as made, pytest.raises(RuntimeFailure, match="one row for each"):
-            await made.submit(Short(), rows(1, 2))
+            await made.submit(way(Short()), rows(1, 2))
 
     run(trial)
 
 
 def test_a_cancelled_request_costs_nothing() -> None:
     async def trial() -> None:
-        program = Doubling()
+        step = Doubling()
         with engine() as made:
-            first = await busy(made, program)
-            gone, stays = made.submit(program, rows(1)), made.submit(program, rows(2))
+            first = await busy(made, step)
+            gone, stays = made.submit(way(step), rows(1)), made.submit(way(step), rows(2))
             gone.cancel()
-            program.gate.set()
+            step.gate.set()
             await asyncio.gather(first, stays)
-        assert program.batches == [[0], [2]]
+        assert step.batches == [[0], [2]]
 
     run(trial)
 
 
 def test_an_expired_request_costs_nothing_and_is_told() -> None:
     async def trial() -> None:
-        program = Doubling()
+        step = Doubling()
         with engine() as made:
-            first = await busy(made, program)
-            late, stays = (
-                made.submit(program, rows(1), deadline=perf_counter()),
-                made.submit(program, rows(2)),
-            )
-            program.gate.set()
+            first = await busy(made, step)
+            late = made.submit(way(step), rows(1), deadline=perf_counter())
+            stays = made.submit(way(step), rows(2))
+            step.gate.set()
             await asyncio.gather(first, stays)
             with pytest.raises(DeadlineExceeded):
                 await late
-        assert program.batches == [[0], [2]]
+        assert step.batches == [[0], [2]]
 
     run(trial)
 
 
 def test_the_queue_is_bounded_in_rows() -> None:
     async def trial() -> None:
-        program, other = Doubling(), Doubling("elsewhere")
-        with engine(max_queue_rows=5) as made:
-            first = await busy(made, program)
-            waiting = [made.submit(program, rows(1, 2, 3)), made.submit(program, rows(4, 5))]
+        step, other = Doubling(), Doubling()
+        with engine(Limits(batch_rows=4, queue_rows=5)) as made:
+            first = await busy(made, step)
+            waiting = [made.submit(way(step), rows(1, 2, 3)), made.submit(way(step), rows(4, 5))]
             with pytest.raises(Overloaded) as refused:
-                made.submit(program, rows(6))
+                made.submit(way(step), rows(6))
             assert refused.value.reason == "queue"
-            waiting.append(made.submit(other, rows(7)))
-            program.gate.set()
+            waiting.append(made.submit(way(other, root="elsewhere"), rows(7)))
+            step.gate.set()
             await asyncio.gather(first, *waiting)
+
+    run(trial)
+
+
+def test_the_queue_and_the_batch_of_texts_are_bounded_in_tokens() -> None:
+    async def trial() -> None:
+        step = Doubling()
+        route = way(step, spec=TensorSpec("x", "int64", ("batch", "seq")))
+        with engine(Limits(batch_rows=8, batch_tokens=32, queue_tokens=64)) as made:
+            first = await busy(made, step)
+            texts = [{"x": np.full((1, 16), value)} for value in range(1, 6)]
+            waiting = [made.submit(route, text) for text in texts[:4]]
+            with pytest.raises(Overloaded, match="tokens"):
+                made.submit(route, texts[4])
+            step.gate.set()
+            await asyncio.gather(first, *waiting)
+        assert step.batches == [[0], [1, 2], [3, 4]]
+
+    run(trial)
+
+
+def test_rows_that_cannot_be_done_in_time_are_refused_before_they_are_prepared() -> None:
+    async def trial() -> None:
+        step = Doubling()
+        with engine() as made:
+            step.gate.clear()
+            slow = made.submit(way(step), rows(1))
+            await asyncio.sleep(0.1)
+            step.gate.set()
+            await slow
+            first = await busy(made, step)
+            waiting = [made.submit(way(step), rows(value)) for value in range(10)]
+            with pytest.raises(Overloaded) as refused, made.expecting(way(step), 1, perf_counter() + 0.5):
+                raise AssertionError("it was let in")
+            assert refused.value.reason == "deadline"
+            with made.expecting(way(step), 1, perf_counter() + 100):
+                pass
+            step.gate.set()
+            await asyncio.gather(first, *waiting)
+
+    run(trial)
+
+
+def test_a_request_by_itself_has_all_cores_and_many_share_them() -> None:
+    async def trial() -> None:
+        step = Doubling(wide=True)
+        with engine(lanes=2) as made:
+            await made.submit(way(step), rows(1))
+            assert step.alone == [True]
+            step.gate.clear()
+            first = made.submit(way(step), rows(2))
+            await asyncio.sleep(0.01)
+            rest = [made.submit(way(step), rows(value)) for value in range(3, 9)]
+            await asyncio.sleep(0.05)
+            waited = len(step.batches)
+            step.gate.set()
+            await asyncio.gather(first, *rest)
+        # Either it ran alone, and nothing ran beside it, or it did not.
+        assert waited == (2 if step.alone[1] else 3)
 
     run(trial)
 
@@ -274,37 +364,37 @@ def test_the_queue_is_bounded_in_rows() -> None:
 )
 def test_arrays_are_checked_before_they_are_queued(fields: dict[str, np.ndarray]) -> None:
     async def trial() -> None:
-        program = Doubling()
+        step = Doubling()
         with engine() as made, pytest.raises(InvalidInput):
-            made.submit(program, fields)
-        assert program.batches == []
+            made.submit(way(step), fields)
+        assert step.batches == []
 
     run(trial)
 
 
 def test_closing_refuses_what_waits_and_finishes_what_runs() -> None:
     async def trial() -> None:
-        program = Doubling()
+        step = Doubling()
         with engine() as made:
-            first = await busy(made, program)
-            waiting = made.submit(program, rows(1))
+            first = await busy(made, step)
+            waiting = made.submit(way(step), rows(1))
             closing = asyncio.create_task(asyncio.to_thread(made.close))
             with pytest.raises(Overloaded):
                 await waiting
-            program.gate.set()
+            step.gate.set()
             await first
             await closing
             with pytest.raises(Overloaded):
-                made.submit(program, rows(2))
+                made.submit(way(step), rows(2))
 
     run(trial)
 
 
-def test_queues_of_released_programs_are_forgotten() -> None:
+def test_queues_of_released_sessions_are_forgotten() -> None:
     async def trial() -> None:
         with engine() as made:
-            await made.submit(Doubling("old"), rows(1))
-            await made.submit(Doubling("kept"), rows(1))
+            await made.submit(way(Doubling(), root="old"), rows(1))
+            await made.submit(way(Doubling(), root="kept"), rows(1))
             made.forget({"kept"})
             assert {queue.root for queue in made.queues} == {"kept"}
 

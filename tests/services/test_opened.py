@@ -8,13 +8,12 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from registry.digests import Digest
 from registry.errors import InvalidManifest, RuntimeFailure
 from registry.registry import Registry
 from registry.segments import canonical
 from registry.settings import Settings
-from services.opened import open_version
-from tests.builders import DIMENSION, Tiny, publish, table, text_recipe, tiny, tiny_text
+from services.opened import open_alone
+from tests.builders import DIMENSION, Tiny, publish, table, text_recipe, tiny, tiny_text, with_segment
 
 
 @pytest.fixture
@@ -33,21 +32,11 @@ def of_eight_tokens() -> bytes:
     return canonical(model)
 
 
-def with_segment(version: Tiny, name: str, data: bytes) -> Tiny:
-    """Exchange a segment's bytes."""
-    segments = [
-        replace(segment, digest=Digest.of(data), bytes=len(data)) if segment.name == name else segment
-        for segment in version.manifest.segments
-    ]
-    blobs = (*version.blobs, ("segment", data))
-    return Tiny(replace(version.manifest, segments=tuple(segments)), blobs)
-
-
 @pytest.mark.parametrize(
     "version", [tiny(), tiny_text(), tiny_text(labels=None)], ids=["picture", "text", "headless"]
 )
 def test_a_whole_version_opens(registry: Registry, version: Tiny) -> None:
-    opened = open_version(registry, publish(registry, version))
+    opened = open_alone(registry, publish(registry, version))
     assert opened.recipe.modality == version.manifest.modality
     assert (opened.head is None) == (not version.manifest.heads)
 
@@ -55,7 +44,7 @@ def test_a_whole_version_opens(registry: Registry, version: Tiny) -> None:
 def test_a_text_version_that_knows_one_length_only_does_not_open(registry: Registry) -> None:
     version = publish(registry, with_segment(tiny_text(), "embedding", of_eight_tokens()))
     with pytest.raises(RuntimeFailure):
-        open_version(registry, version)
+        open_alone(registry, version)
 
 
 def test_inputs_that_the_recipe_does_not_give_are_refused(registry: Registry) -> None:
@@ -64,4 +53,4 @@ def test_inputs_that_the_recipe_does_not_give_are_refused(registry: Registry) ->
     manifest = replace(whole.manifest, recipe=recipe.digest)
     version = publish(registry, Tiny(manifest, (*whole.blobs, ("recipe", recipe.to_bytes()))))
     with pytest.raises(InvalidManifest, match="fields of its recipe"):
-        open_version(registry, version)
+        open_alone(registry, version)

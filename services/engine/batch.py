@@ -1,0 +1,152 @@
+"""One batch's way through the steps that its requests need.
+
+Every step runs once, on the rows whose route leads through it: all of them at the root, fewer
+behind each branch. Rows of one route lie side by side, so that a branch takes a slice wherever
+the routes allow it.
+"""
+
+from collections.abc import Sequence
+from time import perf_counter
+from typing import TypeAlias
+
+import numpy as np
+
+from registry.errors import RuntimeFailure
+from services.engine.request import Piece
+from services.engine.route import Arrays, Route, Step
+
+Members: TypeAlias = tuple[int, ...]
+"""Numbers of the groups that take part, ascending."""
+
+
+class Batch:
+    """Rows that share a root, in groups of one route each.
+
+    Args:
+        pieces: the rows, one piece or more, all of one root and one shape.
+
+    Attributes:
+        pieces: the same, ordered by route.
+        rows: how many.
+        heads_s: seconds that the linear heads took, after ``run``.
+    """
+
+    __slots__ = ("_bounds", "_routes", "_values", "heads_s", "pieces", "rows")
+
+    def __init__(self, pieces: Sequence[Piece]) -> None:
+        by_route: dict[Route, list[Piece]] = {}
+        for piece in pieces:
+            by_route.setdefault(piece.request.route, []).append(piece)
+        self._routes = tuple(by_route)
+        self.pieces = [piece for group in by_route.values() for piece in group]
+        self._bounds: list[tuple[int, int]] = []
+        self.rows = 0
+        for group in by_route.values():
+            start = self.rows
+            self.rows += sum(piece.rows for piece in group)
+            self._bounds.append((start, self.rows))
+        self._values: dict[str, tuple[np.ndarray, Members]] = {}
+        self.heads_s = 0.0
+
+    def run(self, *, alone: bool) -> list[Arrays]:
+        """Compute the outputs of every piece, in their order.
+
+        Raises:
+            RuntimeFailure: the runtime cannot run these rows.
+        """
+        everyone = tuple(range(len(self._routes)))
+        for name, array in self._fields().items():
+            self._values[f"recipe:{name}"] = array, everyone
+        for step, members in self._steps(everyone):
+            given = step.run({wire: self._select(wire, members) for wire in step.takes}, alone=alone)
+            rows = sum(stop - start for start, stop in map(self._bounds.__getitem__, members))
+            for wire in step.gives:
+                if len(given[wire]) != rows:
+                    raise RuntimeFailure(f"a run has one row for each of {rows}, got {len(given[wire])}")
+                self._values[wire] = given[wire], members
+        return self._outputs()
+
+    def _fields(self) -> Arrays:
+        if len(self.pieces) == 1:
+            return self.pieces[0].fields()
+        parts = [piece.fields() for piece in self.pieces]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _steps(self, everyone: Members) -> list[tuple[Step, Members]]:
+        """Return the steps of all routes, each after those that feed it, with the groups that need it."""
+        if len(everyone) == 1:
+            return [(step, everyone) for step in self._routes[0].steps]
+        members: dict[str, list[int]] = {}
+        steps: dict[str, Step] = {}
+        for number, route in enumerate(self._routes):
+            for step in route.steps:
+                steps[step.key] = step
+                members.setdefault(step.key, []).append(number)
+        order = sorted(steps, key=lambda key: steps[key].depth)
+        return [(steps[key], tuple(members[key])) for key in order]
+
+    def _select(self, wire: str, members: Members) -> np.ndarray:
+        """Return the rows of some groups, of those that a wire carries."""
+        array, carried = self._values[wire]
+        if carried == members:
+            return array
+        wanted, start = set(members), 0
+        slices: list[slice] = []
+        for number in carried:
+            first, last = self._bounds[number]
+            stop = start + last - first
+            if number in wanted:
+                if slices and slices[-1].stop == start:
+                    slices[-1] = slice(slices[-1].start, stop)
+                else:
+                    slices.append(slice(start, stop))
+            start = stop
+        if len(slices) == 1:
+            return array[slices[0]]
+        return np.concatenate([array[each] for each in slices])
+
+    def _outputs(self) -> list[Arrays]:
+        outputs: list[Arrays] = []
+        at = 0
+        for number, route in enumerate(self._routes):
+            values = self._group(number, route)
+            start, stop = self._bounds[number]
+            first = 0
+            while first < stop - start:
+                rows = self.pieces[at].rows
+                if rows == stop - start:
+                    outputs.append(values)
+                else:
+                    outputs.append({name: array[first : first + rows] for name, array in values.items()})
+                first += rows
+                at += 1
+        return outputs
+
+    def _group(self, number: int, route: Route) -> dict[str, np.ndarray]:
+        """Return the outputs of one route's rows."""
+        heads: dict[str, np.ndarray] = {}
+        if route.stacks:
+            began = perf_counter()
+            for stack in route.stacks:
+                heads |= stack.run(self._select(stack.takes, (number,)))
+            self.heads_s += perf_counter() - began
+        return {
+            name: heads[wire] if wire in heads else self._select(wire, (number,))
+            for name, wire in route.outputs.items()
+        }
+
+
+def compute(route: Route, fields: Arrays, *, alone: bool = True) -> dict[str, np.ndarray]:
+    """Run rows through a route here and now.
+
+    Args:
+        route: the way.
+        fields: an array for every field, first dimension the rows.
+        alone: on all cores.
+    """
+    values = {f"recipe:{name}": array for name, array in fields.items()}
+    for step in route.steps:
+        values |= step.run({wire: values[wire] for wire in step.takes}, alone=alone)
+    for stack in route.stacks:
+        values |= stack.run(values[stack.takes])
+    return {name: values[wire] for name, wire in route.outputs.items()}

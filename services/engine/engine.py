@@ -1,0 +1,372 @@
+"""Queues, lanes, and what runs next.
+
+Rows wait in one queue for each root and shape, whatever their target, stage or operation: all
+that share a root form one batch. As soon as a lane is free it takes the oldest rows and what else
+waits beside them, up to a size and to its share: nothing ever waits for company. A lane is a
+thread that runs one batch at a time on one core; where nothing else is under way and measurements
+say so, a batch runs alone on all cores instead. What costs less than handing it to a thread runs in the
+event loop itself.
+
+What was cancelled or has outlived its deadline leaves the queue before it costs anything. A
+batch that fails is cut in halves and run again, so that only the guilty request fails.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Protocol
+
+from registry.errors import InvalidInput
+from services.engine import buckets
+from services.engine.batch import Batch
+from services.engine.queue import NORMAL, RootQueue
+from services.engine.request import Answer, Piece, Request
+from services.engine.route import Arrays, Route
+from services.errors import DeadlineExceeded, Overloaded
+
+INLINE_S = 0.0002
+"""Batches that take less run in the event loop: waking a thread and being woken costs about 0.1 ms."""
+
+_MARGIN = 0.9
+"""Share of the time until its deadline that a request may be expected to take when it is let in."""
+
+Key = tuple[object, ...]
+Settled = Sequence[tuple[Piece, Arrays | Exception]]
+
+
+class Observer(Protocol):
+    """Whoever wants to know what the engine does; called from its threads."""
+
+    def batch(self, root: str, rows: int, waits_s: Sequence[float], run_s: float, heads_s: float) -> None:
+        """A batch ran: its rows, how long each part of it waited, how long it ran, linear heads apart."""
+        ...
+
+    def queued(self, root: str, rows: int) -> None:
+        """The number of rows that wait for a root changed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much the engine takes on.
+
+    Attributes:
+        batch_rows: rows of one batch, at most 64.
+        batch_tokens: rows times length of one batch of texts.
+        queue_rows: rows that may wait for one root in one shape.
+        queue_tokens: rows times length of the texts that may wait likewise.
+    """
+
+    batch_rows: int = 32
+    batch_tokens: int = 16_384
+    queue_rows: int = 2048
+    queue_tokens: int = 1 << 20
+
+
+class Engine:
+    """Runs routes in batches on its own threads.
+
+    ``submit`` and ``expecting`` belong to the event loop that the engine was made in; the futures are
+    that loop's.
+
+    Args:
+        limits: how much it takes on.
+        lanes: batches under way at once, a core each.
+        fill: batches are filled up to their size: cheap on a GPU, dear on a CPU.
+        observer: told of every batch.
+    """
+
+    def __init__(self, limits: Limits, *, lanes: int, fill: bool = False, observer: Observer) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._limits = limits
+        self._lanes = lanes
+        self._fill = fill
+        self._observer = observer
+        self._queues: dict[Key, RootQueue] = {}
+        self._expected: dict[str, int] = {}
+        self._work = threading.Condition(threading.Lock())
+        self._idle = 0
+        self._busy = 0
+        self._alone = False
+        self._inlining = False
+        self._closed = False
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"lane-{number}", daemon=True)
+            for number in range(lanes)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(
+        self, route: Route, fields: Arrays, deadline: float = float("inf"), priority: int = NORMAL
+    ) -> Answer:
+        """Queue the rows of one request.
+
+        Args:
+            route: what to run them through.
+            fields: an array for every input of the route, first dimension the rows, 1 or more.
+            deadline: ``time.perf_counter()`` after which nobody waits for the answer any more.
+            priority: ``HIGH``, ``NORMAL`` or ``LOW``.
+
+        Returns:
+            A future of every output, first dimension the rows; cancel it to withdraw the request.
+            It fails with ``DeadlineExceeded``, or with what a session raised.
+
+        Raises:
+            InvalidInput: the arrays are not what the route takes.
+            Overloaded: too many rows wait already.
+        """
+        rows = _count(route, fields)
+        key = (route.steps[0].key, *(fields[spec.name].shape[1:] for spec in route.inputs))
+        request = Request(route, fields, rows, self._loop.create_future(), deadline, perf_counter())
+        with self._work:
+            if self._closed:
+                raise Overloaded("the server is shutting down", "shutdown")
+            queue = self._queues.get(key)
+            if queue is None:
+                queue = self._queues[key] = RootQueue(route.root, _row_tokens(route, fields))
+            self._check_room(queue, rows)
+            queue.put(request, priority)
+            inline = self._runs_inline(queue)
+            if not inline and self._idle:
+                self._work.notify()
+        if inline and not self._inlining:
+            self._inlining = True
+            self._loop.call_soon(self._run_inline)
+        return request.future
+
+    @contextmanager
+    def expecting(self, route: Route, rows: int, deadline: float) -> Iterator[None]:
+        """Announce rows that are being prepared; refuse them now where they would come too late.
+
+        Raises:
+            Overloaded: what waits already takes longer than the time that is left, or is too much.
+        """
+        root = route.root
+        ahead = self._expected.get(root, 0)
+        self.check_time(route, rows, deadline)
+        self._expected[root] = ahead + rows
+        try:
+            yield
+        finally:
+            left = self._expected[root] - rows
+            if left:
+                self._expected[root] = left
+            else:
+                del self._expected[root]
+
+    def check_time(self, route: Route, rows: int, deadline: float) -> None:
+        """Check that rows can be done by a deadline after all that waits, as far as is known.
+
+        Raises:
+            Overloaded: they cannot.
+        """
+        root = route.root
+        wait = slowest = 0.0
+        with self._work:
+            for queue in self._queues.values():
+                cost = queue.clock.row_seconds(self._lanes)
+                if cost is not None:
+                    wait += queue.rows * cost
+                    if queue.root == root:
+                        slowest = max(slowest, cost)
+        wait += self._expected.get(root, 0) * slowest
+        if wait and wait + rows * slowest > (deadline - perf_counter()) * _MARGIN:
+            raise Overloaded("more waits already than can be done in time", "deadline")
+
+    @property
+    def queues(self) -> tuple[RootQueue, ...]:
+        """The queues there are, empty ones too."""
+        with self._work:
+            return tuple(self._queues.values())
+
+    def row_seconds(self, root: str) -> float:
+        """Return the seconds that a row of a root costs, 0.0 where nothing was measured."""
+        costs = [queue.clock.row_seconds(self._lanes) for queue in self.queues if queue.root == root]
+        return max((cost for cost in costs if cost is not None), default=0.0)
+
+    def forget(self, roots: set[str]) -> None:
+        """Drop the empty queues of every root but these: their sessions are gone."""
+        with self._work:
+            for key in [
+                key for key, queue in self._queues.items() if queue.root not in roots and not queue.rows
+            ]:
+                del self._queues[key]
+
+    def close(self) -> None:
+        """Stop the lanes after the batches under way; what waits is refused."""
+        with self._work:
+            self._closed = True
+            waiting = [request for queue in self._queues.values() for request in queue.drain()]
+            self._work.notify_all()
+        self._tell(_refuse, waiting)
+        for thread in self._threads:
+            thread.join()
+
+    def _check_room(self, queue: RootQueue, rows: int) -> None:
+        waiting, tokens = queue.rows, queue.row_tokens
+        if not waiting:
+            return
+        if waiting + rows > self._limits.queue_rows:
+            raise Overloaded(f"{waiting} rows wait for this model already", "queue")
+        if tokens > 1 and (waiting + rows) * tokens > self._limits.queue_tokens:
+            raise Overloaded(f"{waiting * tokens} tokens wait for this model already", "queue")
+
+    def _serve(self) -> None:
+        while (work := self._next()) is not None:
+            queue, pieces, alone = work
+            settled = self._run(queue, pieces, alone=alone)
+            with self._work:
+                self._busy -= 1
+                if alone:
+                    self._alone = False
+                    if self._idle:
+                        self._work.notify_all()
+            self._tell(_settle, settled)
+
+    def _next(self) -> tuple[RootQueue, list[Piece], bool] | None:
+        """Wait for the next batch, and whether it runs alone; None when the engine closes."""
+        with self._work:
+            while not self._closed:
+                queue = None if self._alone else self._oldest()
+                if queue is None:
+                    self._idle += 1
+                    self._work.wait()
+                    self._idle -= 1
+                    continue
+                alone = not self._busy and self._should_run_alone(queue)
+                pieces = self._take(queue, 1 if alone else self._lanes)
+                if pieces:
+                    self._busy += 1
+                    self._alone = alone
+                    if not alone and self._idle and self._oldest() is not None:
+                        self._work.notify()
+                    return queue, pieces, alone
+        return None
+
+    def _oldest(self) -> RootQueue | None:
+        oldest, since = None, float("inf")
+        for queue in self._queues.values():
+            age = queue.oldest()
+            if age is not None and age < since:
+                oldest, since = queue, age
+        return oldest
+
+    def _should_run_alone(self, queue: RootQueue) -> bool:
+        route = queue.next_route()
+        if route is None or not route.wide:
+            return False
+        if any(each.rows for each in self._queues.values() if each is not queue):
+            return False
+        return queue.clock.choose_alone(min(queue.rows, self._most(queue)), self._lanes)
+
+    def _most(self, queue: RootQueue) -> int:
+        """Return the rows that a batch may have."""
+        most = min(self._limits.batch_rows, buckets.LARGEST)
+        return max(1, min(most, self._limits.batch_tokens // queue.row_tokens))
+
+    def _take(self, queue: RootQueue, lanes: int) -> list[Piece]:
+        """Take a batch: an equal share, or one lane would have all and the others scraps."""
+        share = min(self._most(queue), -(-queue.rows // lanes))
+        pieces, expired = queue.take(share if self._fill else buckets.floor(share), perf_counter())
+        self._observer.queued(queue.root, queue.rows)
+        if expired:
+            self._tell(_expire, expired)
+        return pieces
+
+    def _runs_inline(self, queue: RootQueue) -> bool:
+        """Tell whether what waits is done sooner here than handed over, and nothing is ahead of it."""
+        if self._busy or queue.rows > self._limits.batch_rows:
+            return False
+        expected = queue.clock.expect(queue.rows, alone=False)
+        return expected is not None and expected < INLINE_S
+
+    def _run_inline(self) -> None:
+        """Run what came in this turn of the event loop, if it is still as cheap; else wake a lane."""
+        self._inlining = False
+        with self._work:
+            queue = self._oldest()
+            if queue is None:
+                return
+            if not self._runs_inline(queue):
+                if self._idle:
+                    self._work.notify()
+                return
+            pieces = self._take(queue, 1)
+            more = any(each.rows for each in self._queues.values())
+        if pieces:
+            _settle(self._run(queue, pieces, alone=False))
+        if more and not self._inlining:
+            self._inlining = True
+            self._loop.call_soon(self._run_inline)
+
+    def _run(self, queue: RootQueue, pieces: Sequence[Piece], *, alone: bool) -> Settled:
+        batch = Batch(pieces)
+        began = perf_counter()
+        settled = _attempt(batch, alone=alone)
+        run_s = perf_counter() - began
+        queue.clock.observe(batch.rows, run_s, alone=alone)
+        waits = [began - piece.request.queued_at for piece in batch.pieces]
+        self._observer.batch(queue.root, batch.rows, waits, run_s - batch.heads_s, batch.heads_s)
+        return settled
+
+    def _tell(self, what: Callable[[Any], None], settled: object) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(what, settled)
+
+
+def _attempt(batch: Batch, *, alone: bool) -> Settled:
+    """Run a batch; where it fails, its halves."""
+    try:
+        return list(zip(batch.pieces, batch.run(alone=alone), strict=True))
+    # Whatever a session raises, the request must hear of it and the lane must live on.
+    except Exception as error:
+        pieces = batch.pieces
+        if len(pieces) == 1:
+            return [(pieces[0], error)]
+        middle = len(pieces) // 2
+        return [
+            *_attempt(Batch(pieces[:middle]), alone=alone),
+            *_attempt(Batch(pieces[middle:]), alone=alone),
+        ]
+
+
+def _settle(settled: Settled) -> None:
+    for piece, outcome in settled:
+        if isinstance(outcome, Exception):
+            piece.request.fail(outcome)
+        else:
+            piece.request.settle(piece.start, piece.rows, outcome)
+
+
+def _refuse(requests: Sequence[Request]) -> None:
+    for request in requests:
+        request.fail(Overloaded("the server is shutting down", "shutdown"))
+
+
+def _expire(requests: Sequence[Request]) -> None:
+    for request in requests:
+        request.fail(DeadlineExceeded("the deadline passed before a model was free"))
+
+
+def _row_tokens(route: Route, fields: Arrays) -> int:
+    """Return what one row weighs: the length of a text, which is int64 [rows, length], or 1."""
+    first = fields[route.inputs[0].name]
+    return first.shape[1] if first.ndim == 2 and first.dtype.kind == "i" else 1
+
+
+def _count(route: Route, fields: Arrays) -> int:
+    """Check arrays against a route's inputs; return how many rows they hold."""
+    counts = set()
+    for spec in route.inputs:
+        array = fields.get(spec.name)
+        if array is None or not spec.accepts(array):
+            came = "nothing" if array is None else f"{array.dtype} {list(array.shape)}"
+            raise InvalidInput(f"{spec.name} is {spec.dtype} {list(spec.shape)}, got {came}")
+        counts.add(len(array))
+    if len(counts) != 1 or not (rows := counts.pop()):
+        raise InvalidInput("a request holds one row or more, the same number in every field")
+    return rows

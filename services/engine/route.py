@@ -1,0 +1,192 @@
+"""Where a request's rows go: steps from the recipe's fields to some outputs."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol, TypeAlias
+
+import numpy as np
+
+from registry.digests import Digest
+from registry.signature import TensorSpec
+
+Arrays: TypeAlias = Mapping[str, np.ndarray]
+
+
+class Step(Protocol):
+    """What the engine runs: one session, shared by every route that leads through it.
+
+    Attributes:
+        key: what it computes; equal keys compute the same.
+        takes: the wires that it needs.
+        gives: the wires that it leaves.
+        depth: greater than that of every step that feeds it.
+        providers: where it runs, the preferred provider first.
+    """
+
+    key: Digest
+    takes: tuple[str, ...]
+    gives: tuple[str, ...]
+    depth: int
+    providers: tuple[str, ...]
+
+    @property
+    def wide(self) -> bool:
+        """Whether it has a way to use all cores for one run."""
+        ...
+
+    def run(self, values: Arrays, *, alone: bool = False) -> Arrays:
+        """Compute what it gives; rows do not see one another.
+
+        Args:
+            values: an array for each wire that it takes, first dimension the rows.
+            alone: nothing else runs, so all cores are free.
+        """
+        ...
+
+
+class Head(Protocol):
+    """A linear layer on features, known by its arrays so that several become one product.
+
+    Attributes:
+        takes: the wire of the features.
+        gives: the wire of the logits.
+        weight: float32 [D, C].
+        bias: float32 [C].
+    """
+
+    takes: str
+    gives: str
+    weight: np.ndarray
+    bias: np.ndarray
+
+
+class Stack:
+    """The heads that are asked together on one wire, as one product.
+
+    Attributes:
+        takes: the wire of the features.
+    """
+
+    __slots__ = ("_bias", "_columns", "_weight", "takes")
+
+    def __init__(self, heads: Sequence[Head]) -> None:
+        self.takes = heads[0].takes
+        self._columns: list[tuple[str, int, int]] = []
+        start = 0
+        for head in heads:
+            stop = start + len(head.bias)
+            self._columns.append((head.gives, start, stop))
+            start = stop
+        one = len(heads) == 1
+        self._weight = heads[0].weight if one else np.concatenate([head.weight for head in heads], axis=1)
+        self._bias = heads[0].bias if one else np.concatenate([head.bias for head in heads])
+
+    def run(self, features: np.ndarray) -> dict[str, np.ndarray]:
+        """Return every head's logits, float32 [rows, C], by wire."""
+        logits = features @ self._weight
+        logits += self._bias
+        return {wire: logits[:, start:stop] for wire, start, stop in self._columns}
+
+
+class Route:
+    """A way from the recipe's fields to some outputs; immutable.
+
+    Args:
+        root: a short name for queues and metrics: what the rows wait for.
+        inputs: the recipe's fields that it takes; every first dimension is the batch.
+        steps: what is run, in any order.
+        heads: linear heads at the end of it.
+        outputs: for each output its wire.
+
+    Attributes:
+        root: a short name for queues and metrics.
+        inputs: the recipe's fields.
+        steps: what is run, each after those that feed it; the first is what batches form around.
+        heads: the linear heads.
+        stacks: the linear heads, those on one wire as one product.
+        outputs: for each output its wire.
+        pivot: the output from which all others come by heads alone, or None: whoever knows it knows them.
+    """
+
+    __slots__ = ("__weakref__", "_parts", "heads", "inputs", "outputs", "pivot", "root", "stacks", "steps")
+
+    def __init__(
+        self,
+        root: str,
+        inputs: tuple[TensorSpec, ...],
+        steps: Iterable[Step],
+        heads: Iterable[Head],
+        outputs: Mapping[str, str],
+    ) -> None:
+        self.root = root
+        self.inputs = inputs
+        self.steps = tuple(sorted(steps, key=lambda step: step.depth))
+        self.outputs = dict(outputs)
+        self.heads = tuple(heads)
+        by_wire: dict[str, list[Head]] = {}
+        for head in self.heads:
+            by_wire.setdefault(head.takes, []).append(head)
+        self.stacks = tuple(Stack(group) for group in by_wire.values())
+        self.pivot = self._pivot()
+        self._parts: dict[tuple[str, ...], Route] = {}
+
+    @property
+    def wide(self) -> bool:
+        """Whether its first step can use all cores for one run."""
+        return self.steps[0].wide
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Where its first step runs, the preferred provider first."""
+        return self.steps[0].providers
+
+    def towards(self, *names: str) -> "Route":
+        """Return the part of the way that leads to some of its outputs; the same object for the same names."""
+        part = self._parts.get(names)
+        if part is None:
+            outputs = {name: self.outputs[name] for name in names}
+            wanted = set(outputs.values())
+            heads = [head for head in self.heads if head.gives in wanted]
+            wanted.update(head.takes for head in heads)
+            steps = []
+            for step in reversed(self.steps):
+                if wanted & set(step.gives):
+                    steps.append(step)
+                    wanted.update(step.takes)
+            part = self._parts[names] = Route(self.root, self.inputs, steps, heads, outputs)
+        return part
+
+    def after(self, features: np.ndarray) -> dict[str, np.ndarray]:
+        """Compute the outputs from those features that the pivot names, float32 [rows, D].
+
+        Raises:
+            ValueError: there is no pivot.
+        """
+        if self.pivot is None:
+            raise ValueError("not all outputs come from one output by heads alone")
+        values = {self.outputs[self.pivot]: features}
+        for stack in self.stacks:
+            values |= stack.run(features)
+        return {name: values[wire] for name, wire in self.outputs.items()}
+
+    @classmethod
+    def together(cls, routes: Mapping[str, "Route"]) -> "Route":
+        """Return the way to the outputs of several routes from one root, as ``NAME/OUTPUT``."""
+        first = next(iter(routes.values()))
+        return cls(
+            first.root,
+            first.inputs,
+            {step.key: step for route in routes.values() for step in route.steps}.values(),
+            {head.gives: head for route in routes.values() for head in route.heads}.values(),
+            {
+                f"{name}/{output}": wire
+                for name, route in routes.items()
+                for output, wire in route.outputs.items()
+            },
+        )
+
+    def _pivot(self) -> str | None:
+        from_heads = {head.gives for head in self.heads}
+        sources = {stack.takes for stack in self.stacks} | (set(self.outputs.values()) - from_heads)
+        if len(sources) != 1:
+            return None
+        return next((name for name, wire in self.outputs.items() if wire in sources), None)

@@ -1,0 +1,187 @@
+"""Runs of the plan, opened: what the engine's routes are made of.
+
+A session is known by what it runs. Whoever asks for the same gets the same, and the last to let
+go of it releases it.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+from weakref import WeakValueDictionary
+
+import numpy as np
+
+from registry.digests import Digest
+from registry.manifest import RECIPE
+from registry.runtime import CUDA, Session, usable_providers
+from registry.segments import Linear, Node, merge_detached, read_linear
+from registry.signature import TensorSpec
+from services.engine import Route, buckets
+from services.plan import Path, Place, Run
+
+Read: TypeAlias = Callable[[Digest], bytes]
+"""Returns the bytes of a segment, checked against its digest."""
+
+
+class OpenRun:
+    """A run of the plan as one session, or as two: one core a run, and all cores for one run.
+
+    ONNX Runtime settles a session's threads when it opens it, and neither number is best for both a lonely
+    request and full load (the figures are in docs/performance.md).
+
+    Args:
+        run: which.
+        read: reads segments.
+        threads: cores of one run among others.
+        cores: cores of one run that is alone.
+
+    Raises:
+        InvalidSegment: the segments do not fit together.
+        RuntimeFailure: ONNX Runtime refuses them.
+    """
+
+    __slots__ = (
+        "__weakref__", "_fill", "_narrow", "_ports", "_results", "_wide", "depth", "gives", "key", "providers",
+        "takes",
+    )  # fmt: skip
+
+    def __init__(self, run: Run, read: Read, *, threads: int, cores: int) -> None:
+        self.key = run.key
+        self.takes = run.takes
+        self.gives = run.gives
+        self.depth = run.depth
+        self._ports = {wire: _port(wire, number) for number, wire in enumerate(run.takes)}
+        self._results = {f"y{number}": wire for number, wire in enumerate(run.gives)}
+        nodes = [
+            Node(
+                place.key,
+                read(place.segment.digest),
+                {
+                    port: f"{RECIPE}:{self._ports[wire]}" if wire in self._ports else wire
+                    for port, wire in place.feeds.items()
+                },
+            )
+            for place in run.places
+        ]
+        merged = merge_detached(nodes, self._results)
+        name = f"segment {run.places[0].segment.digest.short}"
+        on_cpu = usable_providers()[0] != CUDA
+        self._narrow = Session(merged, name=name, threads=threads)
+        self._wide = Session(merged, name=name, threads=cores) if on_cpu and cores > threads else self._narrow
+        self._fill = not on_cpu
+        self.providers = self._narrow.providers
+
+    @property
+    def wide(self) -> bool:
+        """Whether there is a session for all cores."""
+        return self._wide is not self._narrow
+
+    def run(self, values: Mapping[str, np.ndarray], *, alone: bool = False) -> dict[str, np.ndarray]:
+        """Compute what it gives, in runs of the sizes that there are.
+
+        Args:
+            values: an array for each wire that it takes, first dimension the rows.
+            alone: nothing else runs, so all cores are free.
+
+        Raises:
+            RuntimeFailure: the runtime cannot run these rows.
+        """
+        session = self._wide if alone else self._narrow
+        feeds = {port: values[wire] for wire, port in self._ports.items()}
+        rows = len(next(iter(feeds.values())))
+        parts = []
+        for start, stop, size in buckets.cover(rows, fill=self._fill):
+            part = feeds
+            if stop - start < rows:
+                part = {port: array[start:stop] for port, array in feeds.items()}
+            if size != stop - start:
+                part = {port: buckets.padded(array, size) for port, array in part.items()}
+            outputs = session.run(part)
+            if size != stop - start:
+                outputs = {name: array[: stop - start] for name, array in outputs.items()}
+            parts.append(outputs)
+        if len(parts) == 1:
+            return {wire: parts[0][name] for name, wire in self._results.items()}
+        return {wire: np.concatenate([part[name] for part in parts]) for name, wire in self._results.items()}
+
+
+class OpenHead:
+    """A linear head; several on one wire are computed as one product.
+
+    Attributes:
+        key: what it computes.
+        takes: the wire of the features.
+        gives: the wire of the logits.
+        weight: float32 [D, C].
+        bias: float32 [C].
+    """
+
+    __slots__ = ("__weakref__", "bias", "gives", "key", "takes", "weight")
+
+    def __init__(self, run: Run, linear: Linear) -> None:
+        self.key = run.key
+        self.takes = run.takes[0]
+        self.gives = run.gives[0]
+        self.weight = linear.weight
+        self.bias = linear.bias
+
+
+class Sessions:
+    """The opened runs of one process, by what they run.
+
+    Args:
+        threads: cores of one run among others.
+        cores: cores of one run that is alone.
+    """
+
+    def __init__(self, *, threads: int, cores: int) -> None:
+        self._threads = threads
+        self._cores = cores
+        self._open: WeakValueDictionary[Digest, OpenRun | OpenHead] = WeakValueDictionary()
+
+    def open(self, run: Run, read: Read) -> OpenRun | OpenHead:
+        """Return a run opened, the same object for as long as anybody holds it.
+
+        Raises:
+            InvalidSegment: the segments do not fit together.
+            RuntimeFailure: ONNX Runtime refuses them.
+        """
+        found = self._open.get(run.key)
+        if found is None:
+            linear = _linear(run, read)
+            if linear is not None:
+                found = OpenHead(run, linear)
+            else:
+                found = OpenRun(run, read, threads=self._threads, cores=self._cores)
+            self._open[run.key] = found
+        return found
+
+    def route(self, path: Path, inputs: tuple[TensorSpec, ...], read: Read) -> Route:
+        """Return a version's way with every run on it opened; raises as ``open`` does.
+
+        Args:
+            path: the way.
+            inputs: the fields of the version's recipe.
+            read: reads segments.
+        """
+        opened = [self.open(run, read) for run in path.runs]
+        return Route(
+            path.runs[0].places[0].segment.digest.short,
+            inputs,
+            [each for each in opened if isinstance(each, OpenRun)],
+            [each for each in opened if isinstance(each, OpenHead)],
+            path.outputs,
+        )
+
+
+def _linear(run: Run, read: Read) -> Linear | None:
+    """Return a run as a linear layer, where it is nothing but the last one of a version."""
+    place: Place = run.places[0]
+    if len(run.places) > 1 or place.segment.role != "head" or run.from_recipe:
+        return None
+    return read_linear(read(place.segment.digest))
+
+
+def _port(wire: str, number: int) -> str:
+    """Return the name that a merged session's input has: the field's, or a number for an inner wire."""
+    prefix = f"{RECIPE}:"
+    return wire.removeprefix(prefix) if wire.startswith(prefix) else f"x{number}"
