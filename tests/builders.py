@@ -54,21 +54,21 @@ def picture(seed: int = 0, side: int = SIDE) -> bytes:
     return stream.getvalue()
 
 
-def trunk(seed: int = 0) -> bytes:
+def trunk(seed: int = 0, output: str = "features") -> bytes:
     """Return a segment from ``pixels`` uint8 [batch, 8, 8, 3] to ``features`` float32 [batch, 4]."""
     weights = np.random.default_rng(seed).normal(size=(3, DIMENSION)).astype(np.float32)
     nodes = [
         helper.make_node("Cast", ["pixels"], ["real"], to=TensorProto.FLOAT),
         helper.make_node("Div", ["real", "scale"], ["scaled"]),
         helper.make_node("ReduceMean", ["scaled", "axes"], ["colours"], keepdims=0),
-        helper.make_node("Gemm", ["colours", "weights"], ["features"]),
+        helper.make_node("Gemm", ["colours", "weights"], [output]),
     ]
     constants: dict[str, ArrayLike] = {"scale": np.float32(255), "axes": np.array([1, 2]), "weights": weights}
     return _segment(
         nodes,
         constants,
         [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["batch", SIDE, SIDE, 3])],
-        helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", DIMENSION]),
+        helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", DIMENSION]),
     )
 
 
@@ -200,6 +200,51 @@ def mean() -> bytes:
             helper.make_tensor_value_info("attention_mask", TensorProto.INT64, ["batch", "seq"]),
         ],
         helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", DIMENSION]),
+    )
+
+
+def layer(seed: int, output: str = "h_out") -> bytes:
+    """Return a segment from ``h`` to ``h_out`` or ``features``, all float32 [batch, 4]: a layer that rectifies."""
+    weights = np.random.default_rng(seed).normal(size=(DIMENSION, DIMENSION)).astype(np.float32)
+    return _segment(
+        [
+            helper.make_node("Gemm", ["h", "weights"], ["mixed"]),
+            helper.make_node("LeakyRelu", ["mixed"], [output], alpha=0.5),
+        ],
+        {"weights": weights},
+        [helper.make_tensor_value_info("h", TensorProto.FLOAT, ["batch", DIMENSION])],
+        helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", DIMENSION]),
+    )
+
+
+def chain(
+    transfer: str, seeds: Sequence[int], *, seed: int = 0, labels: tuple[str, ...] | None = LABELS
+) -> Tiny:
+    """Make a version of a picture's mean colours and a layer for each seed.
+
+    Args:
+        transfer: source and target task.
+        seeds: of the layers, one or more; versions whose first ones are equal share those.
+        seed: of the head.
+        labels: the head's labels; None makes a feature extractor without head.
+    """
+    wires = [Wire("recipe", "pixels"), Wire("colours", "h_out")]
+    wires += [Wire(f"layer {number}", "h_out") for number in range(len(seeds) - 1)]
+    stages = [
+        _Stage("colours", trunk(0, "h_out"), Digest.of(b"colours"), {"pixels": wires[0]}, "h_out"),
+    ]
+    for number, (own, wire) in enumerate(zip(seeds, wires[1:], strict=True)):
+        output = "features" if number == len(seeds) - 1 else "h_out"
+        data, weights = layer(own, output), Digest.of(f"layer {own}".encode())
+        stages.append(_Stage(f"layer {number}", data, weights, {"h": wire}, output))
+    return _version(
+        ImageRecipe(height=SIDE, width=SIDE),
+        stages,
+        transfer=transfer,
+        seed=seed,
+        labels=labels,
+        technique="frozen",
+        parent=None,
     )
 
 
