@@ -2,6 +2,7 @@
 
 import os
 import platform
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -27,6 +28,14 @@ def cpu_seconds(pids: Iterable[int]) -> float:
         if fields:
             total += int(fields[11]) + int(fields[12])
     return total / _TICKS
+
+
+def idle_cores(root: int, seconds: float) -> float:
+    """Return how many cores a process and its descendants keep busy while nobody asks anything of them."""
+    pids = tree(root)
+    before = cpu_seconds(pids)
+    time.sleep(seconds)
+    return (cpu_seconds(pids) - before) / seconds
 
 
 def tree(root: int) -> list[int]:

@@ -7,7 +7,6 @@ decode-plus-run pipelines and every server under load are measured once each.
 
 import argparse
 import json
-import random
 import signal
 import subprocess
 import sys
@@ -36,11 +35,12 @@ from benchmarks.contender import (
     unlike,
     write,
 )
-from benchmarks.machine import cpu_seconds, describe, tree
+from benchmarks.machine import describe, idle_cores
 from benchmarks.measurement import Measurement
 from benchmarks.peers.peer import PEERS
 from benchmarks.photographs import photograph
 from benchmarks.raw import Bench, Setting, merged, settings
+from benchmarks.rounds import Rounds, arithmetic, limits, ratios, run_rounds
 from benchmarks.spread import Spread
 from benchmarks.verdict import Verdict
 from registry.names import PRODUCTION
@@ -68,8 +68,6 @@ ONE_ROW = "one row at a time: "
 DECODE = "decode"
 PIPELINE = "decode + run, "
 ARITHMETIC = "decode + run, by arithmetic"
-
-Rounds = dict[str, list[Measurement]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +119,6 @@ def best_scores(bench: Bench, pixels: np.ndarray) -> list[float]:
     return [float(row.max() / row.sum()) for row in scores]
 
 
-def idle_cores(pid: int, seconds: float) -> float:
-    """Return how many cores a server keeps busy with nothing to do."""
-    pids = tree(pid)
-    before = cpu_seconds(pids)
-    time.sleep(seconds)
-    return (cpu_seconds(pids) - before) / seconds
-
-
 def sweep(bench: Bench, cores: int, pace: Pace) -> list[tuple[Setting, Measurement]]:
     """Measure every raw setting briefly; return them with the fastest first."""
     measured = []
@@ -166,46 +156,20 @@ def served(contender: str, kind: str, connections: int) -> str:
     return f"{contender}, {kind}, {connections}"
 
 
-def run_rounds(jobs: Mapping[str, Callable[[], Measurement]], rounds: int, seed: int) -> Rounds:
-    """Measure everything once a round, each round in another order."""
-    order = random.Random(seed)
-    results: Rounds = {name: [] for name in jobs}
-    for number in range(1, rounds + 1):
-        for name in order.sample(list(jobs), len(jobs)):
-            measured = jobs[name]()
-            results[name].append(measured)
-            say(
-                f"  [{number}/{rounds}] {measured.rows_per_s:7.1f} rows/s  {measured.cpu_ms_per_row:6.2f} CPU ms/row"
-                f"  others {measured.others_cores:.2f} cores  {name}"
-            )
-    return results
-
-
 def best_of(results: Rounds, prefix: str) -> str:
     """Return the name of the fastest measurement, by the median of the rounds, of those with a prefix."""
     names = [name for name in results if name.startswith(prefix)]
     return max(names, key=lambda name: Spread.of([each.rows_per_s for each in results[name]]).median)
 
 
-def limits(results: Rounds) -> dict[str, list[float]]:
-    """Return, for each kind of input, the rows a second of the fastest way without a server, by round.
-
-    For pictures it is the larger of the best pipeline and of what two cores can do by arithmetic:
-    each row costs the time that decoding alone takes for it and the time that running alone takes.
-    """
-    raw = [each.rows_per_s for each in results[best_of(results, RAW)]]
-    decode = [each.rows_per_s for each in results[DECODE]]
-    pipeline = [each.rows_per_s for each in results[best_of(results, PIPELINE)]]
-    arithmetic = [1 / (1 / r + 1 / d) for r, d in zip(raw, decode, strict=True)]
-    larger = max((pipeline, arithmetic), key=lambda rates: Spread.of(rates).median)
-    return {ARRAYS: raw, PICTURES: larger, ARITHMETIC: arithmetic}
-
-
-def ratios(measured: Sequence[Measurement], limit: Sequence[float], cores: int) -> Spread:
-    """Return served rows over what the cores that the load generator left can do, round by round."""
-    return Spread.of(
-        [each.rows_per_s / (rate * each.capacity(cores)) for each, rate in zip(measured, limit, strict=True)]
-    )
+def bounds(results: Rounds) -> dict[str, list[float]]:
+    """Return, for each kind of input, the rows a second of the fastest way without a server, by round."""
+    raw, pipeline = results[best_of(results, RAW)], results[best_of(results, PIPELINE)]
+    return {
+        ARRAYS: [each.rows_per_s for each in raw],
+        PICTURES: limits(raw, results[DECODE], pipeline),
+        ARITHMETIC: arithmetic(raw, results[DECODE]),
+    }
 
 
 def efficiencies(results: Rounds, name: str, kind: str) -> Spread:
@@ -219,7 +183,7 @@ def efficiencies(results: Rounds, name: str, kind: str) -> Spread:
 
 def tables(results: Rounds, contenders: Sequence[str], memory: Mapping[str, int], cores: int) -> str:
     """Return the results as two Markdown tables."""
-    limit = limits(results)
+    limit = bounds(results)
     lines = ["| without a server | rows/s | CPU s per 1000 | p50 ms |", "| --- | --- | --- | --- |"]
     for name, several in results.items():
         if not name.startswith(tuple(f"{contender}, " for contender in contenders)):
@@ -257,7 +221,7 @@ def _show(several: Sequence[Measurement], figure: str, places: int) -> str:
 
 def verdicts(results: Rounds, peers: Sequence[str], cores: int) -> list[Verdict]:
     """Return the aims and what came of them."""
-    limit = limits(results)
+    limit = bounds(results)
     found = []
     for kind, aim in LIMIT_AIMS.items():
         name = served(OURS, kind, AT)
@@ -341,7 +305,7 @@ def measure(spec: str, pace: Pace, seed: int, home: Path) -> dict[str, Any]:
         "seed": seed,
         "sweep": [{"setting": str(setting), **each.to_json()} for setting, each in swept],
         "rounds": {name: [each.to_json() for each in several] for name, several in results.items()},
-        "limits": limits(results),
+        "limits": bounds(results),
         "verdicts": [each.to_json() for each in found],
         "idle_cores": idle,
         "resident_bytes": memory,
