@@ -25,15 +25,18 @@ from starlette.staticfiles import StaticFiles
 
 from registry.errors import CultivarError
 from registry.settings import Settings
+from registry.tokens import CLASSIFY, EMBED
 from services import metrics
 from services.admission import Receive
 from services.answers import DEFAULT_TOP_K
 from services.deployment import Selector
 from services.errors import TargetUnavailable, problem_of
-from services.hot import Application, Scope, Send
+from services.hot import GUARDED, Application, Scope, Send
 from services.inference import Inference
+from services.opened import Opened
 from services.protocols.native import Inputs, read_document
 from services.settings import OVERRIDE, ServeSettings
+from services.tokens import check, pick
 from services.worker import Worker
 
 SETTINGS = ServeSettings.read()
@@ -51,16 +54,21 @@ class HotService(Service[Any]):
         return WORKER.front(application, own_paths(application))
 
 
-class HealthFirst:
-    """Answers health in front of BentoML's own routes, which say less; the mount's middleware."""
+class DoorFirst:
+    """Answers health in front of BentoML's own routes, which say less, and keeps the door to its operations.
+
+    The mount's middleware.
+    """
+
+    _PATHS = frozenset({"/livez", "/readyz", *GUARDED})
 
     def __init__(self, app: Application) -> None:
         self._app = app
-        self._front = WORKER.front()
+        self._front = WORKER.front(app, frozenset(GUARDED))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI connection."""
-        ours = scope["type"] == "http" and scope["path"] in ("/livez", "/readyz")
+        ours = scope["type"] == "http" and scope["path"] in self._PATHS
         if scope["type"] == "http" and scope["path"] == "/metrics":
             metrics.settle()
         await (self._front if ours else self._app)(scope, receive, send)
@@ -119,8 +127,7 @@ class Cultivar:
         Images are whole files in base64; a text is a string, or a list of two for models of pairs.
         """
 
-        async def run(inference: Inference, inputs: Inputs) -> dict[str, Any]:
-            opened = inference.snapshot.pick(target, Selector())
+        async def run(inference: Inference, opened: Opened, inputs: Inputs) -> dict[str, Any]:
             rankings = await inference.classify(opened, inputs, top_k, self._deadline())
             results = [
                 {"labels": [{"label": label, "score": score} for label, score in ranking]}
@@ -129,7 +136,7 @@ class Cultivar:
             identity = opened.identity
             return {**identity.to_json(), "labels_digest": identity.labels_digest, "results": results}
 
-        return await _answer(images, texts, run)
+        return await _answer(CLASSIFY, target, images, texts, run)
 
     @bentoml.api
     async def embed(
@@ -143,12 +150,11 @@ class Cultivar:
         Images are whole files in base64; a text is a string, or a list of two for models of pairs.
         """
 
-        async def run(inference: Inference, inputs: Inputs) -> dict[str, Any]:
-            opened = inference.snapshot.pick(target, Selector())
+        async def run(inference: Inference, opened: Opened, inputs: Inputs) -> dict[str, Any]:
             features = await inference.embed(opened, inputs, self._deadline())
             return {**opened.identity.to_json(), "dim": features.shape[1], "embeddings": features.tolist()}
 
-        return await _answer(images, texts, run)
+        return await _answer(EMBED, target, images, texts, run)
 
     @staticmethod
     def _deadline() -> float:
@@ -156,15 +162,21 @@ class Cultivar:
 
 
 async def _answer(
+    operation: str,
+    target: str,
     images: list[str] | None,
     texts: list[str | list[str]] | None,
-    run: Callable[[Inference, Inputs], Awaitable[_T]],
+    run: Callable[[Inference, Opened, Inputs], Awaitable[_T]],
 ) -> _T:
     given = {name: items for name, items in (("images", images), ("texts", texts)) if items is not None}
     try:
+        grant = WORKER.doorkeeper.admitted()
+        check(grant, operation, (target,))
         if WORKER.inference is None:
             raise TargetUnavailable("the server is still starting")
-        return await run(WORKER.inference, read_document(given, SETTINGS.max_rows))
+        inputs = read_document(given, SETTINGS.max_rows)
+        opened = pick(WORKER.inference.snapshot, grant, target, Selector())
+        return await run(WORKER.inference, opened, inputs)
     except CultivarError as error:
         raise Refused(error) from error
 
@@ -183,7 +195,7 @@ def build(front: str) -> Service[Any]:
     )
     if front != OVERRIDE:
         service.mount_asgi_app(WORKER.front(), path="/v1", name="cultivar")
-        service.add_asgi_middleware(HealthFirst)
+        service.add_asgi_middleware(DoorFirst)
     return service
 
 

@@ -2,6 +2,7 @@
 
 import json
 import urllib.request
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from registry.cache import DiskStore
 from registry.registry import Registry
 from registry.shell import Shell, command
 from services.answers import DEFAULT_TOP_K, Ranking
+from services.deployment import READY, UNAVAILABLE
 from services.inputs import Input, PictureFile, inputs_of
 from services.offline import Offline, write_parquet
 from services.server import Server, stopped_by_signals
-from services.settings import ServeSettings, split_names
+from services.settings import AUTHS, REQUIRED, ServeSettings, split_names
 
 _SHOWN_COMPONENTS = 6
 _SHOWN_CHARACTERS = 60
@@ -35,6 +37,10 @@ _SHOWN_CHARACTERS = 60
 )
 @click.option("--targets", metavar="A,B", help="The targets to serve; default all.")
 @click.option(
+    "--auth", type=click.Choice(AUTHS),
+    help="Whether requests need a token; auto, the default: unless only this machine can ask.",
+)  # fmt: skip
+@click.option(
     "--strict-ready", is_flag=True, default=None, help="Not ready while any target is without an answer."
 )
 def serve(
@@ -44,6 +50,7 @@ def serve(
     workers: int | None,
     stages: tuple[str, ...],
     targets: str | None,
+    auth: str | None,
     strict_ready: bool | None,
 ) -> None:
     """Serve what is in production over HTTP, and follow promotions."""
@@ -53,20 +60,41 @@ def serve(
         workers=workers,
         stages=tuple(stage for text in stages for stage in split_names(text)) or None,
         targets=None if targets is None else split_names(targets),
+        auth=auth,
         strict_ready=strict_ready,
-    )
+    ).decided()
+    if settings.auth == REQUIRED:
+        shell.note("requests need a token; 'cultivar tokens add NAME' makes one")
+    elif not settings.loopback:
+        shell.note(f"warning: tokens are off, anybody who reaches {settings.host} may ask")
     with Server(settings, shell.settings) as server, stopped_by_signals(server):
         if server.wait_until_ready(timeout_s=None):
-            document = _served(server)
+            document = _served(server, shell)
             shell.emit(document, lambda console: _show_served(console, document))
             server.wait()
 
 
-def _served(server: Server) -> dict[str, Any]:
-    with urllib.request.urlopen(f"{server.url}/v1/targets", timeout=10) as answer:
-        entries = json.load(answer)["targets"]
-    targets = [{key: entry[key] for key in ("target", "stage", "ref", "state")} for entry in entries]
-    return {"url": server.url, "pid": server.pid, "targets": targets}
+def _served(server: Server, shell: Shell) -> dict[str, Any]:
+    """Return what a server that just became ready answers for; told without a token, so by registry and readiness."""
+    with urllib.request.urlopen(f"{server.url}/readyz", timeout=10) as answer:
+        refused = {(each["target"], each["stage"]) for each in json.load(answer)["refused"]}
+    with Registry.open(shell.settings) as registry:
+        targets = [
+            {
+                "target": version.target,
+                "stage": stage,
+                "ref": str(version.ref),
+                "state": UNAVAILABLE if (version.target, stage) in refused else READY,
+            }
+            for stage in server.settings.served_stages
+            for version in registry.deployed(stage)
+            if not server.settings.targets or version.target in server.settings.targets
+        ]
+    return {
+        "url": server.url,
+        "pid": server.pid,
+        "targets": sorted(targets, key=itemgetter("target", "stage")),
+    }
 
 
 def _show_served(console: Console, document: dict[str, Any]) -> None:

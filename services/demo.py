@@ -15,12 +15,13 @@ from registry.manifest import Manifest
 from registry.registry import Registry
 from registry.shell import Shell, command
 from services.server import Server, check_port, free_port, stopped_by_signals
-from services.settings import ServeSettings
+from services.settings import OFF, ServeSettings
 
 SOURCE = "bundled:glyphs"
 DATA = "example:digits"
 TARGET = "digits"
 TECHNIQUE = "frozen"
+HOST = "127.0.0.1"
 PORT = 3000
 
 
@@ -43,7 +44,7 @@ def demo(shell: Shell, port: int | None, leave: bool, skip_measuring: bool) -> N
     story["version"] = version
     file = shell.settings.home / f"handwritten-{label}.png"
     file.write_bytes(picture)
-    settings = ServeSettings.read(port=port or _open_port())
+    settings = ServeSettings.read(host=HOST, port=port or _open_port(), auth=OFF)
     with (
         (shell.settings.home / "demo-server.log").open("wb") as log,
         Server(settings, shell.settings, log.fileno()) as server,
@@ -102,7 +103,7 @@ def _held_out_picture(registry: Registry, manifest: Manifest) -> tuple[bytes, st
 def _open_port() -> int:
     """Return the usual port, or a free one where somebody has it."""
     try:
-        check_port("127.0.0.1", PORT)
+        check_port(HOST, PORT)
     except ValueError:
         return free_port()
     return PORT

@@ -5,6 +5,8 @@ The errors of a request that the domain has no word for::
     CultivarError
     └── RequestError
         ├── MalformedRequest    the request cannot be understood
+        ├── Unauthorized        no token, or one that is unknown, expired or revoked
+        ├── Forbidden           the token is not good for this operation or target
         ├── UnsupportedMedia    a content type that nothing here reads
         ├── UnknownRoute        no such path
         ├── WrongMethod         the path exists, the method does not
@@ -38,6 +40,28 @@ class RequestError(CultivarError):
 
 class MalformedRequest(RequestError):
     """The request cannot be understood."""
+
+
+class Unauthorized(RequestError):
+    """There is no token, or one that is unknown, expired or revoked.
+
+    Attributes:
+        challenge: the WWW-Authenticate header of the answer (RFC 6750, 3): it names an error only where a
+            token was shown.
+    """
+
+    reason = "unauthorized"
+
+    def __init__(self, message: str, *, shown: bool = False) -> None:
+        super().__init__(message)
+        self.challenge = 'Bearer realm="cultivar"' + (', error="invalid_token"' if shown else "")
+
+
+class Forbidden(RequestError):
+    """The token is not good for this operation, or for this target, which may exist or not."""
+
+    reason = "forbidden"
+    challenge = 'Bearer realm="cultivar", error="insufficient_scope"'
 
 
 class UnsupportedMedia(RequestError):
@@ -104,6 +128,8 @@ class Problem:
 
 
 _TABLE: tuple[tuple[type[CultivarError], Problem], ...] = (
+    (Unauthorized, Problem(401, "unauthorized", "Ask whoever runs the server for a token.")),
+    (Forbidden, Problem(403, "forbidden", "Use a token that was made for this target and operation.")),
     (UnknownRoute, Problem(404, "unknown_route", "The routes are listed in the documentation under 'HTTP'.")),
     (WrongMethod, Problem(405, "method_not_allowed", "Use one of the methods in the Allow header.")),
     (UnknownTarget, Problem(404, "unknown_target", "GET /v1/targets lists what is served.")),

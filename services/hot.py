@@ -15,16 +15,19 @@ from urllib.parse import parse_qsl
 import orjson
 
 from registry.errors import CultivarError
+from registry.tokens import Grant
 from services import metrics
 from services.admission import Admission, ClientLeft, Receive, Visit, content_length
 from services.answers import DEFAULT_TOP_K, Identity
 from services.deployment import Selector
 from services.errors import (
     DeadlineExceeded,
+    Forbidden,
     MalformedRequest,
     Overloaded,
     SpaceDiffers,
     TargetUnavailable,
+    Unauthorized,
     UnknownRoute,
     UnsupportedMedia,
     WrongMethod,
@@ -34,6 +37,7 @@ from services.errors import (
 from services.inference import Inference
 from services.opened import Opened
 from services.protocols import native, npy, status
+from services.tokens import Doorkeeper, hand_on, pick, visible
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -48,6 +52,8 @@ _QUERY[metrics.EMBED] = _QUERY[metrics.CLASSIFY] - {"top_k"}
 _POST = ("POST", "OPTIONS")
 _GET = ("GET", "HEAD", "OPTIONS")
 _OWN = frozenset({"/livez", "/readyz", "/v1/targets"})
+GUARDED = {"/classify": metrics.CLASSIFY, "/embed": metrics.EMBED}
+"""BentoML's own paths to the operations. They name the target in the body; the token is looked at before."""
 
 _log = logging.getLogger("cultivar.http")
 
@@ -77,7 +83,8 @@ class Hot:
 
     Args:
         inference: returns what answers, or None while the process is still starting.
-        admission: returns the door, likewise.
+        admission: the limits on requests and bytes.
+        doorkeeper: tells what a request may ask for.
         beyond: takes what is not HTTP, and the paths that are its own.
         beyond_paths: those paths. Others are unknown here and there, and BentoML would keep a metric
             for every path that anyone ever tries.
@@ -87,11 +94,13 @@ class Hot:
         self,
         inference: Callable[[], Inference | None],
         admission: Admission,
+        doorkeeper: Doorkeeper,
         beyond: Application | None = None,
         beyond_paths: Collection[str] = frozenset(),
     ) -> None:
         self._inference = inference
         self._admission = admission
+        self._doorkeeper = doorkeeper
         self._beyond = beyond
         self._beyond_paths = frozenset(beyond_paths) - _OWN
 
@@ -108,11 +117,14 @@ class Hot:
         elif self._beyond is not None and path in self._beyond_paths:
             await self._hand_over(self._beyond, scope, receive, send)
         else:
-            await _send(send, self._describe(scope["method"], path))
+            await _send(send, self._describe(scope, path))
 
     async def _hand_over(self, beyond: Application, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let BentoML answer, within the limit on bodies, which it has none for."""
+        """Let BentoML answer those who may ask, within the limit on bodies, which it has none for."""
+        operation = GUARDED.get(scope["path"])
         try:
+            if operation is not None and scope["method"] != "OPTIONS":
+                hand_on(self._doorkeeper.admit(scope["headers"], operation))
             length = content_length(dict(scope["headers"]).get(b"content-length"))
             self._admission.check_length(length or 0)
         except CultivarError as error:
@@ -122,8 +134,9 @@ class Hot:
             metrics.settle()
         await beyond(scope, self._admission.limited(receive), send)
 
-    def _describe(self, method: str, path: str) -> Reply:
+    def _describe(self, scope: Scope, path: str) -> Reply:
         """Answer the routes that take no body."""
+        method: str = scope["method"]
         try:
             if path not in _OWN:
                 raise UnknownRoute(f"there is no route {path[:200]!r}")
@@ -134,10 +147,14 @@ class Hot:
             if path == "/livez":
                 return Reply(200, native.JSON, b'{"alive":true}')
             inference = self._inference()
-            if inference is None:
-                return Reply(503, native.JSON, b'{"ready":false,"degraded":[],"refused":[]}')
             if path == "/v1/targets":
-                return Reply(200, native.JSON, orjson.dumps(status.targets(inference.snapshot), default=str))
+                grant = self._doorkeeper.identify(scope["headers"])
+                if inference is None:
+                    raise TargetUnavailable("the server is still starting")
+                seen = visible(inference.snapshot, grant)
+                return Reply(200, native.JSON, orjson.dumps(status.targets(seen), default=str))
+            if inference is None or not self._doorkeeper.settled:
+                return Reply(503, native.JSON, b'{"ready":false,"degraded":[],"refused":[]}')
             ready, document = status.readiness(inference.snapshot, strict=inference.settings.strict_ready)
             return Reply(200 if ready else 503, native.JSON, orjson.dumps(document, default=str))
         except Exception as error:
@@ -154,13 +171,14 @@ class Hot:
         label = metrics.UNKNOWN
         outcome = metrics.OK
         try:
+            grant = self._doorkeeper.admit(scope["headers"], operation, (target,))
             inference = self._inference()
             if inference is None:
                 raise TargetUnavailable("the server is still starting")
             if target in inference.snapshot.targets:
                 label = target
             visit = self._admission.enter(receive)
-            reply = await self._answer(inference, visit, scope, operation, target)
+            reply = await self._answer(inference, visit, scope, operation, target, grant)
         except asyncio.CancelledError:
             end = None if visit is None else visit.ended()
             if end is None:
@@ -185,14 +203,14 @@ class Hot:
                 visit.leave()
 
     async def _answer(
-        self, inference: Inference, visit: Visit, scope: Scope, operation: str, target: str
+        self, inference: Inference, visit: Visit, scope: Scope, operation: str, target: str, grant: Grant
     ) -> Reply:
         request = _read_head(scope, operation)
         # Looked up before the body is read, so that a request in vain is refused early, and again
         # after, so that a slow upload is answered by the version that is in force by then.
-        opened = _pick(inference, target, request)
+        opened = _pick(inference, grant, target, request)
         body = await visit.body(request.length)
-        opened = _pick(inference, target, request)
+        opened = _pick(inference, grant, target, request)
         inputs = native.parse(request.content_type, body, inference.settings.max_rows)
         del body
         identity = opened.identity
@@ -255,8 +273,8 @@ def _read_query(query: bytes, operation: str) -> tuple[Selector, int]:
     return Selector.parse(fields.get("stage"), fields.get("version"), fields.get("source")), int(top_k)
 
 
-def _pick(inference: Inference, target: str, request: _Request) -> Opened:
-    opened = inference.snapshot.pick(target, request.selector)
+def _pick(inference: Inference, grant: Grant, target: str, request: _Request) -> Opened:
+    opened = pick(inference.snapshot, grant, target, request.selector)
     if request.expected_space is not None:
         _check_space(opened.identity, request.expected_space)
     return opened
@@ -278,10 +296,12 @@ def _problem(error: BaseException) -> Reply:
     headers: Headers = ()
     if problem.status >= 500 and not isinstance(error, Overloaded | DeadlineExceeded | TargetUnavailable):
         _log.error("a request failed", exc_info=error)
-    if isinstance(error, Overloaded):
+    if isinstance(error, Overloaded | Unauthorized | Forbidden):
         metrics.rejected(error.reason)
     if problem.status == 503:
         headers = ((b"retry-after", b"%d" % RETRY_AFTER_S),)
+    if isinstance(error, Unauthorized | Forbidden):
+        headers = ((b"www-authenticate", error.challenge.encode()),)
     if isinstance(error, WrongMethod):
         headers = ((b"allow", ", ".join(error.allowed).encode()),)
     return Reply(problem.status, native.JSON, orjson.dumps(envelope(error), default=str), headers)

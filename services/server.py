@@ -151,7 +151,7 @@ class Server:
     def _environment(self, home: str) -> Mapping[str, str]:
         return (
             os.environ
-            | self.settings.to_environment()
+            | self.settings.decided().to_environment()
             | {
                 "CULTIVAR_HOME": str(self._registry.home),
                 "CULTIVAR_CATALOG": self._registry.catalog,

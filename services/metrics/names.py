@@ -50,7 +50,7 @@ BATCH_ROWS = Histogram("cultivar_batch_rows", "Rows of a batch, by root segment.
 QUEUE_ROWS = Gauge(
     "cultivar_queue_rows", "Rows that wait, by root segment.", ["trunk"], multiprocess_mode="livesum"
 )
-REJECTED_TOTAL = Counter("cultivar_rejected_total", "Requests refused under load, by limit.", ["reason"])
+REJECTED_TOTAL = Counter("cultivar_rejected_total", "Requests refused, by limit or at the door.", ["reason"])
 SWAPS = Counter(
     "cultivar_swaps_total", "Changes of what is served: swapped, refused, withdrawn.", ["outcome"]
 )

@@ -88,6 +88,12 @@ def test_a_token_that_would_have_expired_is_refused(expires: datetime) -> None:
     "wrong", [{"id": "x"}, {"created_by": ""}, {"revoked_at": NOW}, {"revoked_by": "ada"}], ids=str
 )
 def test_a_token_that_contradicts_itself_is_refused(wrong: dict[str, Any]) -> None:
-    right = {"id": "0" * 12, "name": "ci", "hash": hash_of(b"x"), "grant": EVERYTHING, "created_at": NOW}
+    right: dict[str, Any] = {
+        "id": "0" * 12,
+        "name": "ci",
+        "hash": hash_of(b"x"),
+        "grant": EVERYTHING,
+        "created_at": NOW,
+    }
     with pytest.raises(InvalidValue):
         Token(**(right | {"created_by": "ada"} | wrong))

@@ -74,7 +74,10 @@ def test_the_bento_serves_from_another_folder(home: Path, tmp_path: Path) -> Non
                 str(port),
             ],
             cwd=tmp_path,
-            env=os.environ | PRIVATE | {"BENTOML_HOME": str(home), "CULTIVAR_HOME": str(settings.home)},
+            env=os.environ
+            | PRIVATE
+            | {"BENTOML_HOME": str(home), "CULTIVAR_HOME": str(settings.home)}
+            | {"CULTIVAR_SERVE_AUTH": "off"},
             stdout=log,
             stderr=subprocess.STDOUT,
         )

@@ -56,10 +56,13 @@ def test_help_and_list_load_neither_torch_nor_bentoml(home: Path) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_is_there_and_explains_itself(name: str) -> None:
-    command = main.get_command(click.Context(main), name)
-    assert command is not None
-    assert command.help
-    assert {"--json", "--traceback", "--home"} <= {option for each in command.params for option in each.opts}
+    found = main.get_command(click.Context(main), name)
+    assert found is not None
+    for command in found.commands.values() if isinstance(found, click.Group) else [found]:
+        assert command.help
+        assert {"--json", "--traceback", "--home"} <= {
+            option for each in command.params for option in each.opts
+        }
 
 
 def test_folders_are_classified_in_order_across_batches(home: Path) -> None:

@@ -31,6 +31,26 @@ def test_settings_travel_through_the_environment() -> None:
 
 
 @pytest.mark.parametrize(
+    ("host", "auth"),
+    [
+        ("127.0.0.1", "off"),
+        ("127.1.2.3", "off"),
+        ("::1", "off"),
+        ("localhost", "off"),
+        ("0.0.0.0", "required"),
+        ("::", "required"),
+        ("10.0.0.7", "required"),
+        ("::ffff:10.0.0.7", "required"),
+        ("", "required"),
+    ],
+)
+def test_tokens_are_required_where_others_can_ask(host: str, auth: str) -> None:
+    assert ServeSettings(host=host).decided().auth == auth
+    assert ServeSettings(host=host, auth="off").decided().auth == "off"
+    assert ServeSettings(host=host, auth="required").decided().auth == "required"
+
+
+@pytest.mark.parametrize(
     ("name", "text"),
     [
         ("PORT", "x"),
@@ -41,6 +61,7 @@ def test_settings_travel_through_the_environment() -> None:
         ("STRICT_READY", "perhaps"),
         ("DEADLINE_S", "0"),
         ("FRONT", "back"),
+        ("AUTH", "perhaps"),
         ("MAX_HELD_BYTES", "1"),
         ("MAX_CHARACTERS", "0"),
     ],

@@ -1,0 +1,90 @@
+"""The command ``tokens``: ``add``, ``revoke`` and ``list``."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from registry import instants
+from registry.cli import Time
+from registry.registry import Registry
+from registry.shell import Shell, command
+from registry.tokens import OPERATIONS, Grant, Token
+
+
+@command("add")
+@click.argument("name")
+@click.option(
+    "--targets", metavar="A,B", help="Targets that it is good for; default all, those to come included."
+)
+@click.option("--operations", metavar="A,B", help=f"{', '.join(OPERATIONS)}; default both.")
+@click.option(
+    "--expires", type=Time(), metavar="TIME",
+    help="From when on it is refused, like 2027-01-01T00:00:00Z; default never.",
+)  # fmt: skip
+def add(
+    shell: Shell, name: str, targets: str | None, operations: str | None, expires: datetime | None
+) -> None:
+    """Make a bearer token and print it, this once: only a hash of it is kept."""
+    grant = Grant.of(_names(targets), _names(operations))
+    with Registry.open(shell.settings) as registry:
+        token, text = registry.add_token(name, grant, expires=expires)
+    shell.note(f"{token.name} is good for {_scope(token)}; keep it safe, it cannot be shown again")
+    document = {"token": text, **token.to_json(instants.now())}
+    shell.emit(document, lambda out: out.print(text, highlight=False, markup=False, soft_wrap=True))
+
+
+@command("revoke")
+@click.argument("name")
+def revoke(shell: Shell, name: str) -> None:
+    """Revoke a bearer token: servers refuse it within about a second, and it stays listed."""
+    with Registry.open(shell.settings) as registry:
+        token = registry.revoke_token(name)
+    shell.emit(
+        token.to_json(instants.now()), lambda out: out.print(f"{token.name} is revoked", highlight=False)
+    )
+
+
+@command("list")
+def list_tokens(shell: Shell) -> None:
+    """List bearer tokens, the last made first; revoked and expired ones stay."""
+    with Registry.open(shell.settings) as registry:
+        found = registry.tokens()
+    now = instants.now()
+    shell.emit({"tokens": [token.to_json(now) for token in found]}, lambda out: _show_tokens(out, found, now))
+
+
+tokens = click.Group("tokens", commands=[add, revoke, list_tokens], help="Bearer tokens for servers.")
+
+
+def _names(text: str | None) -> list[str]:
+    """Read names that are separated by commas; an empty one stays, and is refused: it would mean all."""
+    return [] if text is None else [name.strip() for name in text.split(",")]
+
+
+def _scope(token: Token) -> str:
+    operations = " and ".join(sorted(token.grant.operations) or OPERATIONS)
+    return f"{operations} on {', '.join(sorted(token.grant.targets)) or 'all targets'}"
+
+
+def _show_tokens(out: Console, found: Sequence[Token], now: datetime) -> None:
+    if not found:
+        out.print("no tokens")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("name", "id", "state", "good for", "made", "expires", "revoked"):
+        table.add_column(column, overflow="fold", no_wrap=column in ("id", "state"))
+    for token in found:
+        revoked = "" if token.revoked_at is None else f"{_clock(token.revoked_at)} by {token.revoked_by}"
+        table.add_row(
+            token.name, token.id, token.state(now), _scope(token), f"{_clock(token.created_at)} by "
+            f"{escape(token.created_by)}", _clock(token.expires_at), escape(revoked),
+        )  # fmt: skip
+    out.print(table)
+
+
+def _clock(moment: datetime | None) -> str:
+    return "" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
