@@ -28,6 +28,7 @@ COMMANDS = {
     "tokens": "registry.tokens_command:tokens",
     "classify": "services.commands:classify",
     "embed": "services.commands:embed",
+    "targets": "services.commands:targets",
     "serve": "services.commands:serve",
     "demo": "services.demo:demo",
 }

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from registry.cache import DiskStore
+from registry.names import PRODUCTION
 from registry.registry import Registry
 from registry.shell import Shell, command
 from services.answers import DEFAULT_TOP_K, Ranking
@@ -20,6 +21,7 @@ from services.deployment import READY, UNAVAILABLE
 from services.inputs import Input, PictureFile, inputs_of
 from services.offline import Offline, write_parquet
 from services.server import Server, stopped_by_signals
+from services.sharing import sharing, tree
 from services.settings import AUTHS, REQUIRED, ServeSettings, split_names
 
 _SHOWN_COMPONENTS = 6
@@ -100,6 +102,42 @@ def _served(server: Server, shell: Shell) -> dict[str, Any]:
 def _show_served(console: Console, document: dict[str, Any]) -> None:
     names = ", ".join(f"{entry['target']}@{entry['stage']}" for entry in document["targets"])
     console.print(f"ready on {document['url']}: {names or 'no target yet'}", highlight=False, soft_wrap=True)
+
+
+@command("targets")
+@click.option(
+    "--stage", "stages", metavar="STAGE", multiple=True, help="A stage to look at besides production."
+)
+def targets(shell: Shell, stages: tuple[str, ...]) -> None:
+    """Show what would be served, what of it is shared, and what that saves.
+
+    A line is a run of segments: loaded once, and run once for everything that stands under it.
+    """
+    named = [PRODUCTION, *(name for text in stages for name in split_names(text) if name != PRODUCTION)]
+    with Registry.open(shell.settings) as registry:
+        found = [(stage, version) for stage in named for version in registry.deployed(stage)]
+        shared = sharing(
+            (f"{version.target}@{stage}", version.digest, registry.manifest(version))
+            for stage, version in found
+        )
+    entries = [
+        {
+            "target": version.target,
+            "stage": stage,
+            "ref": str(version.ref),
+            "version": version.number,
+            "digest": version.digest,
+            "kind": version.kind,
+        }
+        for stage, version in found
+    ]
+    shell.emit({"targets": entries, "sharing": shared}, lambda console: _show_targets(console, shared))
+
+
+def _show_targets(console: Console, shared: dict[str, Any]) -> None:
+    lines = list(tree(shared)) or ["nothing is in production yet: cultivar promote REF production"]
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @command("classify")

@@ -297,7 +297,7 @@ class Deployment:
             except Exception as error:
                 refuse(slot, error)
         while True:
-            plan = Plan.of(loaded.manifest for loaded in chosen.values())
+            plan = Plan.of({loaded.version.digest: loaded.manifest for loaded in chosen.values()})
             opened, failed = self._open(registry, plan, chosen, before)
             if not failed:
                 break
@@ -322,7 +322,7 @@ class Deployment:
         failed: dict[Slot, Exception] = {}
         for slot, loaded in chosen.items():
             name = _name(loaded.version)
-            path = plan.paths[loaded.manifest.digest]
+            path = plan.paths[loaded.version.digest]
             current = known.get(name)
             if current is None or current.path != path:
                 try:

@@ -126,12 +126,11 @@ class Opened:
 def open_alone(registry: Registry, version: Version) -> Opened:
     """Open one version by itself, on all cores; raises as ``Loaded.read`` and ``Opened.open`` do."""
     loaded = Loaded.read(registry, version)
-    digest = loaded.manifest.digest
     cores = cpu_quota()
     return Opened.open(
         registry,
         loaded,
-        Plan.of([loaded.manifest]).paths[digest],
+        Plan.of({version.digest: loaded.manifest}).paths[version.digest],
         Sessions(threads=cores, cores=cores),
     )
 

@@ -101,13 +101,12 @@ class Plan:
     consumers: Mapping[Digest, frozenset[Consumer]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, manifests: Iterable[Manifest]) -> "Plan":
-        """Return the plan of some versions; each manifest once, in any order."""
-        distinct = {manifest.digest: manifest for manifest in manifests}
+    def of(cls, versions: Mapping[Digest, Manifest]) -> "Plan":
+        """Return the plan of some versions, each by its manifest's digest."""
         places: dict[Digest, Place] = {}
         outputs: dict[Digest, dict[str, str]] = {}
         consumers: dict[Digest, set[Consumer]] = {}
-        for digest, manifest in distinct.items():
+        for digest, manifest in versions.items():
             placed = _placed(manifest)
             for place in placed.values():
                 places.setdefault(place.key, place)
@@ -131,7 +130,7 @@ class Plan:
                     tuple(made[users] for users in order if any(user[0] == digest for user in users)),
                     outputs[digest],
                 )
-                for digest in distinct
+                for digest in versions
             },
             {made[users].key: users for users in order},
         )

@@ -2,16 +2,22 @@
 
 from services.deployment import Refusal, Snapshot, Target
 from services.opened import Opened
+from services.sharing import sharing
 
 
 def targets(snapshot: Snapshot) -> dict[str, object]:
-    """Return the answer to ``GET /v1/targets``: an entry for each target and stage."""
+    """Return the answer to ``GET /v1/targets``: an entry for each target and stage, and what they share."""
     entries = [
         _entry(target, stage)
         for _, target in sorted(snapshot.targets.items())
         for stage in sorted({*target.stages, *target.refused})
     ]
-    return {"targets": entries}
+    shared = sharing(
+        (f"{target.name}@{stage}", opened.version.digest, opened.manifest)
+        for _, target in sorted(snapshot.targets.items())
+        for stage, opened in sorted(target.stages.items())
+    )
+    return {"targets": entries, "sharing": shared}
 
 
 def readiness(snapshot: Snapshot, *, strict: bool) -> tuple[bool, dict[str, object]]:
@@ -43,6 +49,7 @@ def _entry(target: Target, stage: str) -> dict[str, object]:
             "version": version.number,
             "digest": version.digest,
             "kind": version.kind,
+            "modality": None,
             "labels": None,
             "labels_digest": None,
             "space_id": version.space_id,
@@ -61,6 +68,7 @@ def _version(opened: Opened) -> dict[str, object]:
         "version": opened.identity.version,
         "digest": opened.identity.digest,
         "kind": manifest.kind,
+        "modality": manifest.modality,
         "labels": None if head is None else list(head.labels),
         "labels_digest": opened.identity.labels_digest,
         "space_id": opened.identity.space_id,

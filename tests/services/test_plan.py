@@ -23,8 +23,12 @@ def reader(versions: Sequence[Tiny]) -> Mapping[Digest, bytes]:
     return {Digest.of(data): data for version in versions for _, data in version.blobs}
 
 
+def planned(*versions: Tiny) -> Plan:
+    return Plan.of({version.manifest.digest: version.manifest for version in versions})
+
+
 def routes(versions: Sequence[Tiny], sessions: Sessions = SESSIONS) -> list[Route]:
-    plan, blobs = Plan.of(version.manifest for version in versions), reader(versions)
+    plan, blobs = planned(*versions), reader(versions)
     return [
         sessions.route(
             plan.paths[version.manifest.digest], version.manifest.signature.inputs, blobs.__getitem__
@@ -51,7 +55,7 @@ def test_heads_on_one_trunk_share_its_session_and_are_one_product() -> None:
 
 def test_a_run_ends_where_somebody_branches_off() -> None:
     versions = [chain("letters/one", [1, 2, 3, 4]), chain("letters/two", [1, 2, 5])]
-    plan = Plan.of(version.manifest for version in versions)
+    plan = planned(*versions)
     names = [[place.segment.name for place in run.places] for run in plan.runs]
     assert sorted(names) == sorted(
         [["colours", "layer 0", "layer 1"], ["layer 2", "layer 3"], ["layer 2"], ["head"], ["head"]]
@@ -61,14 +65,14 @@ def test_a_run_ends_where_somebody_branches_off() -> None:
 def test_an_extractor_that_ends_inside_another_versions_trunk_is_a_branch_of_it() -> None:
     inner = chain("letters/inner", [1], labels=None)
     versions = [chain("letters/outer", [1, 2]), inner]
-    plan = Plan.of(version.manifest for version in versions)
+    plan = planned(*versions)
     # Its last segment leaves `features` where the other's leaves `h_out`: other bytes, so only the first is shared.
     assert [len(run.places) for run in plan.runs if run.from_recipe] == [1]
 
 
 def test_the_same_version_twice_changes_nothing() -> None:
     version = chain("letters/one", [1, 2])
-    assert Plan.of([version.manifest, version.manifest]) == Plan.of([version.manifest])
+    assert planned(version, version) == planned(version)
 
 
 def test_versions_that_share_nothing_stay_apart() -> None:
