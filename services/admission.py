@@ -151,6 +151,7 @@ class Admission:
     Attributes:
         visits: the requests under way.
         held_bytes: what their bodies hold.
+        leaving: the process is about to end; requests are still let in, and others should be sent elsewhere.
     """
 
     def __init__(
@@ -162,6 +163,7 @@ class Admission:
         self.deadline_s = deadline_s
         self.visits: set[Visit] = set()
         self.held_bytes = 0
+        self.leaving = False
         self._sweeping = False
 
     def enter(self, receive: Receive) -> Visit:
@@ -181,6 +183,10 @@ class Admission:
             self._sweeping = True
             task.get_loop().call_later(_SWEEP_S, self._sweep)
         return visit
+
+    def leave(self) -> None:
+        """Announce that the process is about to end."""
+        self.leaving = True
 
     def check_length(self, body_bytes: int) -> None:
         """Check a body's length.

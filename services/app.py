@@ -36,6 +36,7 @@ from services.inference import Inference
 from services.opened import Opened
 from services.protocols.native import Inputs, read_document
 from services.settings import OVERRIDE, ServeSettings
+from services.supervision import supervise
 from services.tokens import check, pick
 from services.worker import Worker
 
@@ -103,6 +104,11 @@ class Cultivar:
 
     def __is_ready__(self) -> bool:
         return WORKER.ready
+
+    @bentoml.on_deployment
+    def supervise() -> None:
+        """Prepare the process above the workers."""
+        supervise(SETTINGS.patience_s)
 
     @bentoml.on_startup
     async def start(self) -> None:

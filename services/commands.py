@@ -21,8 +21,8 @@ from services.deployment import READY, UNAVAILABLE
 from services.inputs import Input, PictureFile, inputs_of
 from services.offline import Offline, write_parquet
 from services.server import Server, stopped_by_signals
-from services.sharing import sharing, tree
 from services.settings import AUTHS, REQUIRED, ServeSettings, split_names
+from services.sharing import sharing, tree
 
 _SHOWN_COMPONENTS = 6
 _SHOWN_CHARACTERS = 60
@@ -45,6 +45,12 @@ _SHOWN_CHARACTERS = 60
 @click.option(
     "--strict-ready", is_flag=True, default=None, help="Not ready while any target is without an answer."
 )
+@click.option(
+    "--drain-seconds",
+    "drain_s",
+    type=click.FloatRange(0, 3600),
+    help="On SIGTERM, seconds of 503 on /readyz before it stops listening (CULTIVAR_SERVE_DRAIN_S, else 0).",
+)
 def serve(
     shell: Shell,
     host: str | None,
@@ -54,6 +60,7 @@ def serve(
     targets: str | None,
     auth: str | None,
     strict_ready: bool | None,
+    drain_s: float | None,
 ) -> None:
     """Serve what is in production over HTTP, and follow promotions."""
     settings = ServeSettings.read(
@@ -64,6 +71,7 @@ def serve(
         targets=None if targets is None else split_names(targets),
         auth=auth,
         strict_ready=strict_ready,
+        drain_s=drain_s,
     ).decided()
     if settings.auth == REQUIRED:
         shell.note("requests need a token; 'cultivar tokens add NAME' makes one")

@@ -155,7 +155,11 @@ class Hot:
                 return Reply(200, native.JSON, orjson.dumps(status.targets(seen), default=str))
             if inference is None or not self._doorkeeper.settled:
                 return Reply(503, native.JSON, b'{"ready":false,"degraded":[],"refused":[]}')
-            ready, document = status.readiness(inference.snapshot, strict=inference.settings.strict_ready)
+            ready, document = status.readiness(
+                inference.snapshot,
+                strict=inference.settings.strict_ready,
+                leaving=self._admission.leaving,
+            )
             return Reply(200 if ready else 503, native.JSON, orjson.dumps(document, default=str))
         except Exception as error:
             return _problem(error)

@@ -22,6 +22,7 @@ from typing import Self
 
 from registry.errors import InvalidSetting, RuntimeFailure
 from registry.settings import Settings
+from services.lifeline import VARIABLE, Lifeline
 from services.settings import ServeSettings
 
 SERVICE = "services.app:service"
@@ -53,6 +54,7 @@ class Server:
         self._registry = registry
         self._log = log
         self._home: tempfile.TemporaryDirectory[str] | None = None
+        self._lifeline: Lifeline | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = False
 
@@ -71,10 +73,12 @@ class Server:
 
     def __enter__(self) -> Self:
         check_port(self.settings.host, self.settings.port)
-        self._home = tempfile.TemporaryDirectory(prefix="cultivar-serve-")
+        self._home = tempfile.TemporaryDirectory(prefix="cultivar-serve-", ignore_cleanup_errors=True)
+        self._lifeline = Lifeline()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bentoml", "serve", SERVICE, *self._options()],
-            env=self._environment(self._home.name),
+            env={**self._environment(self._home.name), VARIABLE: str(self._lifeline.child_end)},
+            pass_fds=(self._lifeline.child_end,),
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=self._log if self._log is not None else sys.stderr.fileno(),
@@ -87,14 +91,17 @@ class Server:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        process, home = self._process, self._home
+        process, home, lifeline = self._process, self._home, self._lifeline
         if process is not None and process.poll() is None:
-            self.stop()
+            if not self._stopping:
+                self.stop()
             try:
-                process.wait(_STOP_S)
+                process.wait(self.settings.patience_s)
             except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
+                self.stop()
                 process.wait()
+        if lifeline is not None:
+            lifeline.let_go()
         if home is not None:
             home.cleanup()
 
@@ -133,10 +140,11 @@ class Server:
             raise RuntimeFailure(f"the server's process ended with status {status}; its log says why")
 
     def stop(self) -> None:
-        """Tell the process to finish what is under way and end; returns at once."""
-        self._stopping = True
+        """Tell the process to finish what is under way and end; told again, it ends at once. Returns at once."""
+        again, self._stopping = self._stopping, True
         if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
+            # The workers hold on to this process: without it they end, those that were told before at once.
+            (self._process.kill if again else self._process.terminate)()
 
     def _is_ready(self) -> bool:
         try:
@@ -165,7 +173,7 @@ class Server:
 
 @contextmanager
 def stopped_by_signals(server: Server) -> Iterator[None]:
-    """Stop a server on SIGINT and SIGTERM for as long as the block runs."""
+    """Stop a server on SIGINT and SIGTERM for as long as the block runs; the second one stops it at once."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         server.stop()

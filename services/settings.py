@@ -63,6 +63,7 @@ class ServeSettings:
             and a run that is alone all cores, for twice the memory.
         feature_cache_bytes: memory for features of inputs that were asked about before; 0 keeps none.
         poll_s: seconds between two looks at the registry.
+        drain_s: seconds between the signal to end and the end of listening, in which readiness says no.
     """
 
     host: str = "127.0.0.1"
@@ -89,6 +90,7 @@ class ServeSettings:
     model_threads: int = 0
     feature_cache_bytes: int = 64 << 20
     poll_s: float = 0.1
+    drain_s: float = 0.0
 
     def __post_init__(self) -> None:
         _within("port", self.port, 1, 65_535)
@@ -105,6 +107,7 @@ class ServeSettings:
         _within("feature_cache_bytes", self.feature_cache_bytes, 0, 1 << 40)
         _within("model_threads", self.model_threads, 0, 1024)
         _within("poll_s", self.poll_s, 0.01, 60)
+        _within("drain_s", self.drain_s, 0, 3600)
         _among("front", self.front, FRONTS)
         _among("auth", self.auth, AUTHS)
         try:
@@ -129,6 +132,11 @@ class ServeSettings:
             elif text := environment.get(PREFIX + field.name.upper()):
                 values[field.name] = _parse(field.name, text, field.default)
         return cls(**values)
+
+    @property
+    def patience_s(self) -> float:
+        """Seconds after which a server that was told to end, and finishes what is under way, ought to have ended."""
+        return self.drain_s + self.deadline_s + 5
 
     @property
     def served_stages(self) -> tuple[str, ...]:

@@ -12,6 +12,8 @@ from services.admission import Admission
 from services.deployment import Deployment, Snapshot
 from services.hot import Application, Hot
 from services.inference import Inference
+from services.leaving import leave_on_sigterm
+from services.lifeline import hold_on
 from services.sessions import Sessions
 from services.settings import OFF, ServeSettings
 from services.tokens import Doorkeeper, Keyring
@@ -52,8 +54,8 @@ class Worker:
 
     @property
     def ready(self) -> bool:
-        """Whether every target's first attempt at loading has ended."""
-        return self.inference is not None and self.inference.snapshot.settled
+        """Whether every target's first attempt at loading has ended, and the process is to stay."""
+        return self.inference is not None and self.inference.snapshot.settled and not self._admission.leaving
 
     def front(self, beyond: Application | None = None, beyond_paths: frozenset[str] = frozenset()) -> Hot:
         """Return the HTTP application, before or after ``start``."""
@@ -63,6 +65,8 @@ class Worker:
         """Begin to follow the registry. Nothing that is wrong with it stops the process: readiness tells."""
         metrics.settle()
         metrics.TALLIES.start()
+        hold_on(self.settings.patience_s)
+        leave_on_sigterm(self.settings.drain_s, self._admission.leave)
         settings = self.settings
         cores = max(1, cpu_quota() // settings.workers)
         self._loop = asyncio.get_running_loop()

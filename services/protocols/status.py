@@ -20,21 +20,23 @@ def targets(snapshot: Snapshot) -> dict[str, object]:
     return {"targets": entries, "sharing": shared}
 
 
-def readiness(snapshot: Snapshot, *, strict: bool) -> tuple[bool, dict[str, object]]:
+def readiness(snapshot: Snapshot, *, strict: bool, leaving: bool = False) -> tuple[bool, dict[str, object]]:
     """Return whether requests should come, and the reasons either way.
 
     Args:
         snapshot: what is served.
         strict: any target that nothing answers for makes the server unready.
+        leaving: the process is about to end.
     """
     degraded = snapshot.degraded()
-    ready = snapshot.settled and not (strict and degraded)
+    ready = snapshot.settled and not leaving and not (strict and degraded)
     refused = [
         {"target": name, "stage": stage, **_refusal(refusal)}
         for name, target in sorted(snapshot.targets.items())
         for stage, refusal in sorted(target.refused.items())
     ]
-    return ready, {"ready": ready, "degraded": degraded, "refused": refused}
+    document: dict[str, object] = {"ready": ready, "degraded": degraded, "refused": refused}
+    return ready, document | ({"leaving": True} if leaving else {})
 
 
 def _entry(target: Target, stage: str) -> dict[str, object]:

@@ -1,0 +1,52 @@
+"""What is added to the process in which BentoML supervises the workers.
+
+BentoML leaves supervision to Circus, which looks after its processes every ten seconds, knows no
+parent, and in a container leaves dead workers dead. Here a worker that died is replaced at once,
+everywhere, and nothing outlives whoever started it.
+"""
+
+import asyncio
+import os
+import signal
+from types import FrameType
+
+from services.lifeline import VARIABLE, Lifeline, hold_on
+
+_IN_CONTAINER = "BENTOML_CONTAINERIZED"
+"""With this BentoML would start no worker for one that died, and end with the last one."""
+
+_AGAIN_S = 0.2
+
+
+def supervise(patience_s: float) -> None:
+    """Prepare the supervising process, before BentoML starts its workers.
+
+    Args:
+        patience_s: seconds that the processes get to finish when the one above them is gone.
+    """
+    hold_on(patience_s)
+    lifeline = Lifeline()
+    os.set_inheritable(lifeline.child_end, True)
+    # Circus hands this environment, and every inheritable file, to the workers.
+    os.environ[VARIABLE] = str(lifeline.child_end)
+    os.environ.pop(_IN_CONTAINER, None)
+    signal.signal(signal.SIGCHLD, _a_worker_ended)
+
+
+def _a_worker_ended(number: int, frame: FrameType | None) -> None:
+    """Let Circus look after its processes now. Its arbiter is found behind the handler that it put on SIGTERM."""
+    handler = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    controller = getattr(handler, "controller", None)
+    if controller is not None:
+        controller.loop.add_callback_from_signal(_look, controller.arbiter)
+
+
+async def _look(arbiter: object) -> None:
+    from circus.exc import ConflictError  # type: ignore[import-untyped]
+
+    while True:
+        try:
+            await arbiter.manage_watchers()  # type: ignore[attr-defined]
+            return
+        except ConflictError:  # another command is under way, stopping perhaps, which ends this loop
+            await asyncio.sleep(_AGAIN_S)
