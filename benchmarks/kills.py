@@ -1,0 +1,196 @@
+"""Workers killed under load: ``python -m benchmarks.kills``.
+
+A server with four workers answers a steady open loop; now and then one worker is killed with
+``SIGKILL``. The others must go on, the killed one must come back, and in the end the server's counter
+of answers must equal what the client counted itself. A request whose connection broke was answered or
+was not: nobody can know, so those are counted apart, and are all that the two may differ by.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import prepared, verdict, weightless
+from benchmarks.connection import HOST
+from benchmarks.contender import PICTURES, Contender, cultivar, say
+from benchmarks.machine import describe, tree
+from benchmarks.openloop import BROKEN, Phase, Running
+from benchmarks.spread import Spread
+from benchmarks.table import table
+from benchmarks.verdict import Verdict
+from registry.registry import Registry
+from registry.settings import Settings
+
+TARGET = "weightless"
+WORKERS = 4
+RATE = 300.0
+"""Requests a second: far below what is possible, so that only the kills are seen."""
+KILLS = 5
+BEFORE_S = 3.0
+BETWEEN_S = 6.0
+BACK_AIM_S = 15.0
+BROKEN_AIM = 20.0
+"""Connections that break for each kill: what a worker has under way at this rate, and some more."""
+_WORKER = b"_bentoml_impl.worker"
+_POLL_S = 0.05
+_GIVE_UP_S = 60.0
+
+
+def workers(root: int) -> list[int]:
+    """Return the process ids of a server's workers."""
+    found = []
+    for pid in tree(root):
+        try:
+            if _WORKER in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def kill_one(root: int, number: int) -> float:
+    """Kill a worker at once; return the seconds until there are as many as before, by their processes."""
+    before = workers(root)
+    victim = sorted(before)[number % len(before)]
+    os.kill(victim, signal.SIGKILL)
+    killed = time.monotonic()
+    while time.monotonic() < killed + _GIVE_UP_S:
+        now = workers(root)
+        if victim not in now and len(now) >= len(before):
+            return time.monotonic() - killed
+        time.sleep(_POLL_S)
+    return float("inf")
+
+
+def counted(port: int) -> dict[str, int]:
+    """Return the server's own count of requests for the target, by outcome."""
+    with urllib.request.urlopen(f"http://{HOST}:{port}/metrics", timeout=30) as answer:
+        lines = answer.read().decode().splitlines()
+    found: dict[str, int] = {}
+    for line in lines:
+        if line.startswith("cultivar_requests_total{") and f'target="{TARGET}"' in line:
+            outcome = line.partition('outcome="')[2].partition('"')[0]
+            found[outcome] = found.get(outcome, 0) + int(float(line.rpartition(" ")[2]))
+    return found
+
+
+def settled(contender: Contender) -> None:
+    """Wait until every worker answers: a worker that has just started is asked too."""
+    end = time.monotonic() + _GIVE_UP_S
+    streak = 0
+    while streak < 10 * WORKERS and time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(f"http://{HOST}:{contender.port}/readyz", timeout=5) as answer:
+                streak = streak + 1 if answer.status == 200 else 0
+        except OSError:
+            streak = 0
+            time.sleep(_POLL_S)
+
+
+def measure(kills: int, rate: float, between_s: float, home: Path) -> dict[str, Any]:
+    """Kill workers under load, compare counts, print them; return everything as JSON values."""
+    with Registry.open(Settings.read(home)) as registry:
+        weightless.put_into_production(registry, TARGET)
+    requests = prepared.photographs(home / "requests", [f"/v1/classify/{TARGET}"], weightless.SIDE)
+    seconds = BEFORE_S + kills * between_s
+    with cultivar(home, requests, workers=WORKERS) as contender:
+        settled(contender)
+        before = counted(contender.port)
+        running = Running(contender.port, requests[PICTURES], [Phase(rate, seconds)], home / "records.npz")
+        moments, backs = [], []
+        try:
+            time.sleep(max(0.0, running.started + BEFORE_S - time.monotonic()))
+            for number in range(kills):
+                moments.append(time.monotonic())
+                backs.append(kill_one(contender.pid, number))
+                say(f"  [{number + 1}/{kills}] a worker is back after {backs[-1]:.1f} s")
+                time.sleep(max(0.0, moments[-1] + between_s - time.monotonic()))
+            records = running.records()
+        finally:
+            running.stop()
+        settled(contender)
+        after = counted(contender.port)
+    server = {outcome: count - before.get(outcome, 0) for outcome, count in after.items()}
+    broken = int((records.status == BROKEN).sum())
+    answered = int((records.status == 200).sum())
+    refused = int(((records.status != 200) & (records.status != BROKEN)).sum())
+    # What the server counted and nobody received was answered into a connection that broke.
+    unexplained = sum(server.values()) - answered - refused
+    gaps = longest_silences(records.ended[records.status == 200], moments, between_s)
+    latency = records.latencies_ms()[records.status == 200]
+    figures: Mapping[str, object] = {
+        "requests": len(records.due),
+        "answered": answered,
+        "refused": refused,
+        "broken": broken,
+        "counted by the server": server,
+        "p50_ms": float(np.median(latency)),
+        "p99_ms": float(np.quantile(latency, 0.99)),
+        "generator_cores": float(records.cores()[0]),
+    }
+    print(table("", ("",), {name: [str(value)] for name, value in figures.items()}))
+    found = [
+        Verdict("answers that the server counts and the client does not, beyond broken ones",
+                Spread.of([max(0, unexplained - broken)]), 0, at_least=False),
+        Verdict("answers that the client counts and the server does not",
+                Spread.of([max(0, -unexplained)]), 0, at_least=False),
+        Verdict("answers other than 200", Spread.of([refused]), 0, at_least=False),
+        Verdict("connections broken for each kill", Spread.of([broken / max(1, kills)]), BROKEN_AIM, at_least=False),
+        Verdict("longest silence around a kill", Spread.of(gaps), 1.0, at_least=False, unit=" s"),
+        Verdict("a killed worker is back", Spread.of(backs), BACK_AIM_S, at_least=False, unit=" s"),
+    ]  # fmt: skip
+    return {
+        "reached": verdict.show(found),
+        "machine": describe(),
+        "workers": WORKERS,
+        "rate": rate,
+        "figures": figures,
+        "backs_s": backs,
+        "silences_s": gaps,
+        "verdicts": [each.to_json() for each in found],
+    }
+
+
+def longest_silences(ended: np.ndarray, moments: list[float], within_s: float) -> list[float]:
+    """Return, for each kill, the longest time without any answer in the seconds after it."""
+    ordered = np.sort(ended)
+    found = []
+    for moment in moments:
+        after = ordered[(ordered >= moment) & (ordered <= moment + within_s)]
+        found.append(float(np.diff([moment, *after.tolist()]).max(initial=0.0)) if len(after) else within_s)
+    return found
+
+
+def main() -> None:
+    """Measure and print; exit 1 where an aim was missed."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="two kills")
+    parser.add_argument("--kills", type=int, default=KILLS)
+    parser.add_argument("--rate", type=float, default=RATE, help="requests a second")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was seen")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    kills = 2 if arguments.quick else arguments.kills
+    with tempfile.TemporaryDirectory(prefix="cultivar-kills-") as home:
+        try:
+            document = measure(kills, arguments.rate, BETWEEN_S, Path(home))
+        except KeyboardInterrupt:
+            sys.exit(130)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
+    if not document["reached"]:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
