@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from adapters import heads
+from adapters.heads.loss import sharpest
 from adapters.training import Examples, predict
 
 BOUNDS = (-3.0, 3.0)
@@ -22,19 +23,7 @@ def sharpness(logits: np.ndarray, targets: np.ndarray) -> float:
         logits: float [N, labels], of items that the classifier did not learn from.
         targets: label numbers, int64 [N]; or ones and zeros, uint8 [N, labels].
     """
-    from scipy.optimize import minimize_scalar
-
-    scores = logits.astype(np.float64)
-    several = targets.ndim == 2
-
-    def loss(power: float) -> float:
-        sharp = np.exp(power) * scores
-        if several:
-            return float(np.mean(np.logaddexp(0, np.where(targets == 1, -sharp, sharp))))
-        right = sharp[np.arange(len(targets)), targets]
-        return float(np.mean(np.logaddexp.reduce(sharp, axis=1) - right))
-
-    return float(np.exp(minimize_scalar(loss, bounds=BOUNDS, method="bounded").x))
+    return sharpest(logits.astype(np.float64), targets, BOUNDS)
 
 
 def solved(

@@ -1,10 +1,9 @@
 """Nearest class mean: for so few items that nothing else can be chosen."""
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 from adapters.heads.head import LinearHead
-from adapters.heads.loss import log_loss
+from adapters.heads.loss import sharpest
 from adapters.heads.standard import Standard, threads
 
 
@@ -38,10 +37,7 @@ def centroid_head(features: np.ndarray, targets: np.ndarray, labels: int) -> Lin
     if counts[counts > 0].min() > 1:
         scores = np.where(counts > 0, scores, -1e4)
         scores[np.arange(len(rows)), targets] = _without_itself(rows, means, counts, targets)
-        found = minimize_scalar(
-            lambda power: log_loss(np.exp(power) * scores, targets), bounds=(-12, 3), method="bounded"
-        )
-        sharpness = float(np.exp(found.x))
+        sharpness = sharpest(scores, targets, (-12, 3))
     return scale.fold(sharpness * means.T, sharpness * bias, 0.0, ())
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from adapters.heads.head import LinearHead
-from adapters.heads.loss import log_loss
+from adapters.heads.loss import sharpest
 from adapters.heads.search import Search, descend
 from adapters.heads.standard import Standard, threads
 
@@ -39,8 +39,6 @@ def _ridge(
     rows: np.ndarray, targets: np.ndarray, labels: int, l2: float | None
 ) -> tuple[np.ndarray, np.ndarray, float, Search]:
     """Return weights [D, labels] and bias on standardised rows, the penalty in force, and the search for it."""
-    from scipy.optimize import minimize_scalar
-
     indicators = np.eye(labels)[targets] if targets.ndim == 1 else targets.astype(np.float64)
     mean = indicators.mean(axis=0)
     left, singular, right = np.linalg.svd(rows, full_matrices=False)
@@ -59,12 +57,6 @@ def _ridge(
     elif l2 is None:
         l2, search = descend(lambda value: float(np.square(indicators - leave_one_out(value)).mean()))
     scores = leave_one_out(l2)
-    sharpness = float(
-        np.exp(
-            minimize_scalar(
-                lambda power: log_loss(np.exp(power) * scores, targets), bounds=(-3, 6), method="bounded"
-            ).x
-        )
-    )
+    sharpness = sharpest(scores, targets, (-3, 6))
     weight = right.T @ ((singular / (singular**2 + len(rows) * l2))[:, None] * projected)
     return sharpness * weight, sharpness * mean, l2, search
