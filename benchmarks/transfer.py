@@ -1,8 +1,9 @@
 """What a trunk is worth, by technique and number of labels: ``python -m benchmarks.transfer``.
 
-Two controls stand beside it, trunks that learnt nothing. Print is carried over to handwriting. Techniques are taken
-as they come, with a number of steps that does not depend on the number of labels; ``benchmarks.shots`` chooses
-settings. Figures are kept in a folder as they come: an interrupted run goes on where it was.
+Latin print is carried over to handwritten digits, beside two controls, trunks that learnt nothing; and to Cyrillic,
+where no way is near the end of what can be right. Techniques are taken as they come, with a number of steps that does
+not depend on the number of labels; ``benchmarks.shots`` chooses settings. Figures are kept in a folder as they come:
+an interrupted run goes on where it was.
 """
 
 import argparse
@@ -30,8 +31,9 @@ from adapters.sources.bundled import GlyphSource
 from adapters.sources.stages import CARRIED
 from adapters.techniques import Workshop, technique
 from benchmarks import machine
-from benchmarks.bench import HELD_OUT, TRUNKS, Bench
+from benchmarks.bench import TRUNKS, Bench
 from benchmarks.cells import Cell, Log
+from benchmarks.cyrillic import Cyrillic
 from benchmarks.lead import Lead, cost_of
 from benchmarks.table import table
 from registry.errors import CultivarError
@@ -127,28 +129,11 @@ TRAINED: Mapping[str, Fit] = {
     "lora": As("lora", steps=STEPS),
 }
 NO_TRUNK: Mapping[str, Fit] = {"scratch": As("scratch", steps=SCRATCH_STEPS), "raw pixels": raw}
-WAYS: Mapping[Way, Fit] = {
-    Way(trunk, name): fit
-    for trunks, fits in ((("letters",), TRAINED), (("none",), NO_TRUNK), (TRUNKS, WITHOUT_TRAINING))
-    for trunk in trunks
-    for name, fit in fits.items()
-}
 
 BEST = Way("letters", FROZEN)
 SCRATCH, RAW = Way("none", "scratch"), Way("none", "raw pixels")
 FULL, LP_FT = Way("letters", "full"), Way("letters", "lp-ft")
 SHUFFLED = Way("shuffled", FROZEN)
-PAIRS: Sequence[tuple[Way, Way]] = (
-    (BEST, SCRATCH),
-    (BEST, RAW),
-    (BEST, Way("random", FROZEN)),
-    (BEST, FULL),
-    (BEST, LP_FT),
-    (SHUFFLED, RAW),
-    (Way("random", FROZEN), RAW),
-    *((Way("shuffled", name), SHUFFLED) for name in (AVERAGED, QUARTERS, CHOSEN)),
-)
-"""What is compared, draw by draw."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,83 +159,164 @@ class Found:
         """Return how many labels ``scratch`` needs for one that the frozen trunk needs."""
         return cost_of(self.curve(SCRATCH), self.curve(BEST)[number]) / number
 
-    def verdicts(self) -> dict[str, bool]:
-        """Return what is claimed, and whether it shows."""
-        few = [number for number in self.shots if number <= FEW]
-        most = self.shots[-1]
-        # Twice the most shots were never measured.
-        doubled = [number for number in self.shots if 2 * number <= most]
-
-        def ahead(way: Way, other: Way, numbers: Sequence[int] = self.shots) -> bool:
-            return all(self.lead(way, other, number).low > 0 for number in numbers)
-
-        def behind(way: Way, other: Way) -> bool:
-            return all(self.lead(way, other, number).value <= 0 for number in self.shots)
-
-        middle, chosen = Way("shuffled", QUARTERS), Way("shuffled", CHOSEN)
-        found = {
-            f"frozen is ahead of full fine-tuning at {number} shots": ahead(BEST, FULL, [number])
-            for number in few
-        }
-        found[f"full or lp-ft is ahead of frozen at {most} shots"] = any(
-            ahead(tuned, BEST, [most]) for tuned in (FULL, LP_FT)
-        )
-        if AT_SHOTS in self.shots:
-            lead = self.lead(BEST, SCRATCH, AT_SHOTS).value
-            found[f"frozen leads scratch by four points or more at {AT_SHOTS} shots"] = lead >= WANTED_LEAD
-        for number in doubled:
-            words = f"{number} labels on the trunk do what {2 * number} do without"
-            found[words] = self.worth(number) >= 2
-        return found | {
-            "letters are above raw pixels at every number of shots": ahead(BEST, RAW),
-            "shuffled labels are flagged: their last cut is not above raw pixels": behind(SHUFFLED, RAW),
-            "the middle cut of shuffled labels is ahead of their last, like for like": ahead(
-                middle, SHUFFLED
-            ),
-            "layers chosen from shuffled labels are never behind their last cut": behind(SHUFFLED, chosen),
-        }
-
-    def lines(self) -> Iterator[str]:
-        """Write the tables, in Markdown."""
-        yield table("labels of each digit", self.shots, {str(way): self._accuracies(way) for way in WAYS})
-        leads = {
-            f"{way} − {other}": [self.lead(way, other, number).points() for number in self.shots]
-            for way, other in PAIRS
-        }
-        yield table("points, paired by draw", self.shots, leads)
-        most = self.shots[-1]
-        worth = [(self.worth(number), number) for number in self.shots]
-        shown = [
-            f"{each:.1f}" if math.isfinite(each) else f"over {most / number:.1f}" for each, number in worth
-        ]
-        yield table("labels of each digit", self.shots, {"labels that `scratch` needs for one": shown})
-
-    def _accuracies(self, way: Way) -> list[str]:
+    def scores(self, way: Way) -> list[str]:
+        """Return mean and standard deviation of a way's accuracy, in percent, by number of shots."""
         return [
             f"{100 * fmean(each):.1f} ± {100 * stdev(each):.1f}"
             for each in (self.accuracies[way][number] for number in self.shots)
         ]
 
+    def ahead(self, way: Way, other: Way, numbers: Sequence[int] | None = None) -> bool:
+        """Say whether one way is ahead of another at some numbers of shots, or at all: the whole interval is."""
+        return all(self.lead(way, other, number).low > 0 for number in numbers or self.shots)
 
-def measure(bench: Bench, log: Log, cells: Sequence[tuple[Way, Cell]], progress: Progress) -> list[float]:
+    def crossing(self) -> dict[str, bool]:
+        """Return whether the frozen trunk is ahead of fine-tuning with few shots, and behind it with the most."""
+        most = self.shots[-1]
+        found = {
+            f"frozen is ahead of full fine-tuning at {number} shots": self.ahead(BEST, FULL, [number])
+            for number in self.shots
+            if number <= FEW
+        }
+        words = f"full or lp-ft is ahead of frozen at {most} shots"
+        return found | {words: any(self.ahead(tuned, BEST, [most]) for tuned in (FULL, LP_FT))}
+
+
+def of_digits(found: Found) -> dict[str, bool]:
+    """Return what is claimed of digits, and whether it shows."""
+    most = found.shots[-1]
+    # Twice the most shots were never measured.
+    doubled = [number for number in found.shots if 2 * number <= most]
+
+    def behind(way: Way, other: Way) -> bool:
+        return all(found.lead(way, other, number).value <= 0 for number in found.shots)
+
+    middle, chosen = Way("shuffled", QUARTERS), Way("shuffled", CHOSEN)
+    claims = found.crossing()
+    if AT_SHOTS in found.shots:
+        lead = found.lead(BEST, SCRATCH, AT_SHOTS).value
+        claims[f"frozen leads scratch by four points or more at {AT_SHOTS} shots"] = lead >= WANTED_LEAD
+    for number in doubled:
+        claims[f"{number} labels on the trunk do what {2 * number} do without"] = found.worth(number) >= 2
+    return claims | {
+        "letters are above raw pixels at every number of shots": found.ahead(BEST, RAW),
+        "shuffled labels are flagged: their last cut is not above raw pixels": behind(SHUFFLED, RAW),
+        "the middle cut of shuffled labels is ahead of their last, like for like": found.ahead(
+            middle, SHUFFLED
+        ),
+        "layers chosen from shuffled labels are never behind their last cut": behind(SHUFFLED, chosen),
+    }
+
+
+def of_cyrillic(found: Found) -> dict[str, bool]:
+    """Return what is claimed of Cyrillic, and whether it shows."""
+    return found.crossing() | {
+        "letters are above raw pixels at every number of shots": found.ahead(BEST, RAW),
+        "frozen is ahead of scratch at every number of shots": found.ahead(BEST, SCRATCH),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A task, and what is done with it.
+
+    Attributes:
+        task: its name.
+        label: what one of its labels is called.
+        draws: of shots.
+        ways: what is measured.
+        pairs: what is compared, draw by draw.
+        claims: from figures to what is claimed, and whether it shows.
+        bench: from a folder to data and trunks.
+    """
+
+    task: str
+    label: str
+    draws: int
+    ways: Mapping[Way, Fit]
+    pairs: Sequence[tuple[Way, Way]]
+    claims: Callable[[Found], dict[str, bool]]
+    bench: Callable[[Path], Bench | Cyrillic]
+
+    def cells(self, shots: Sequence[int], draws: int) -> list[tuple[Way, Cell]]:
+        """Return everything that is measured, draw by draw."""
+        return [
+            (way, Cell(self.task, way.trunk, number, seed))
+            for seed in range(draws)
+            for number in shots
+            for way in self.ways
+        ]
+
+    def lines(self, found: Found) -> Iterator[str]:
+        """Write the tables, in Markdown."""
+        corner = f"labels of each {self.label}"
+        yield table(corner, found.shots, {str(way): found.scores(way) for way in self.ways})
+        leads = {
+            f"{way} − {other}": [found.lead(way, other, number).points() for number in found.shots]
+            for way, other in self.pairs
+        }
+        yield table("points, paired by draw", found.shots, leads)
+        most = found.shots[-1]
+        worth = [(found.worth(number), number) for number in found.shots]
+        shown = [
+            f"{each:.1f}" if math.isfinite(each) else f"over {most / number:.1f}" for each, number in worth
+        ]
+        yield table(corner, found.shots, {"labels that `scratch` needs for one": shown})
+
+
+DIGITS = Study(
+    "digits",
+    "digit",
+    draws=5,
+    ways={
+        Way(trunk, name): fit
+        for trunks, fits in ((("letters",), TRAINED), (("none",), NO_TRUNK), (TRUNKS, WITHOUT_TRAINING))
+        for trunk in trunks
+        for name, fit in fits.items()
+    },
+    pairs=(
+        (BEST, SCRATCH),
+        (BEST, RAW),
+        (BEST, Way("random", FROZEN)),
+        (BEST, FULL),
+        (BEST, LP_FT),
+        (SHUFFLED, RAW),
+        (Way("random", FROZEN), RAW),
+        *((Way("shuffled", name), SHUFFLED) for name in (AVERAGED, QUARTERS, CHOSEN)),
+    ),
+    claims=of_digits,
+    bench=Bench,
+)
+CYRILLIC = Study(
+    "cyrillic",
+    "capital",
+    draws=10,
+    ways={
+        BEST: WITHOUT_TRAINING[FROZEN],
+        FULL: TRAINED["full"],
+        LP_FT: TRAINED["lp-ft"],
+        SCRATCH: NO_TRUNK["scratch"],
+        RAW: NO_TRUNK["raw pixels"],
+    },
+    pairs=((BEST, FULL), (BEST, LP_FT), (BEST, SCRATCH), (BEST, RAW)),
+    claims=of_cyrillic,
+    bench=Cyrillic,
+)
+STUDIES = {study.task: study for study in (DIGITS, CYRILLIC)}
+
+
+def measure(
+    study: Study, folder: Path, wanted: Sequence[tuple[Way, Cell]], progress: Progress
+) -> list[float]:
     """Fit what is not known yet; return the accuracy of each."""
+    bench, log = study.bench(folder), Log(folder / "transfer.jsonl")
     found = []
-    with progress.step("fits", len(cells)) as step:
-        for way, cell in cells:
-            figures = log.once(cell, way.name, partial(_fit, bench, way, cell))
+    with progress.step(f"{study.task}: fits", len(wanted)) as step:
+        for way, cell in wanted:
+            figures = log.once(cell, way.name, partial(_fit, study.ways[way], bench, cell))
             found.append(figures["accuracy"])
             step.advance(1, f"{way}, {cell.shots} shots")
     return found
-
-
-def cells(shots: Sequence[int], seeds: int) -> list[tuple[Way, Cell]]:
-    """Return everything that is measured, draw by draw."""
-    return [
-        (way, Cell("digits", way.trunk, number, seed))
-        for seed in range(seeds)
-        for number in shots
-        for way in WAYS
-    ]
 
 
 def gathered(measured: Sequence[tuple[Way, Cell]], accuracies: Sequence[float]) -> Found:
@@ -261,9 +327,10 @@ def gathered(measured: Sequence[tuple[Way, Cell]], accuracies: Sequence[float]) 
     return Found(found)
 
 
-def _fit(bench: Bench, way: Way, cell: Cell) -> dict[str, Json]:
+def _fit(fit: Fit, bench: Bench | Cyrillic, cell: Cell) -> dict[str, Json]:
+    source, dataset = bench.source(cell), bench.dataset(cell)
     start = time.process_time()
-    accuracy = WAYS[way](bench.source(cell), bench.dataset(cell), cell.seed)
+    accuracy = fit(source, dataset, cell.seed)
     return {"accuracy": accuracy, "seconds": time.process_time() - start}
 
 
@@ -281,8 +348,9 @@ def _workshop(seed: int) -> Workshop:
 def main() -> None:
     """Measure and print; exit 1 where a claim does not show."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--shots", type=int, nargs="+", default=SHOTS, help="labels of each digit")
-    parser.add_argument("--seeds", type=int, default=5, help="draws of shots, two or more")
+    parser.add_argument("--task", choices=STUDIES, help="one task; by default all of them")
+    parser.add_argument("--shots", type=int, nargs="+", default=SHOTS, help="labels of each")
+    parser.add_argument("--seeds", type=int, help="draws of shots, two or more; by default the task's")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "cultivar-transfer")
     parser.add_argument(
         "--part", type=int, nargs=2, metavar=("K", "N"), help="only the K-th of N parts, and no tables"
@@ -291,31 +359,32 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    bench, log = Bench(arguments.folder), Log(arguments.folder / "transfer.jsonl")
-    wanted = cells(sorted(arguments.shots), arguments.seeds)
-    if arguments.part:
-        part, parts = arguments.part
-        wanted = wanted[part::parts]
-    start = time.perf_counter()
-    try:
-        accuracies = measure(bench, log, wanted, Bars(Console(stderr=True)))
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except CultivarError as error:
-        sys.exit(str(error))
-    if arguments.part:
-        return
-    found = gathered(wanted, accuracies)
-    print(*found.lines(), sep="\n")
-    print(f"{HELD_OUT} test items, {arguments.seeds} draws; {time.perf_counter() - start:.0f} s\n")
-    verdicts = found.verdicts()
-    for words, holds in verdicts.items():
-        print(f"{words}: {'yes' if holds else 'no'}")
-    if arguments.json:
-        seen = [
+    part, parts = arguments.part or (0, 1)
+    verdicts, seen = {}, []
+    for study in [STUDIES[arguments.task]] if arguments.task else STUDIES.values():
+        wanted = study.cells(sorted(arguments.shots), arguments.seeds or study.draws)[part::parts]
+        start = time.perf_counter()
+        try:
+            accuracies = measure(study, arguments.folder, wanted, Bars(Console(stderr=True)))
+        except KeyboardInterrupt:
+            sys.exit(130)
+        except CultivarError as error:
+            sys.exit(str(error))
+        if arguments.part:
+            continue
+        found = gathered(wanted, accuracies)
+        print(*study.lines(found), sep="\n")
+        draws = arguments.seeds or study.draws
+        print(f"{study.task}: {draws} draws; {time.perf_counter() - start:.0f} s\n")
+        for words, holds in study.claims(found).items():
+            print(f"{study.task}: {words}: {'yes' if holds else 'no'}")
+            verdicts[f"{study.task}: {words}"] = holds
+        print()
+        seen += [
             {"way": str(way), "cell": asdict(cell), "accuracy": accuracy}
             for (way, cell), accuracy in zip(wanted, accuracies, strict=True)
         ]
+    if arguments.json:
         document = {"machine": machine.describe(), "verdicts": verdicts, "seen": seen}
         arguments.json.write_text(json.dumps(document, indent=1) + "\n")
     if not all(verdicts.values()):

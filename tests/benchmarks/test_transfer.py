@@ -6,15 +6,17 @@ import pytest
 
 from benchmarks.transfer import (
     BEST,
+    CYRILLIC,
+    DIGITS,
     FULL,
     QUARTERS,
     RAW,
     SCRATCH,
     SHUFFLED,
-    WAYS,
+    STUDIES,
     Found,
+    Study,
     Way,
-    cells,
     gathered,
 )
 
@@ -41,13 +43,14 @@ def found(**changed: Sequence[float]) -> Found:
                 number: [value + draw for draw in DRAWS]
                 for number, value in zip(SHOTS, curves.get(way, (0.8, 0.9, 0.95)), strict=True)
             }
-            for way in WAYS
+            for way in {**DIGITS.ways, **CYRILLIC.ways}
         }
     )
 
 
-def test_claims_hold_where_they_show() -> None:
-    assert all(found().verdicts().values())
+@pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
+def test_claims_hold_where_they_show(study: Study) -> None:
+    assert all(study.claims(found()).values())
 
 
 @pytest.mark.parametrize(
@@ -65,7 +68,24 @@ def test_claims_hold_where_they_show() -> None:
     ],
 )
 def test_a_claim_that_does_not_show_is_said_not_to(changed: dict[str, Sequence[float]], claim: str) -> None:
-    verdicts = found(**changed).verdicts()
+    verdicts = DIGITS.claims(found(**changed))
+    (words,) = [each for each in verdicts if each.startswith(claim)]
+    assert not verdicts[words]
+
+
+@pytest.mark.parametrize(
+    ("changed", "claim"),
+    [
+        ({"full": (0.9, 0.95, 0.99)}, "frozen is ahead of full fine-tuning at 5"),
+        ({"full": (0.8, 0.9, 0.97)}, "full or lp-ft is ahead of frozen at 20"),
+        ({"scratch": (0.6, 0.8, 0.98)}, "frozen is ahead of scratch"),
+        ({"best": (0.65, 0.95, 0.97)}, "letters are above raw"),
+    ],
+)
+def test_what_does_not_show_on_cyrillic_is_said_not_to(
+    changed: dict[str, Sequence[float]], claim: str
+) -> None:
+    verdicts = CYRILLIC.claims(found(**changed))
     (words,) = [each for each in verdicts if each.startswith(claim)]
     assert not verdicts[words]
 
@@ -74,14 +94,16 @@ def test_labels_are_worth_what_scratch_needs_for_the_same() -> None:
     assert found().worth(5) == pytest.approx(4)
 
 
-def test_every_way_is_measured_on_every_draw_and_shots_are_those_that_were_measured() -> None:
-    measured = cells(SHOTS, 2)
-    assert len(measured) == 2 * len(SHOTS) * len(WAYS)
+@pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
+def test_every_way_is_measured_on_every_draw_and_shots_are_those_that_were_measured(study: Study) -> None:
+    measured = study.cells(SHOTS, 2)
+    assert len(measured) == 2 * len(SHOTS) * len(study.ways)
     gained = gathered(measured, [cell.seed / 10 for _, cell in measured])
     assert gained.shots == SHOTS
-    assert all(gained.accuracies[way][5] == [0.0, 0.1] for way in WAYS)
+    assert all(gained.accuracies[way][5] == [0.0, 0.1] for way in study.ways)
 
 
-def test_tables_have_a_row_for_every_way() -> None:
-    text = "\n".join(found().lines())
-    assert all(f"| {way} |" in text for way in WAYS)
+@pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
+def test_tables_have_a_row_for_every_way(study: Study) -> None:
+    text = "\n".join(study.lines(found()))
+    assert all(f"| {way} |" in text for way in study.ways)
