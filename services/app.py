@@ -32,7 +32,7 @@ from services.answers import DEFAULT_TOP_K
 from services.deployment import Selector
 from services.errors import TargetUnavailable, problem_of
 from services.hot import GUARDED, Application, Scope, Send
-from services.inference import Inference
+from services.inference import Inference, Urgency
 from services.opened import Opened
 from services.protocols.native import Inputs, read_document
 from services.settings import OVERRIDE, ServeSettings
@@ -134,7 +134,7 @@ class Cultivar:
         """
 
         async def run(inference: Inference, opened: Opened, inputs: Inputs) -> dict[str, Any]:
-            rankings = await inference.classify(opened, inputs, top_k, self._deadline())
+            rankings = await inference.classify(opened, inputs, top_k, self._urgency())
             results = [
                 {"labels": [{"label": label, "score": score} for label, score in ranking]}
                 for ranking in rankings
@@ -157,14 +157,14 @@ class Cultivar:
         """
 
         async def run(inference: Inference, opened: Opened, inputs: Inputs) -> dict[str, Any]:
-            features = await inference.embed(opened, inputs, self._deadline())
+            features = await inference.embed(opened, inputs, self._urgency())
             return {**opened.identity.to_json(), "dim": features.shape[1], "embeddings": features.tolist()}
 
         return await _answer(EMBED, target, images, texts, run)
 
     @staticmethod
-    def _deadline() -> float:
-        return perf_counter() + SETTINGS.deadline_s
+    def _urgency() -> Urgency:
+        return Urgency(perf_counter() + SETTINGS.deadline_s)
 
 
 async def _answer(

@@ -7,10 +7,9 @@ reach it.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, MutableMapping, Sequence
 from time import perf_counter
 from typing import Any, NamedTuple, TypeAlias
-from urllib.parse import parse_qsl
 
 import orjson
 
@@ -18,25 +17,23 @@ from registry.errors import CultivarError
 from registry.tokens import Grant
 from services import metrics
 from services.admission import Admission, ClientLeft, Receive, Visit, content_length
-from services.answers import DEFAULT_TOP_K, Identity
-from services.deployment import Selector
+from services.answers import Identity
 from services.errors import (
     DeadlineExceeded,
     Forbidden,
-    MalformedRequest,
     Overloaded,
     SpaceDiffers,
     TargetUnavailable,
     Unauthorized,
     UnknownRoute,
-    UnsupportedMedia,
     WrongMethod,
     envelope,
     problem_of,
 )
-from services.inference import Inference
+from services.inference import Inference, Urgency
 from services.opened import Opened
-from services.protocols import native, npy, status
+from services.protocols import asking, native, npy, status
+from services.protocols.asking import Asking
 from services.tokens import Doorkeeper, hand_on, pick, visible
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -45,10 +42,8 @@ Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 
 RETRY_AFTER_S = 1
-_MAX_TOP_K_DIGITS = 9
-_MAX_FIELDS = 16
-_QUERY = {metrics.CLASSIFY: frozenset({"stage", "version", "source", "top_k"})}
-_QUERY[metrics.EMBED] = _QUERY[metrics.CLASSIFY] - {"top_k"}
+_OPERATIONS = frozenset({metrics.CLASSIFY, metrics.EMBED})
+_SEVERAL = "/v1/classify"
 _POST = ("POST", "OPTIONS")
 _GET = ("GET", "HEAD", "OPTIONS")
 _OWN = frozenset({"/livez", "/readyz", "/v1/targets"})
@@ -65,17 +60,6 @@ class Reply(NamedTuple):
     content_type: bytes
     body: bytes
     headers: Headers = ()
-
-
-class _Request(NamedTuple):
-    """The parts of a request's head that matter here."""
-
-    content_type: str
-    length: int | None
-    accepts_npy: bool
-    expected_space: str | None
-    selector: Selector
-    top_k: int
 
 
 class Hot:
@@ -112,8 +96,10 @@ class Hot:
             return
         path: str = scope["path"]
         parts = path.split("/")
-        if len(parts) == 4 and parts[1] == "v1" and parts[2] in _QUERY and parts[3]:
+        if len(parts) == 4 and parts[1] == "v1" and parts[2] in _OPERATIONS and parts[3]:
             await self._infer(scope, receive, send, parts[2], parts[3])
+        elif path == _SEVERAL:
+            await self._infer(scope, receive, send, metrics.CLASSIFY, None)
         elif self._beyond is not None and path in self._beyond_paths:
             await self._hand_over(self._beyond, scope, receive, send)
         else:
@@ -164,7 +150,10 @@ class Hot:
         except Exception as error:
             return _problem(error)
 
-    async def _infer(self, scope: Scope, receive: Receive, send: Send, operation: str, target: str) -> None:
+    async def _infer(
+        self, scope: Scope, receive: Receive, send: Send, operation: str, target: str | None
+    ) -> None:
+        """Answer an operation on a target, or on several where None."""
         method = scope["method"]
         if method != "POST":
             await _send(send, _allow(_POST) if method == "OPTIONS" else _problem(WrongMethod(method, _POST)))
@@ -172,17 +161,23 @@ class Hot:
         started = perf_counter()
         visit: Visit | None = None
         reply: Reply | None = None
-        label = metrics.UNKNOWN
+        labels: Sequence[str] = (metrics.UNKNOWN,)
         outcome = metrics.OK
         try:
-            grant = self._doorkeeper.admit(scope["headers"], operation, (target,))
+            targets = asking.targets_of(scope["query_string"]) if target is None else (target,)
+            grant = self._doorkeeper.admit(scope["headers"], operation, targets)
             inference = self._inference()
             if inference is None:
                 raise TargetUnavailable("the server is still starting")
-            if target in inference.snapshot.targets:
-                label = target
+            served = inference.snapshot.targets
+            labels = [name if name in served else metrics.UNKNOWN for name in targets]
             visit = self._admission.enter(receive)
-            reply = await self._answer(inference, visit, scope, operation, target, grant)
+            head = asking.read(scope, operation, several=target is None)
+            visit.deadline = min(visit.deadline, started + head.timeout_s)
+            if target is None:
+                reply = await self._classify_all(inference, visit, head, targets, grant)
+            else:
+                reply = await self._answer(inference, visit, head, operation, target, grant)
         except asyncio.CancelledError:
             end = None if visit is None else visit.ended()
             if end is None:
@@ -197,7 +192,8 @@ class Hot:
             outcome = _outcome(error)
         try:
             # Before the answer is sent: what a client saw answered is counted, whatever becomes of this process.
-            metrics.answered(label, operation, outcome, perf_counter() - started)
+            for label in labels:
+                metrics.answered(label, operation, outcome, perf_counter() - started)
             if reply is not None:
                 if visit is not None:
                     visit.answering()
@@ -207,80 +203,55 @@ class Hot:
                 visit.leave()
 
     async def _answer(
-        self, inference: Inference, visit: Visit, scope: Scope, operation: str, target: str, grant: Grant
+        self, inference: Inference, visit: Visit, head: Asking, operation: str, target: str, grant: Grant
     ) -> Reply:
-        request = _read_head(scope, operation)
         # Looked up before the body is read, so that a request in vain is refused early, and again
         # after, so that a slow upload is answered by the version that is in force by then.
-        opened = _pick(inference, grant, target, request)
-        body = await visit.body(request.length)
-        opened = _pick(inference, grant, target, request)
-        inputs = native.parse(request.content_type, body, inference.settings.max_rows)
+        opened = _pick(inference, grant, target, head)
+        inference.check_time(opened, visit.deadline)
+        body = await visit.body(head.length)
+        opened = _pick(inference, grant, target, head)
+        inputs = native.parse(head.content_type, body, inference.settings.max_rows)
         del body
-        identity = opened.identity
+        identity, urgency = opened.identity, Urgency(visit.deadline, head.priority)
         if operation == metrics.CLASSIFY:
-            rankings = await inference.classify(opened, inputs, request.top_k, visit.deadline)
+            rankings = await inference.classify(opened, inputs, head.top_k, urgency)
             begun = perf_counter()
             answer, content_type = native.classification(identity, rankings), native.JSON
         else:
-            features = await inference.embed(opened, inputs, visit.deadline)
+            features = await inference.embed(opened, inputs, urgency)
             begun = perf_counter()
-            if request.accepts_npy:
+            if head.accepts_npy:
                 answer, content_type = npy.write(features), native.NPY
             else:
                 answer, content_type = native.embedding(identity, features), native.JSON
         metrics.ENCODE_SECONDS.observe(perf_counter() - begun)
         return Reply(200, content_type, answer, identity.headers)
 
-
-def _read_head(scope: Scope, operation: str) -> _Request:
-    content_type = accept = b""
-    length: bytes | None = None
-    space: str | None = None
-    for name, value in scope["headers"]:
-        if name == b"content-type":
-            content_type = value
-        elif name == b"content-length":
-            length = value
-        elif name == b"accept":
-            accept = value
-        elif name == b"x-expect-space":
-            space = value.decode("latin-1").strip()
-        elif name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
-            raise UnsupportedMedia(
-                f"bodies come uncompressed, got content-encoding {value[:40].decode('latin-1')!r}"
-            )
-    query = scope["query_string"]
-    selector, top_k = _read_query(query, operation) if query else (_PRODUCTION, DEFAULT_TOP_K)
-    return _Request(
-        content_type.decode("latin-1"), content_length(length), native.NPY in accept, space, selector, top_k
-    )
-
-
-_PRODUCTION = Selector()
-
-
-def _read_query(query: bytes, operation: str) -> tuple[Selector, int]:
-    try:
-        pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, max_num_fields=_MAX_FIELDS)
-    except ValueError as error:
-        raise MalformedRequest(f"the query cannot be read: {error}") from error
-    fields = dict(pairs)
-    known = _QUERY[operation]
-    if len(fields) != len(pairs) or not fields.keys() <= known:
-        raise MalformedRequest(
-            f"the query of {operation} takes {', '.join(sorted(known))}, each once at most"
+    async def _classify_all(
+        self, inference: Inference, visit: Visit, head: Asking, targets: Sequence[str], grant: Grant
+    ) -> Reply:
+        for target in targets:
+            inference.check_time(_pick(inference, grant, target, head), visit.deadline)
+        body = await visit.body(head.length)
+        opened = {target: _pick(inference, grant, target, head) for target in targets}
+        inputs = native.parse(head.content_type, body, inference.settings.max_rows)
+        del body
+        rankings = await inference.classify_all(
+            opened, inputs, head.top_k, Urgency(visit.deadline, head.priority)
         )
-    top_k = fields.get("top_k", str(DEFAULT_TOP_K))
-    if not (top_k.isascii() and top_k.isdigit() and len(top_k) <= _MAX_TOP_K_DIGITS) or int(top_k) < 1:
-        raise MalformedRequest(f"top_k is a whole number from 1, got {top_k[:40]!r}")
-    return Selector.parse(fields.get("stage"), fields.get("version"), fields.get("source")), int(top_k)
+        begun = perf_counter()
+        answer = native.classifications(
+            {target: (opened[target].identity, rankings[target]) for target in targets}
+        )
+        metrics.ENCODE_SECONDS.observe(perf_counter() - begun)
+        return Reply(200, native.JSON, answer)
 
 
-def _pick(inference: Inference, grant: Grant, target: str, request: _Request) -> Opened:
-    opened = pick(inference.snapshot, grant, target, request.selector)
-    if request.expected_space is not None:
-        _check_space(opened.identity, request.expected_space)
+def _pick(inference: Inference, grant: Grant, target: str, head: Asking) -> Opened:
+    opened = pick(inference.snapshot, grant, target, head.selector)
+    if head.expected_space is not None:
+        _check_space(opened.identity, head.expected_space)
     return opened
 
 

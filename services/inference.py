@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from services import metrics
 from services.answers import Ranking, head_of, rank, require_features
 from services.decode import Decoder, ItemLimits, Rows
 from services.deployment import Deployment, Snapshot
-from services.engine import Arrays, Engine, Limits, Route
+from services.engine import NORMAL, Arrays, Engine, Limits, Route
 from services.opened import Opened
 from services.protocols.native import Inputs
 from services.remembered import Key, Remembered, keys_of
@@ -24,6 +24,18 @@ WORTH_REMEMBERING_S = 0.001
 """Features of a row that cost less are computed again: finding them takes a tenth of that."""
 
 _Joint: TypeAlias = tuple[tuple[str, Route], ...]
+
+
+class Urgency(NamedTuple):
+    """How pressing a request is.
+
+    Attributes:
+        deadline: ``time.perf_counter()`` after which nobody waits any more.
+        priority: ``HIGH``, ``NORMAL`` or ``LOW``.
+    """
+
+    deadline: float
+    priority: int = NORMAL
 
 
 class Inference:
@@ -62,14 +74,14 @@ class Inference:
         """What is served at this moment."""
         return self._deployment.snapshot
 
-    async def classify(self, opened: Opened, inputs: Inputs, top_k: int, deadline: float) -> list[Ranking]:
+    async def classify(self, opened: Opened, inputs: Inputs, top_k: int, urgency: Urgency) -> list[Ranking]:
         """Return the best labels for each input, in order.
 
         Args:
             opened: the version that answers.
             inputs: what is asked about.
             top_k: how many labels, at least 1.
-            deadline: ``time.perf_counter()`` after which nobody waits any more.
+            urgency: until when, and before whom.
 
         Raises:
             InvalidInput: an input cannot be prepared; nothing was run.
@@ -79,10 +91,10 @@ class Inference:
             RuntimeFailure: the version could not be run on these inputs.
         """
         head = opened.head or head_of(opened.manifest)
-        return rank(head, await self._outputs(opened, opened.route, inputs, deadline), top_k)
+        return rank(head, await self._outputs(opened, opened.route, inputs, urgency), top_k)
 
     async def classify_all(
-        self, targets: Mapping[str, Opened], inputs: Inputs, top_k: int, deadline: float
+        self, targets: Mapping[str, Opened], inputs: Inputs, top_k: int, urgency: Urgency
     ) -> dict[str, list[Ranking]]:
         """Return the best labels by several targets; what they share is prepared and run once.
 
@@ -90,7 +102,7 @@ class Inference:
             targets: the versions that answer, by the names that their answers shall have.
             inputs: what is asked about.
             top_k: how many labels, at least 1.
-            deadline: ``time.perf_counter()`` after which nobody waits any more.
+            urgency: until when, and before whom.
 
         Raises:
             InvalidInput: an input cannot be prepared for one of them; nobody answers.
@@ -106,7 +118,7 @@ class Inference:
             groups.setdefault(key, {})[name] = opened
         prepared: _Decoded = {}
         tasks = [
-            asyncio.ensure_future(self._group(group, inputs, deadline, prepared)) for group in groups.values()
+            asyncio.ensure_future(self._group(group, inputs, urgency, prepared)) for group in groups.values()
         ]
         try:
             outputs = {name: own for found in await asyncio.gather(*tasks) for name, own in found.items()}
@@ -115,11 +127,19 @@ class Inference:
                 task.cancel()
         return {name: rank(heads[name], outputs[name], top_k) for name in targets}
 
-    async def embed(self, opened: Opened, inputs: Inputs, deadline: float) -> np.ndarray:
+    async def embed(self, opened: Opened, inputs: Inputs, urgency: Urgency) -> np.ndarray:
         """Return a feature vector for each input, float32 [rows, dimension]; raises as ``classify`` does."""
         require_features(opened.manifest)
-        outputs = await self._outputs(opened, opened.route.towards(FEATURES), inputs, deadline)
+        outputs = await self._outputs(opened, opened.route.towards(FEATURES), inputs, urgency)
         return outputs[FEATURES]
+
+    def check_time(self, opened: Opened, deadline: float) -> None:
+        """Check that a request for a version can be answered in time, before anything is spent on it.
+
+        Raises:
+            Overloaded: what waits already takes too long.
+        """
+        self._engine.check_time(opened.route, 1, deadline)
 
     def forget_all_but(self, snapshot: Snapshot) -> None:
         """Drop what belongs to sessions that are served no more."""
@@ -132,7 +152,7 @@ class Inference:
         self._engine.close()
 
     async def _group(
-        self, group: Mapping[str, Opened], inputs: Inputs, deadline: float, prepared: "_Decoded"
+        self, group: Mapping[str, Opened], inputs: Inputs, urgency: Urgency, prepared: "_Decoded"
     ) -> dict[str, Arrays]:
         """Return the outputs of versions that share recipe and root, by name."""
         routes = tuple((name, opened.route) for name, opened in group.items())
@@ -140,7 +160,7 @@ class Inference:
         if route is None:
             route = self._joint[routes] = Route.together(dict(routes))
         first = next(iter(group.values()))
-        outputs = await self._outputs(first, route, inputs, deadline, prepared)
+        outputs = await self._outputs(first, route, inputs, urgency, prepared)
         return {name: {each: outputs[f"{name}/{each}"] for each in own.outputs} for name, own in routes}
 
     async def _outputs(
@@ -148,13 +168,13 @@ class Inference:
         opened: Opened,
         route: Route,
         inputs: Inputs,
-        deadline: float,
+        urgency: Urgency,
         prepared: "_Decoded | None" = None,
     ) -> Arrays:
         inputs.require(opened.recipe.modality, self.settings.max_rows)
         keys = self._keys(opened, route, inputs)
         if keys is None:
-            return await self._run(opened, route, inputs, deadline, prepared)
+            return await self._run(opened, route, inputs, urgency, prepared)
         assert route.pivot is not None, "what has keys has features"
         found = [self._remembered.get(key) for key in keys]
         lacking = [index for index, row in enumerate(found) if row is None]
@@ -165,7 +185,7 @@ class Inference:
         asked = inputs if len(lacking) == len(keys) else inputs.only(lacking)
         try:
             outputs = await self._run(
-                opened, route, asked, deadline, None if asked is not inputs else prepared
+                opened, route, asked, urgency, None if asked is not inputs else prepared
             )
         except InvalidInput as error:
             if error.index is not None:
@@ -190,25 +210,24 @@ class Inference:
             return None
 
     async def _run(
-        self, opened: Opened, route: Route, inputs: Inputs, deadline: float, prepared: "_Decoded | None"
+        self, opened: Opened, route: Route, inputs: Inputs, urgency: Urgency, prepared: "_Decoded | None"
     ) -> Arrays:
         fields: Arrays
         if inputs.array is not None:
             fields = {route.inputs[0].name: inputs.array}
-            self._engine.check_time(route, len(inputs), deadline)
         else:
-            with self._engine.expecting(route, len(inputs), deadline):
-                fields = await self._decode(opened, inputs, deadline, prepared)
-        return await self._engine.submit(route, fields, deadline)
+            with self._engine.expecting(route, len(inputs), urgency.deadline):
+                fields = await self._decode(opened, inputs, urgency, prepared)
+        return await self._engine.submit(route, fields, urgency.deadline, urgency.priority)
 
     async def _decode(
-        self, opened: Opened, inputs: Inputs, deadline: float, prepared: "_Decoded | None"
+        self, opened: Opened, inputs: Inputs, urgency: Urgency, prepared: "_Decoded | None"
     ) -> Arrays:
         if prepared is None:
-            return await self._decoder.prepare(opened.recipe, inputs.items, deadline)
+            return await self._decoder.prepare(opened.recipe, inputs.items, urgency.deadline)
         recipe = opened.manifest.recipe
         if recipe not in prepared:
-            prepared[recipe] = self._decoder.prepare(opened.recipe, inputs.items, deadline)
+            prepared[recipe] = self._decoder.prepare(opened.recipe, inputs.items, urgency.deadline)
         return await prepared[recipe]
 
 

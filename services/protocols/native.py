@@ -116,6 +116,15 @@ def classification(identity: Identity, rankings: Sequence[Ranking]) -> bytes:
     )
 
 
+def classifications(answers: Mapping[str, tuple[Identity, Sequence[Ranking]]]) -> bytes:
+    """Return the answer to classify by several targets: what each would answer by itself, by name."""
+    each = [
+        orjson.dumps(target) + b":" + classification(identity, rankings)
+        for target, (identity, rankings) in answers.items()
+    ]
+    return b'{"results":{%b}}' % b",".join(each)
+
+
 def embedding(identity: Identity, features: np.ndarray) -> bytes:
     """Return the answer to embed: float32 [rows, dim] as lists."""
     rows = np.ascontiguousarray(features)

@@ -12,13 +12,14 @@ from tests.contracts.http.pictures import Pictures
 from tests.contracts.http.promotions import Promotions
 from tests.contracts.http.refusals import Refusals
 from tests.contracts.http.running import Running, serving, worker_pids
+from tests.contracts.http.several import Several
 from tests.contracts.http.texts import Texts
 
 __all__ = ["PNG", "HttpContract", "Running", "metric", "serving", "worker_pids"]
 
 
 # Tests run from the last base to the first: promotions come when nobody asks any more for what was there before.
-class HttpContract(Promotions, Operating, Connections, Refusals, Choosing, Texts, Pictures):
+class HttpContract(Promotions, Operating, Connections, Refusals, Several, Choosing, Texts, Pictures):
     """The outside interface, as clients see it."""
 
     def test_no_request_failed_unexpectedly(self, running: Running) -> None:

@@ -92,3 +92,15 @@ def wait_for(condition: Any, limit_s: float = 20) -> None:
     while not condition():
         assert time.monotonic() < end, "the server did not follow the registry"
         time.sleep(0.02)
+
+
+def alike(one: object, other: object) -> bool:
+    """Whether two documents are the same, numbers up to the last bits: those of float32 depend on the batch."""
+    match one, other:
+        case (dict(), dict()):
+            return one.keys() == other.keys() and all(alike(value, other[key]) for key, value in one.items())
+        case (list(), list()):
+            return len(one) == len(other) and all(map(alike, one, other))
+        case (float(), float()):
+            return abs(one - other) <= 1e-5 * max(1.0, abs(one))
+    return one == other

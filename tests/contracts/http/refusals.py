@@ -32,7 +32,7 @@ class Refusals(Asking):
             ("/v1/classify/digits?version=x", 400, "malformed_request"),
             ("/v1/classify/digits?version=1&stage=staging", 400, "malformed_request"),
             ("/v1/embed/digits?top_k=3", 400, "malformed_request"),
-            ("/v1/classify", 404, "unknown_route"),
+            ("/v1/classify", 400, "malformed_request"),
             ("/v1/nothing", 404, "unknown_route"),
         ],
     )
