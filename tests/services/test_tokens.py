@@ -1,11 +1,15 @@
 """Who may ask: the tokens as a server knows them, and the door of both ways of serving."""
 
+import json
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 
 from registry import instants
@@ -15,9 +19,12 @@ from registry.settings import Settings
 from registry.tokens import EVERYTHING, Grant
 from services.deployment import Snapshot, Target
 from services.errors import Forbidden, TargetUnavailable, Unauthorized
+from services.server import ROOT, free_port
 from services.tokens import Doorkeeper, Keyring, check, visible
 from tests.contracts.http import Running, serving
-from tests.contracts.http.tokens import TokenContract
+from tests.contracts.http.asking import wait_for
+from tests.contracts.http.running import prepare
+from tests.contracts.http.tokens import TokenContract, bearer
 
 
 class TestOverride(TokenContract):
@@ -123,3 +130,38 @@ def test_a_snapshot_is_seen_as_far_as_the_grant_goes() -> None:
     snapshot = Snapshot({name: Target(name) for name in "abc"})
     assert [*visible(snapshot, Grant.of(["a", "z"])).targets] == ["a"]
     assert visible(snapshot, EVERYTHING) is snapshot
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [([], 401, "requests need a token"), (["--auth", "off"], 200, "anybody who reaches 0.0.0.0 may ask")],
+    ids=["auto", "off"],
+)
+def test_a_server_that_others_reach_requires_tokens_unless_told_otherwise(
+    tmp_path: Path, settings: Settings, registry: Registry, words: list[str], status: int, said: str
+) -> None:
+    prepare(registry)
+    port = free_port()
+    line = ["serve", "--host", "0.0.0.0", "--port", str(port), "--targets", "digits", *words, "--json"]
+    program = [sys.executable, "-m", "services.cli", "--home", str(settings.home), *line]
+    with (
+        (tmp_path / "log").open("wb") as log,
+        subprocess.Popen(program, stdout=subprocess.PIPE, stderr=log, cwd=ROOT) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            document = json.loads(process.stdout.readline())
+            url = f"{document['url']}/v1/targets"
+            _, text = registry.add_token("ci")
+            asked = httpx.get(url).status_code
+            wait_for(lambda: httpx.get(url, headers=bearer(text)).status_code == 200)
+        finally:
+            process.terminate()
+    assert document["targets"] == [
+        {"target": "digits", "stage": "production", "ref": "letters/digits@1", "state": "ready"}
+    ]
+    assert asked == status
+    written = (tmp_path / "log").read_text()
+    assert said in written
+    assert ("tokens are off" in written) == (status == 200)
+    assert text not in written
