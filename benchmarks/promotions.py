@@ -1,127 +1,154 @@
 """Promotions and rollbacks under load: ``python -m benchmarks.promotions``.
 
-Clients send pictures without pause while versions take turns in production. Every answer must
-have status 200, come from a version that was in production at some moment between the request's
-sending and its answer, and have the first label that ``cultivar classify`` gives offline for
-that version. A version's time ends when the server is first seen to answer with the next one (of
-several workers, when the last of them had time to); how long that takes is reported besides. The
-versions are tiny, so the model's own time hides nothing; the figures are of the machinery.
+Requests come at a share of what the server can answer, whatever it does, while versions take turns
+in production. Every answer must have status 200, come from a version that was in production at some
+moment between the request's sending and its answer, and have the first label that ``cultivar
+classify`` gives offline for that version. In the end a version whose bytes are damaged is promoted:
+it must never answer, and the one before it must go on. What each figure means is in
+``benchmarks/README.md``.
 """
 
 import argparse
 import http.client
 import json
+import signal
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import command
+import numpy as np
+
+from benchmarks import command, prepared, verdict, weightless
+from benchmarks.connection import HOST
+from benchmarks.contender import MEDIA, PICTURES, cultivar, say
 from benchmarks.machine import describe
-from benchmarks.spread import quantile
+from benchmarks.openloop import Phase, Records, Running
+from benchmarks.photographs import photograph
+from benchmarks.spread import Spread, quantile
+from benchmarks.table import table
+from benchmarks.verdict import Verdict
 from registry.registry import Registry
 from registry.settings import Settings
-from services.server import Server, free_port
-from services.settings import ServeSettings
-from tests.builders import picture, publish, tiny
 
 TARGET = "moving"
+WEIGHTLESS, HEADS, WHOLE = "weightless", "heads", "whole"
+KINDS = {
+    WEIGHTLESS: "a model that costs nothing, other heads on its trunk",
+    HEADS: "a network, other heads on its trunk",
+    WHOLE: "networks that share nothing",
+}
 VERSIONS = 5
-PICTURES = 24
-SETTLE_S = 0.3
-"""Load between a promotion that has arrived and the next one."""
+MOVES = 25
+ROLLBACK_EVERY = 5
+"""Every so many-th move is a rollback: of 25 moves 20 are promotions."""
+GAP_S = 1.0
+"""Load between one move and the next."""
+STEADY_S = 12.0
+"""Load before the moves, and after."""
+DAMAGED_S = 3.0
+SHARE = 0.7
+CONNECTIONS = 32
+SLACK_S = 0.3
+"""Several workers look at the registry on their own: so much later than the first the last one may follow."""
+QUIET_POLL_S = 0.01
+QUIET_MOVES = 15
+SPACING_S = 0.002
+TAIL_AIM = 1.5
+REACH_AIM_MS = 50.0
 GIVE_UP_S = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """A request and its answer; times by ``time.monotonic()``."""
-
-    began: float
-    ended: float
-    status: int
-    ref: str
-    number: int
-    label: str
+BEFORE, MOVING, AFTER, DAMAGED = range(4)
 
 
 @dataclass(slots=True)
 class Reign:
-    """A version's time in production, as wide as it can be seen from here."""
+    """A version's time in production, as wide as it can be seen from here; by ``time.monotonic()``."""
 
     ref: str
     began: float
+    moved: float = 0.0
     ended: float = float("inf")
 
-    def meets(self, sent: Sent) -> bool:
-        """Tell whether the version was in production at some moment of a request."""
-        return self.ref == sent.ref and self.began <= sent.ended and sent.began <= self.ended
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What a trial needs.
+
+    Attributes:
+        home: the registry's folder.
+        refs: versions that are whole.
+        damaged: one that is not.
+        requests: folder of requests, by kind of input.
+        labels: the first label of each version for each distinct picture, offline.
+    """
+
+    home: Path
+    refs: tuple[str, ...]
+    damaged: str
+    requests: Mapping[str, Path]
+    labels: Mapping[tuple[str, int], str]
 
 
-class Client(threading.Thread):
-    """Sends pictures over one connection, one after the other, until it is told to stop."""
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What came of one run under load.
 
-    def __init__(self, port: int, pictures: Sequence[bytes], first: int, over: threading.Event) -> None:
-        super().__init__(daemon=True)
-        self.sent: list[Sent] = []
-        self.failures: list[str] = []
-        self._port = port
-        self._pictures = pictures
-        self._next = first
-        self._over = over
+    Attributes:
+        workers: the server's processes.
+        rate: requests a second.
+        answers: 200s.
+        failed: answers of another status, and connections that broke.
+        wrong_version: answers of a version that was not in production.
+        wrong_label: answers that offline would have been others.
+        damaged: answers of the damaged version.
+        steady_p99_ms: before and after the moves.
+        moving_p99_ms: during them.
+        reached_ms: from each move's end to the first answer of its version.
+        generator: cores that the load generator took.
+    """
 
-    def run(self) -> None:
-        """Send until the end; a broken connection is a failure, and is opened again."""
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=GIVE_UP_S)
-        while not self._over.is_set():
-            number = self._next = (self._next + 1) % len(self._pictures)
-            try:
-                self.sent.append(ask(connection, number, self._pictures[number]))
-            except (OSError, http.client.HTTPException) as error:
-                self.failures.append(repr(error))
-                connection.close()
-        connection.close()
-
-
-def ask(connection: http.client.HTTPConnection, number: int, data: bytes) -> Sent:
-    """Classify one picture."""
-    began = time.monotonic()
-    connection.request("POST", f"/v1/classify/{TARGET}?top_k=1", data, {"Content-Type": "image/png"})
-    answer = connection.getresponse()
-    body = answer.read()
-    ended = time.monotonic()
-    if answer.status != 200:
-        return Sent(began, ended, answer.status, "", number, "")
-    document = json.loads(body)
-    return Sent(began, ended, 200, document["ref"], number, document["results"][0]["labels"][0]["label"])
+    workers: int
+    rate: float
+    answers: int
+    failed: int
+    wrong_version: int
+    wrong_label: int
+    damaged: int
+    steady_p99_ms: float
+    moving_p99_ms: float
+    reached_ms: tuple[float, ...]
+    generator: float
 
 
-def move(registry: Registry, refs: Sequence[str], number: int) -> str:
-    """Promote the next version, or every third time roll back; return what is in production then."""
-    if number % 3 == 2:
-        return str(registry.rollback(TARGET).ref)
-    now = str(registry.stages(TARGET)["production"])
-    return str(registry.promote(refs[(refs.index(now) + 1) % len(refs)], "production").ref)
-
-
-def reach(port: int, ref: str, data: bytes) -> None:
-    """Wait until the server answers with a version."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=GIVE_UP_S)
-    end = time.monotonic() + GIVE_UP_S
-    while ask(connection, 0, data).ref != ref:
-        if time.monotonic() > end:
-            raise TimeoutError(f"the server did not follow to {ref} within {GIVE_UP_S:g} s")
-        time.sleep(0.002)
-    connection.close()
+def make(kind: str, spec: str, home: Path) -> Material:
+    """Register the versions, damage the last one, and ask for every label offline."""
+    side = weightless.SIDE if kind == WEIGHTLESS else prepared.SIDE
+    if kind == HEADS:
+        prepared.versions(home, spec, TARGET, "--heads-of-one", str(VERSIONS + 1))
+    elif kind == WHOLE:
+        prepared.versions(home, spec, TARGET, "--versions", str(VERSIONS + 1))
+    with Registry.open(Settings.read(home)) as registry:
+        if kind == WEIGHTLESS:
+            for seed in range(VERSIONS + 1):
+                weightless.put_into_production(registry, TARGET, seed)
+        refs = [f"random/{TARGET}@{number}" for number in range(1, VERSIONS + 2)]
+        registry.promote(refs[0], "production")
+        path = registry.blob_path(registry.manifest(registry.resolve(refs[-1])).segments[-1].digest)
+        data = path.read_bytes()
+        path.chmod(0o644)
+        path.write_bytes(data[:-64] + bytes(64))
+    requests = prepared.photographs(home / "requests", [f"/v1/classify/{TARGET}?top_k=1"], side)
+    labels = first_labels(
+        home, refs[:-1], [photograph(seed, side, side) for seed in range(prepared.DISTINCT)]
+    )
+    return Material(home, tuple(refs[:-1]), refs[-1], requests, labels)
 
 
 def first_labels(home: Path, refs: Sequence[str], pictures: Sequence[bytes]) -> dict[tuple[str, int], str]:
     """Return each version's first label for each picture, by ``cultivar classify``."""
-    files = [home / f"{number:03}.png" for number in range(len(pictures))]
+    files = [home / f"{number:03}.jpg" for number in range(len(pictures))]
     for file, data in zip(files, pictures, strict=True):
         file.write_bytes(data)
     found: dict[tuple[str, int], str] = {}
@@ -131,70 +158,205 @@ def first_labels(home: Path, refs: Sequence[str], pictures: Sequence[bytes]) -> 
     return found
 
 
-def measure(home: Path, moves: int, clients: int, workers: int) -> Mapping[str, object]:
-    """Run the trial in an empty folder and return its figures."""
-    settings = Settings.read(home)
-    pictures = [picture(seed) for seed in range(PICTURES)]
-    with ExitStack() as stack:
-        registry = stack.enter_context(Registry.open(settings))
-        refs = [str(publish(registry, tiny(f"letters/{TARGET}", seed=seed)).ref) for seed in range(VERSIONS)]
-        registry.promote(refs[0], "production")
-        labels = first_labels(home, refs, pictures)
-        log = stack.enter_context((home / "server.log").open("wb"))
-        port = free_port()
-        server = stack.enter_context(
-            Server(ServeSettings(port=port, workers=workers), settings, log.fileno())
-        )
-        server.wait_until_ready()
-        over = threading.Event()
-        senders = [Client(port, pictures, number, over) for number in range(clients)]
-        for sender in senders:
-            sender.start()
-        reigns, delays = [Reign(refs[0], 0.0)], []
-        time.sleep(SETTLE_S)
+def move(registry: Registry, refs: Sequence[str], number: int) -> Reign:
+    """Promote the next version, or now and then roll back; return the reign that begins."""
+    began = time.monotonic()
+    if number % ROLLBACK_EVERY == ROLLBACK_EVERY - 1:
+        ref = str(registry.rollback(TARGET).ref)
+    else:
+        now = str(registry.stages(TARGET)["production"])
+        ref = str(registry.promote(refs[(refs.index(now) + 1) % len(refs)], "production").ref)
+    return Reign(ref, began, moved=time.monotonic())
+
+
+def under_load(material: Material, workers: int, moves: int, steady_s: float, seed: int) -> Trial:
+    """Move versions under load and check every answer."""
+    with (
+        Registry.open(Settings.read(material.home)) as registry,
+        cultivar(material.home, material.requests, workers=workers) as contender,
+    ):
+        peak = contender.load(PICTURES, CONNECTIONS, steady_s / 4).rows_per_s
+        phases = [Phase(SHARE * peak, seconds) for seconds in (steady_s, moves * GAP_S, steady_s, DAMAGED_S)]
+        out = material.home / "records.npz"
+        running = Running(contender.port, material.requests[PICTURES], phases, out, seed)
+        edges = running.started + np.cumsum([0.0, *(phase.seconds for phase in phases)])
+        try:
+            reigns = [Reign(str(registry.stages(TARGET)["production"]), 0.0)]
+            for number in range(moves):
+                _sleep_until(edges[MOVING] + number * GAP_S)
+                reigns.append(move(registry, material.refs, number))
+            _sleep_until(edges[DAMAGED])
+            registry.promote(material.damaged, "production")
+            records = running.records()
+            registry.promote(material.refs[0], "production")
+        finally:
+            running.stop()
+    return judge(records, reigns, material, workers, phases[0].rate)
+
+
+def judge(records: Records, reigns: Sequence[Reign], material: Material, workers: int, rate: float) -> Trial:
+    """Check every answer against what was in production and against the offline labels."""
+    answered = records.where(records.status == 200)
+    named = {name: number for number, name in enumerate(records.names)}
+    reached = []
+    for before, reign in zip(reigns, reigns[1:], strict=False):
+        ours = answered.ref == named.get(reign.ref, -2)
+        seen = answered.ended[ours & (answered.ended >= reign.moved)]
+        first = float(seen.min(initial=np.inf))
+        reached.append(1e3 * (first - reign.moved))
+        before.ended = first + (SLACK_S if workers > 1 else 0.0)
+    right = np.zeros(len(answered.due), bool)
+    for reign in reigns:
+        ours = answered.ref == named.get(reign.ref, -2)
+        right |= ours & (answered.ended >= reign.began) & (answered.sent <= reign.ended)
+    names = records.names
+    labels = [
+        names[label] == material.labels.get((names[ref], int(number) % prepared.DISTINCT))
+        for ref, label, number in zip(answered.ref, answered.label, answered.number, strict=True)
+    ]
+    took = answered.latencies_ms()
+    steady = took[np.isin(answered.phase, (BEFORE, AFTER))]
+    return Trial(
+        workers=workers,
+        rate=rate,
+        answers=len(answered.due),
+        failed=int((records.status != 200).sum()),
+        wrong_version=int((~right).sum()),
+        wrong_label=len(labels) - sum(labels),
+        damaged=int((answered.ref == named.get(material.damaged, -2)).sum()),
+        steady_p99_ms=quantile(steady.tolist(), 0.99),
+        moving_p99_ms=quantile(took[answered.phase == MOVING].tolist(), 0.99),
+        reached_ms=tuple(reached),
+        generator=float(records.cores().mean()),
+    )
+
+
+def in_the_quiet(material: Material, moves: int) -> list[float]:
+    """Return milliseconds from the end of each promotion to the first answer of its version.
+
+    Nothing else is asked; the server looks at the registry every 10 ms, and is asked 2 ms after each
+    answer, so that a figure is above the truth by up to both and an answer's own time.
+    """
+    kind = MEDIA[PICTURES]
+    data = photograph(0, prepared.SIDE, prepared.SIDE)
+    found = []
+    with (
+        Registry.open(Settings.read(material.home)) as registry,
+        cultivar(material.home, material.requests, workers=1, poll_s=QUIET_POLL_S) as contender,
+    ):
+        connection = http.client.HTTPConnection(HOST, contender.port, timeout=GIVE_UP_S)
         for number in range(moves):
-            reigns.append(Reign("", time.monotonic()))
-            reigns[-1].ref = move(registry, refs, number)
+            now = str(registry.stages(TARGET)["production"])
+            ref = material.refs[(material.refs.index(now) + 1) % len(material.refs)]
+            registry.promote(ref, "production")
             moved = time.monotonic()
-            reach(port, reigns[-1].ref, pictures[0])
-            delays.append(time.monotonic() - moved)
-            # Other workers, and requests that took their version before the swap, may answer a little later.
-            time.sleep(SETTLE_S)
-            reigns[-2].ended = time.monotonic() if workers > 1 else moved + delays[-1]
-        over.set()
-        for sender in senders:
-            sender.join()
-    sent = [each for sender in senders for each in sender.sent]
-    return {
-        "machine": describe(),
-        "moves": moves,
-        "clients": clients,
-        "workers": workers,
-        "answers": len(sent),
-        "failed": sum(each.status != 200 for each in sent) + sum(len(sender.failures) for sender in senders),
-        "wrong_version": sum(not any(reign.meets(each) for reign in reigns) for each in sent),
-        "wrong_label": sum(labels.get((each.ref, each.number)) != each.label for each in sent),
-        "versions_seen": len({each.ref for each in sent}),
-        "latency_ms": {name: 1e3 * quantile([e.ended - e.began for e in sent], q) for name, q in _QUANTILES},
-        "reached_after_ms": {name: 1e3 * quantile(delays, q) for name, q in (*_QUANTILES, ("max", 1.0))},
-    }
+            while True:
+                # Another end each time: an answer that is remembered would come without the model.
+                connection.request(
+                    "POST", f"/v1/classify/{TARGET}", data + b"%d" % number, {"Content-Type": kind}
+                )
+                answer = connection.getresponse()
+                answer.read()
+                if answer.headers["x-cultivar-version"] == ref:
+                    break
+                if time.monotonic() > moved + GIVE_UP_S:
+                    sys.exit(f"the server did not follow to {ref} within {GIVE_UP_S:g} s")
+                time.sleep(SPACING_S)
+            found.append(1e3 * (time.monotonic() - moved))
+        connection.close()
+    return found
 
 
-_QUANTILES = (("p50", 0.5), ("p99", 0.99))
+def verdicts(trials: Sequence[Trial], quiet: Sequence[float]) -> list[Verdict]:
+    """Return the aims and what came of them."""
+    found = []
+    for workers in dict.fromkeys(trial.workers for trial in trials):
+        ours = [trial for trial in trials if trial.workers == workers]
+        for claim, counts in (
+            ("failed", [trial.failed for trial in ours]),
+            ("answers of a version not in production", [trial.wrong_version for trial in ours]),
+            ("first labels other than offline", [trial.wrong_label for trial in ours]),
+            ("answers of the damaged version", [trial.damaged for trial in ours]),
+        ):
+            found.append(Verdict(f"{workers} workers: {claim}", Spread.of(counts), 0, at_least=False))
+        tails = Spread.of([trial.moving_p99_ms / trial.steady_p99_ms for trial in ours])
+        found.append(Verdict(f"{workers} workers: p99 over steady p99", tails, TAIL_AIM, at_least=False))
+    claim = "a promotion in the quiet is answered by after"
+    return [*found, Verdict(claim, Spread.of(quiet), REACH_AIM_MS, at_least=False, unit=" ms")]
 
 
-def main() -> int:
-    """Run the trial, print its figures as JSON; status 1 if an answer was lost or wrong."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--moves", type=int, default=20, help="promotions and rollbacks together")
-    parser.add_argument("--clients", type=int, default=8, help="connections that send without pause")
-    parser.add_argument("--workers", type=int, default=1, help="the server's processes")
+def show(trials: Sequence[Trial]) -> str:
+    """Return what was seen as a Markdown table."""
+    columns = ["requests/s", "answers", "failed", "wrong version", "wrong label", "damaged answers"]
+    columns += ["p99 steady, ms", "p99 moving, ms", "seen after, ms", "generator, cores"]
+    rows = {}
+    for number, trial in enumerate(trials, 1):
+        figures = [f"{trial.rate:.0f}", *map(str, (trial.answers, trial.failed, trial.wrong_version))]
+        figures += [str(trial.wrong_label), str(trial.damaged), f"{trial.steady_p99_ms:.1f}"]
+        figures += [
+            f"{trial.moving_p99_ms:.1f}",
+            Spread.of(trial.reached_ms).show(0),
+            f"{trial.generator:.2f}",
+        ]
+        rows[f"run {number}, {trial.workers} workers"] = figures
+    return table("", columns, rows)
+
+
+def _sleep_until(moment: float) -> None:
+    time.sleep(max(0.0, moment - time.monotonic()))
+
+
+def main() -> None:
+    """Run the trials, print their figures; status 1 if an answer was lost or wrong, or an aim missed."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--quick", action="store_true", help="one worker, five moves, a model that costs nothing"
+    )
+    parser.add_argument("--moves", type=int, default=MOVES, help="promotions and rollbacks together")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 4], help="the server's processes")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--versions", choices=KINDS, default=HEADS, help="; ".join(f"{k}: {v}" for k, v in KINDS.items())
+    )
+    parser.add_argument(
+        "--source", default=prepared.SOURCE, metavar="SPEC", help="the network, where there is one"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of arrivals")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was seen")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    kind, workers, repeats, moves = arguments.versions, arguments.workers, arguments.repeats, arguments.moves
+    steady_s, quiet_moves = STEADY_S, QUIET_MOVES
+    if arguments.quick:
+        kind, workers, repeats, moves, steady_s, quiet_moves = WEIGHTLESS, [1], 1, 5, 4.0, 5
+    trials: list[Trial] = []
     with tempfile.TemporaryDirectory(prefix="cultivar-promotions-") as folder:
-        figures = measure(Path(folder), arguments.moves, arguments.clients, arguments.workers)
-    print(json.dumps(figures, indent=2))
-    return int(any(figures[name] for name in ("failed", "wrong_version", "wrong_label")))
+        try:
+            material = make(kind, arguments.source, Path(folder))
+            for repeat in range(repeats):
+                for count in workers:
+                    trials.append(under_load(material, count, moves, steady_s, arguments.seed + repeat))
+                    say(f"  {trials[-1]}")
+            quiet = in_the_quiet(material, quiet_moves)
+        except KeyboardInterrupt:
+            sys.exit(130)
+        except command.CommandFailed as error:
+            sys.exit(str(error))
+    print(show(trials))
+    found = verdicts(trials, quiet)
+    reached = verdict.show(found)
+    if arguments.json:
+        document = {
+            "machine": describe(),
+            "versions": kind,
+            "trials": [{name: getattr(trial, name) for name in trial.__slots__} for trial in trials],
+            "quiet_ms": quiet,
+            "verdicts": [each.to_json() for each in found],
+        }
+        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
+    if not reached:
+        sys.exit(1)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
