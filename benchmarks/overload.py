@@ -229,8 +229,8 @@ def measure(spec: str, seconds: float, deadline_s: float, seed: int, home: Path)
     }
 
 
-def _json(each: Flood) -> Mapping[str, float]:
-    return {name: getattr(each, name) for name in each.__slots__}
+def _json(each: Flood) -> Mapping[str, float | None]:
+    return {name: verdict.finite(getattr(each, name)) for name in each.__slots__}
 
 
 def _quantile(values: np.ndarray, share: float) -> float:

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -199,7 +200,7 @@ def judge(records: Records, reigns: Sequence[Reign], material: Material, workers
     answered = records.where(records.status == 200)
     named = {name: number for number, name in enumerate(records.names)}
     reached = []
-    for before, reign in zip(reigns, reigns[1:], strict=False):
+    for before, reign in pairwise(reigns):
         ours = answered.ref == named.get(reign.ref, -2)
         seen = answered.ended[ours & (answered.ended >= reign.moved)]
         first = float(seen.min(initial=np.inf))
@@ -315,9 +316,8 @@ def main() -> None:
     parser.add_argument("--moves", type=int, default=MOVES, help="promotions and rollbacks together")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 4], help="the server's processes")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument(
-        "--versions", choices=KINDS, default=HEADS, help="; ".join(f"{k}: {v}" for k, v in KINDS.items())
-    )
+    kinds = "; ".join(f"{kind}: {words}" for kind, words in KINDS.items())
+    parser.add_argument("--versions", choices=KINDS, default=HEADS, help=kinds)
     parser.add_argument(
         "--source", default=prepared.SOURCE, metavar="SPEC", help="the network, where there is one"
     )

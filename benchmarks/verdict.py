@@ -1,5 +1,6 @@
 """An aim, and what came of it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,7 +28,7 @@ class Verdict:
     @property
     def reached(self) -> bool:
         """Whether the median keeps the bound."""
-        return self.figure.median >= self.aim if self.at_least else self.figure.median <= self.aim
+        return bool(self.figure.median >= self.aim if self.at_least else self.figure.median <= self.aim)
 
     def __str__(self) -> str:
         word = "reached" if self.reached else "missed"
@@ -39,15 +40,20 @@ class Verdict:
         """Return the JSON form."""
         return {
             "claim": self.claim,
-            "median": self.figure.median,
-            "low": self.figure.low,
-            "high": self.figure.high,
+            "median": finite(self.figure.median),
+            "low": finite(self.figure.low),
+            "high": finite(self.figure.high),
             "repeats": self.figure.repeats,
             "aim": self.aim,
             "at_least": self.at_least,
             "unit": self.unit,
             "reached": self.reached,
         }
+
+
+def finite(value: float) -> float | None:
+    """Return a number as JSON knows it: none where it is infinite or not a number."""
+    return float(value) if math.isfinite(value) else None
 
 
 def show(verdicts: Sequence[Verdict]) -> bool:
