@@ -9,6 +9,7 @@ the middleware by public means.
 # BentoML is not typed for strict checking; this is the one module that imports it.
 # mypy: disable-error-code="misc, untyped-decorator, no-any-return"
 
+import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from pathlib import Path
@@ -113,6 +114,8 @@ class Cultivar:
     @bentoml.on_startup
     async def start(self) -> None:
         """Begin to follow the registry."""
+        # Nobody sees these lines at BentoML's level, and yet uvicorn would gather what goes into them.
+        logging.getLogger("uvicorn.access").propagate = False
         await WORKER.start()
 
     @bentoml.on_shutdown
