@@ -1,10 +1,6 @@
 """Blobs as files of one folder."""
 
-import resource
-import signal
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +11,7 @@ from registry.errors import InvalidSetting, StorageFailure
 from registry.settings import Settings
 from registry.steps import PUBLISHED, STAGED, SYNCED, VERIFIED
 from tests.contracts.blobs import DATA, DIGEST, BlobsContract
+from tests.full_disk import files_of_at_most
 
 
 class TestLocalBlobs(BlobsContract):
@@ -50,7 +47,7 @@ class TestLocalBlobs(BlobsContract):
         assert [*blobs.list(), *blobs.staged()] == []
 
     def test_a_full_disk_leaves_nothing_to_be_seen(self, blobs: Blobs) -> None:
-        with _files_of_at_most(1000), pytest.raises(StorageFailure, match="make room"):
+        with files_of_at_most(1000), pytest.raises(StorageFailure, match="make room"):
             blobs.put(DIGEST, DATA)
         assert blobs.size(DIGEST) is None
         assert [*blobs.list(), *blobs.staged()] == []
@@ -67,19 +64,6 @@ class TestLocalBlobs(BlobsContract):
         LocalBlobs(tmp_path / "blobs", announce).put(DIGEST, DATA)
         assert steps == [STAGED, SYNCED, PUBLISHED, VERIFIED]
         assert seen == [None, None, len(DATA), len(DATA)]
-
-
-@contextmanager
-def _files_of_at_most(size: int) -> Iterator[None]:
-    """Let the operating system refuse to write longer files, as a full disk does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_an_object_store_is_refused_in_words(tmp_path: Path) -> None:

@@ -9,8 +9,7 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from registry import cache
 from registry.cache import DiskStore, FeatureStore, MemoryStore
 from registry.steps import PUBLISHED, STAGED
 from tests.contracts.features import KEY, OTHER, PLENTY, THIRD, FeatureStoreContract, has, items, rows
+from tests.full_disk import files_of_at_most
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload([__name__])
@@ -167,7 +167,7 @@ def test_a_shard_of_another_key_is_no_shard_of_this(store: DiskStore, folder: Pa
 
 def test_a_full_disk_stops_nothing(store: DiskStore, folder: Path) -> None:
     store.put(KEY, items(10), rows(10, 4))
-    with _files_of_at_most(2000):
+    with files_of_at_most(2000):
         store.put(KEY, items(200, start=50), rows(200, 4, start=50))
         store.put(OTHER, items(100), rows(100, 64))
     assert "make room" in str(store.problem)
@@ -278,16 +278,3 @@ def _die_writing(folder: Path) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     DiskStore(folder, PLENTY).put(KEY, items(100), rows(100, 16))
-
-
-@contextmanager
-def _files_of_at_most(size: int) -> Iterator[None]:
-    """Let the operating system refuse to write longer files, as a full disk does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, handler)
