@@ -11,6 +11,7 @@ whatever the head::
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -87,46 +88,46 @@ def head(seed: int = 0, labels: int = len(LABELS)) -> bytes:
     )
 
 
+class Details(TypedDict, total=False):
+    """What is seldom said of a version.
+
+    Attributes:
+        seed: of the head, the items and the accuracy.
+        technique: the technique's name.
+        parent: digest of the version that it claims to be carried over from.
+    """
+
+    seed: int
+    technique: str
+    parent: Digest | None
+
+
 def tiny(
     transfer: str = "letters/digits",
     *,
-    seed: int = 0,
     trunk_seed: int = 0,
     labels: tuple[str, ...] | None = LABELS,
-    technique: str = "frozen",
-    parent: Digest | None = None,
+    **details: Unpack[Details],
 ) -> Tiny:
     """Make a version; other arguments make another one, equal ones the same.
 
     Args:
         transfer: source and target task.
-        seed: of the head, the items and the accuracy.
         trunk_seed: of the trunk: equal ones share its segment and its space.
         labels: the head's labels; None makes a feature extractor without head.
-        technique: the technique's name.
-        parent: digest of the version that it claims to be carried over from.
+        details: the rest.
     """
     weights = Digest.of(f"trunk {trunk_seed}".encode())
     stages = (_Stage("pool", trunk(trunk_seed), weights, {"pixels": Wire("recipe", "pixels")}, "features"),)
-    return _version(
-        ImageRecipe(height=SIDE, width=SIDE),
-        stages,
-        transfer=transfer,
-        seed=seed,
-        labels=labels,
-        technique=technique,
-        parent=parent,
-    )
+    return _version(ImageRecipe(height=SIDE, width=SIDE), stages, transfer, labels, **details)
 
 
 def tiny_text(
     transfer: str = "words/moods",
     *,
-    seed: int = 0,
     trunk_seed: int = 0,
     labels: tuple[str, ...] | None = MOODS,
-    technique: str = "frozen",
-    parent: Digest | None = None,
+    **details: Unpack[Details],
 ) -> Tiny:
     """Make a version of a text model; the arguments are those of ``tiny``.
 
@@ -141,15 +142,7 @@ def tiny_text(
         ),
         _Stage("pool", mean(), digests[1], wires, "features"),
     )
-    return _version(
-        text_recipe(),
-        stages,
-        transfer=transfer,
-        seed=seed,
-        labels=labels,
-        technique=technique,
-        parent=parent,
-    )
+    return _version(text_recipe(), stages, transfer, labels, **details)
 
 
 def text_recipe(max_length: int = 32, buckets: tuple[int, ...] = (8, 16, 32)) -> TextRecipe:
@@ -237,15 +230,7 @@ def chain(
         output = "features" if number == len(seeds) - 1 else "h_out"
         data, weights = layer(own, output), Digest.of(f"layer {own}".encode())
         stages.append(_Stage(f"layer {number}", data, weights, {"h": wire}, output))
-    return _version(
-        ImageRecipe(height=SIDE, width=SIDE),
-        stages,
-        transfer=transfer,
-        seed=seed,
-        labels=labels,
-        technique="frozen",
-        parent=None,
-    )
+    return _version(ImageRecipe(height=SIDE, width=SIDE), stages, transfer, labels, seed=seed)
 
 
 def total() -> bytes:
@@ -291,12 +276,12 @@ class _Stage:
 def _version(
     recipe: Recipe,
     stages: Sequence[_Stage],
-    *,
     transfer: str,
-    seed: int,
     labels: tuple[str, ...] | None,
-    technique: str,
-    parent: Digest | None,
+    *,
+    seed: int = 0,
+    technique: str = "frozen",
+    parent: Digest | None = None,
 ) -> Tiny:
     parts = {
         name: "\n".join(sorted(Digest.of(f"{name} {seed} {index}".encode()) for index in range(3))).encode()
