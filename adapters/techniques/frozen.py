@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
-from adapters import calibration, freezing, heads
+from adapters import freezing, heads
 from adapters.configuration import check
 from adapters.datasets.dataset import TRAIN, VALIDATION, Dataset
 from adapters.sources.source import Source
@@ -45,21 +43,13 @@ class Frozen(Technique):
         index = dataset.index(TRAIN, VALIDATION)
         with freezing.frozen(stages, len(stages)):
             rows = workshop.features(stages, dataset, index)
-        head = heads.fit(
-            self.head, rows, dataset.targets(index), len(dataset.labels), l2=self.l2, seed=workshop.seed
-        )
-        sharpness = 1.0
-        if self.calibrate:
-            held = np.isin(index, dataset.index(VALIDATION))
-            sharpness = calibration.solved(
-                self.head, rows, dataset.targets(index), len(dataset.labels), head.l2, held
-            )
+        head = workshop.solve(self.head, rows, dataset, index, self.l2, self.calibrate)
         return Fitted(
             technique=self.name,
             depth=None,
             stages=stages,
             frozen=len(stages),
-            head=head.sharpened(sharpness).module(),
+            head=head.module(),
             head_after=len(stages),
             labels=dataset.labels,
             config=self.config() | {"l2": head.l2 or None},  # a centroid has no penalty

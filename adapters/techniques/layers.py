@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from adapters import calibration, freezing, heads
+from adapters import freezing, heads
 from adapters.configuration import check
 from adapters.datasets.dataset import TRAIN, VALIDATION, Dataset
 from adapters.sources.source import Source
@@ -60,23 +60,20 @@ class Layers(Technique):
         index = dataset.index(TRAIN, VALIDATION)
         with freezing.frozen(stages, len(stages)):
             tapped = workshop.taps(stages, boundaries, dataset, index)
-        targets, labels = dataset.targets(index), len(dataset.labels)
         history: list[Mapping[str, float]] = []
         chosen = boundaries
         if self.cuts is None:
-            chosen = _selected(tapped, targets, labels, self.most, workshop.seed, history)
+            chosen = _selected(
+                tapped, dataset.targets(index), len(dataset.labels), self.most, workshop.seed, history
+            )
         rows = np.concatenate([tapped[boundary] for boundary in chosen], axis=1)
-        head = heads.fit("logistic", rows, targets, labels, l2=self.l2, seed=workshop.seed)
-        sharpness = 1.0
-        if self.calibrate:
-            held = np.isin(index, dataset.index(VALIDATION))
-            sharpness = calibration.solved("logistic", rows, targets, labels, head.l2, held)
+        head = workshop.solve("logistic", rows, dataset, index, self.l2, self.calibrate)
         return Fitted(
             technique=self.name,
             depth=None,
             stages=stages,
             frozen=len(stages),
-            head=head.sharpened(sharpness).module(),
+            head=head.module(),
             head_after=len(stages),
             labels=dataset.labels,
             config=replace(self, cuts=tuple(stages.names[each - 1] for each in chosen), l2=head.l2).config(),

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from adapters import features
-from adapters.datasets.dataset import Dataset
+from adapters import calibration, features, heads
+from adapters.datasets.dataset import VALIDATION, Dataset
 from adapters.datasets.rows import Rows
 from adapters.sources.stages import Stages
 from adapters.training import Callback
@@ -43,6 +43,32 @@ class Workshop:
         return features.compute(
             stages, dataset, index, device=self.device, store=self.store, progress=self.progress
         )
+
+    def solve(
+        self,
+        kind: heads.Kind,
+        rows: np.ndarray,
+        dataset: Dataset,
+        index: np.ndarray,
+        l2: float | None,
+        calibrate: bool,
+    ) -> heads.LinearHead:
+        """Return the head of a kind that is best on the features of some items.
+
+        Args:
+            kind: see :func:`adapters.heads.fit`.
+            rows: features of the items, float32 [N, D].
+            dataset: their labels.
+            index: which items, int64 [N].
+            l2: the penalty; None chooses it.
+            calibrate: scale the head to what a like one is worth on the validation part.
+        """
+        targets, labels = dataset.targets(index), len(dataset.labels)
+        head = heads.fit(kind, rows, targets, labels, l2=l2, seed=self.seed)
+        if not calibrate:
+            return head
+        held = np.isin(index, dataset.index(VALIDATION))
+        return head.sharpened(calibration.solved(kind, rows, targets, labels, head.l2, held))
 
     def taps(
         self, stages: Stages, boundaries: Sequence[int], dataset: Dataset, index: np.ndarray
