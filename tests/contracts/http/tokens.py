@@ -15,6 +15,8 @@ from tests.contracts.http.asking import PNG, Asking, base64_of, metrics, refused
 from tests.contracts.http.running import Running, connection_to, memory_bytes
 
 DOCUMENT = {"target": "digits", "images": [base64_of(picture())]}
+OTHERS = ("shapes", "moods", "meanings", "vectors")
+"""The targets beyond ``digits``."""
 UNKNOWN = f"cvt_{'0' * 12}_{'a' * 43}"
 
 
@@ -151,6 +153,23 @@ class TokenContract(Asking):
         ]
         assert [answer.status_code for answer in theirs] == [403, 403]
 
+    def test_of_several_targets_all_have_to_be_in_scope(
+        self, client: httpx.Client, texts: dict[str, str]
+    ) -> None:
+        def ask(targets: str, token: str) -> httpx.Response:
+            headers = PNG | bearer(texts[token])
+            return client.post(f"/v1/classify?targets={targets}", content=picture(), headers=headers)
+
+        refused(
+            client.post("/v1/classify?targets=digits", content=picture(), headers=PNG), 401, "unauthorized"
+        )
+        assert ask("digits", "digits").status_code == ask("digits,shapes", "wide").status_code == 200
+        refused(ask("digits,shapes", "digits"), 403, "forbidden")
+        refused(ask("digits", "embedding"), 403, "forbidden")
+        answer = ask("digits,ghost", "digits")
+        refused(answer, 404, "unknown_target")
+        assert not any(name in answer.text for name in OTHERS)
+
     def test_errors_name_no_target_out_of_scope(self, client: httpx.Client, texts: dict[str, str]) -> None:
         token = bearer(texts["digits"])
         answer = client.post("/v1/classify/ghost", content=picture(), headers=PNG | token)
@@ -158,7 +177,7 @@ class TokenContract(Asking):
         theirs = client.post("/classify", json=DOCUMENT | {"target": "ghost"}, headers=token)
         assert theirs.status_code == 404
         for text in (answer.text, theirs.text):
-            assert not any(name in text for name in ("shapes", "moods", "meanings", "vectors"))
+            assert not any(name in text for name in OTHERS)
 
     def test_an_operation_out_of_scope_is_refused(self, client: httpx.Client, texts: dict[str, str]) -> None:
         token = bearer(texts["embedding"])
@@ -175,6 +194,8 @@ class TokenContract(Asking):
             return {entry["target"] for entry in entries}
 
         assert names("digits") == {"digits"}
+        listed = client.get("/v1/targets", headers=bearer(texts["digits"])).text
+        assert not any(name in listed for name in OTHERS)
         assert names("wide") == names("embedding") == {"digits", "shapes", "vectors", "moods", "meanings"}
 
     # What operators see
