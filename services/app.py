@@ -38,7 +38,7 @@ from services.opened import Opened
 from services.protocols.native import Inputs, read_document
 from services.settings import OVERRIDE, ServeSettings
 from services.supervision import supervise
-from services.tokens import check, pick
+from services.tokens import check, hand_on, pick
 from services.worker import Worker
 
 SETTINGS = ServeSettings.read()
@@ -70,6 +70,7 @@ class DoorFirst:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI connection."""
+        hand_on(None)
         ours = scope["type"] == "http" and scope["path"] in self._PATHS
         if scope["type"] == "http" and scope["path"] == "/metrics":
             metrics.settle()

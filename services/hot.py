@@ -108,6 +108,7 @@ class Hot:
     async def _hand_over(self, beyond: Application, scope: Scope, receive: Receive, send: Send) -> None:
         """Let BentoML answer those who may ask, within the limit on bodies, which it has none for."""
         operation = GUARDED.get(scope["path"])
+        hand_on(None)
         try:
             if operation is not None and scope["method"] != "OPTIONS":
                 hand_on(self._doorkeeper.admit(scope["headers"], operation))

@@ -148,8 +148,11 @@ class Doorkeeper:
 _ADMITTED: ContextVar[Grant | None] = ContextVar("admitted", default=None)
 
 
-def hand_on(grant: Grant) -> None:
-    """Let whoever answers this request find what it may ask for, as ``Doorkeeper.admitted``."""
+def hand_on(grant: Grant | None) -> None:
+    """Let whoever answers this request find what it may ask for, as ``Doorkeeper.admitted``.
+
+    None takes away what it may have inherited: a pipelined request begins within the one before.
+    """
     _ADMITTED.set(grant)
 
 

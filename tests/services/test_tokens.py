@@ -20,7 +20,7 @@ from registry.tokens import EVERYTHING, Grant
 from services.deployment import Snapshot, Target
 from services.errors import Forbidden, TargetUnavailable, Unauthorized
 from services.server import ROOT, free_port
-from services.tokens import Doorkeeper, Keyring, check, visible
+from services.tokens import Doorkeeper, Keyring, check, hand_on, visible
 from tests.contracts.http import Running, serving
 from tests.contracts.http.asking import wait_for
 from tests.contracts.http.running import prepare
@@ -113,8 +113,14 @@ def test_while_the_catalog_is_away_the_tokens_known_stay_good_until_they_expire(
 
 def test_one_that_was_not_handed_on_bears_no_token(keyring: Keyring) -> None:
     keyring.look()
+    door = Doorkeeper(keyring)
     with pytest.raises(Unauthorized):
-        Doorkeeper(keyring).admitted()
+        door.admitted()
+    hand_on(EVERYTHING)
+    assert door.admitted() == EVERYTHING
+    hand_on(None)
+    with pytest.raises(Unauthorized):
+        door.admitted()
 
 
 def test_several_targets_are_asked_for_all_or_nothing() -> None:
