@@ -109,8 +109,7 @@ SURVIVOR = """
 from services import metrics
 engine = metrics.EngineMetrics()
 metrics.answered("digits", "classify", "ok", 0.25)
-engine.batch("sha256:a", 3, [0.1, 0.2], 0.4)
-engine.head(0.001)
+engine.batch("sha256:a", 3, [0.1, 0.2], 0.4, 0.001)
 engine.queued("sha256:a", 7)
 metrics.feature_cache(metrics.HIT)
 metrics.settle()
