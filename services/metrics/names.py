@@ -42,7 +42,7 @@ REQUEST_SECONDS = Histogram(
 )
 PHASE_SECONDS = Histogram(
     "cultivar_phase_seconds",
-    "Seconds by phase: decode, queue (waiting), trunk (a batch's run), head (heads run apart), encode.",
+    "Seconds by phase: decode, queue (waiting), trunk (a batch's run), head (its linear heads), encode.",
     ["phase"],
     buckets=_SECONDS,
 )
@@ -62,6 +62,6 @@ LOADED = Gauge(
 )
 FEATURE_CACHE = Counter(
     "cultivar_feature_cache_total",
-    "Inputs looked up among features computed before: hit, miss, joined, bypassed.",
+    "Inputs looked up among features computed before: hit, miss.",
     ["outcome"],
 )

@@ -40,7 +40,7 @@ def rejected(reason: str) -> None:
 
 
 def feature_cache(outcome: str) -> None:
-    """Count an input that was looked up: ``hit``, ``miss``, ``joined`` or ``bypassed``."""
+    """Count an input that was looked up: ``hit`` or ``miss``."""
     _feature_cache(outcome).observe(1)
 
 
