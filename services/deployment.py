@@ -10,7 +10,8 @@ that cannot be opened changes nothing but what is reported: the old one goes on 
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import TypeAlias
 
@@ -21,6 +22,7 @@ from registry.registry import Registry
 from registry.versions import Version
 from services import metrics
 from services.errors import MalformedRequest, TargetUnavailable
+from services.meeting import Meeting
 from services.opened import Loaded, Opened
 from services.plan import Plan
 from services.sessions import Sessions
@@ -153,11 +155,13 @@ class Snapshot:
         targets: by name.
         plan: what their versions share.
         settled: every target's first attempt at loading has ended.
+        behind: the other workers of this server serve something newer: nobody is answered.
     """
 
     targets: Mapping[str, Target] = field(default_factory=dict)
     plan: Plan = field(default_factory=Plan)
     settled: bool = False
+    behind: bool = False
 
     def pick(self, target: str, selector: Selector) -> Opened:
         """Return the version that a request means.
@@ -168,6 +172,8 @@ class Snapshot:
             TargetUnavailable: it should be, and could not be opened.
             AmbiguousRef: several are meant.
         """
+        if self.behind:
+            raise TargetUnavailable("this worker is still preparing what the others serve already")
         found = self.targets.get(target)
         if found is None:
             served = ", ".join(sorted(self.targets)) or "none yet"
@@ -193,6 +199,7 @@ class Deployment:
         targets: the targets to serve; empty for all.
         sessions: opens what is to be run.
         poll_s: seconds between two looks.
+        meeting: where the workers of this server agree on the moment of a change; None where it is alone.
         swapped: called after each change, from the thread that looks.
 
     Attributes:
@@ -207,6 +214,7 @@ class Deployment:
         targets: tuple[str, ...] = (),
         sessions: Sessions,
         poll_s: float = 0.1,
+        meeting: Meeting | None = None,
         swapped: Callable[[Snapshot], None] = lambda snapshot: None,
     ) -> None:
         self.snapshot = Snapshot()
@@ -216,8 +224,10 @@ class Deployment:
         self._wanted = frozenset(targets)
         self._sessions = sessions
         self._poll_s = poll_s
+        self._meeting = meeting
         self._swapped = swapped
         self._position: int | None = None
+        self._ahead: Snapshot | None = None
         self._retry_s = _FIRST_RETRY_S
         self._retry_at = float("inf")
         self._stop = threading.Event()
@@ -247,12 +257,41 @@ class Deployment:
         if position == self._position and not retry:
             return False
         before = self.snapshot
-        self.snapshot = self._arrange(registry, self._read(registry))
+        with self._watching():
+            arranged = self._arrange(registry, self._read(registry))
+        if not self._agreed(position, arranged):
+            return True
+        self._ahead = None
+        self.snapshot = arranged
         self._swapped(self.snapshot)
         self._plan_retry(moved=position != self._position)
         self._position = position
         self._report(before)
         return True
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        """Step aside where the other workers change before this one is done."""
+        if self._meeting is None or self._position is None:
+            yield
+            return
+        with self._meeting.preparing(self._position, self._step_aside):
+            yield
+
+    def _step_aside(self) -> None:
+        _log.warning("the other workers did not wait any longer: nothing is answered until this one is done")
+        self.snapshot = replace(self.snapshot, behind=True)
+
+    def _agreed(self, position: int, arranged: Snapshot) -> bool:
+        """Tell whether what was arranged is to be served now; the first one of all is, at once."""
+        if self._meeting is None:
+            return True
+        if not self.snapshot.settled or position == self._position:
+            self._meeting.arrive(position)
+            return True
+        # Held until the next look, so that what was opened for it is found again.
+        self._ahead = arranged
+        return self._meeting.agree(position, self._stop)
 
     def _watch(self) -> None:
         while not self._stop.is_set():

@@ -23,6 +23,7 @@ from typing import Self
 from registry.errors import InvalidSetting, RuntimeFailure
 from registry.settings import Settings
 from services.lifeline import VARIABLE, Lifeline
+from services.meeting import FOLDER
 from services.settings import ServeSettings
 
 SERVICE = "services.app:service"
@@ -166,6 +167,7 @@ class Server:
                 "CULTIVAR_BLOBS": self._registry.blobs,
                 "CULTIVAR_ACTOR": self._registry.actor,
                 "BENTOML_HOME": home,
+                FOLDER: str(Path(home) / "meeting"),
                 "BENTOML_DO_NOT_TRACK": "True",
             }
         )

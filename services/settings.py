@@ -63,6 +63,7 @@ class ServeSettings:
             and a run that is alone all cores, for twice the memory.
         feature_cache_bytes: memory for features of inputs that were asked about before; 0 keeps none.
         poll_s: seconds between two looks at the registry.
+        flip_s: seconds that workers wait for one another before what they serve changes.
         drain_s: seconds between the signal to end and the end of listening, in which readiness says no.
     """
 
@@ -90,6 +91,7 @@ class ServeSettings:
     model_threads: int = 0
     feature_cache_bytes: int = 64 << 20
     poll_s: float = 0.1
+    flip_s: float = 10.0
     drain_s: float = 0.0
 
     def __post_init__(self) -> None:
@@ -107,6 +109,7 @@ class ServeSettings:
         _within("feature_cache_bytes", self.feature_cache_bytes, 0, 1 << 40)
         _within("model_threads", self.model_threads, 0, 1024)
         _within("poll_s", self.poll_s, 0.01, 60)
+        _within("flip_s", self.flip_s, 0.01, 3600)
         _within("drain_s", self.drain_s, 0, 3600)
         _among("front", self.front, FRONTS)
         _among("auth", self.auth, AUTHS)

@@ -3,6 +3,8 @@
 import asyncio
 import gc
 import logging
+import os
+from pathlib import Path
 
 from registry.registry import Registry
 from registry.runtime import cpu_quota
@@ -14,6 +16,7 @@ from services.hot import Application, Hot
 from services.inference import Inference
 from services.leaving import leave_on_sigterm
 from services.lifeline import hold_on
+from services.meeting import FOLDER, Meeting
 from services.sessions import Sessions
 from services.settings import OFF, ServeSettings
 from services.tokens import Doorkeeper, Keyring
@@ -79,6 +82,7 @@ class Worker:
                 cores=settings.model_threads or cores,
             ),
             poll_s=settings.poll_s,
+            meeting=_meeting(settings),
             swapped=self._swapped,
         )
         self.inference = Inference(settings, self._deployment, cores)
@@ -110,6 +114,14 @@ class Worker:
     def _forget(self, snapshot: Snapshot) -> None:
         if self.inference is not None:
             self.inference.forget_all_but(snapshot)
+
+
+def _meeting(settings: ServeSettings) -> Meeting | None:
+    """Return where the workers meet, where there are several and ``cultivar serve`` started them."""
+    folder = os.environ.get(FOLDER)
+    if settings.workers == 1 or folder is None:
+        return None
+    return Meeting(Path(folder), patience_s=settings.flip_s)
 
 
 def calm_collector() -> None:

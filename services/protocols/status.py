@@ -29,7 +29,7 @@ def readiness(snapshot: Snapshot, *, strict: bool, leaving: bool = False) -> tup
         leaving: the process is about to end.
     """
     degraded = snapshot.degraded()
-    ready = snapshot.settled and not leaving and not (strict and degraded)
+    ready = snapshot.settled and not snapshot.behind and not leaving and not (strict and degraded)
     refused = [
         {"target": name, "stage": stage, **_refusal(refusal)}
         for name, target in sorted(snapshot.targets.items())
