@@ -23,10 +23,6 @@ ABANDONED = "abandoned"
 
 HIT = "hit"
 MISS = "miss"
-JOINED = "joined"
-"""The same features were under way for another request, and were waited for."""
-BYPASSED = "bypassed"
-"""The cache was not asked: it is off, or the input is not one that it keeps."""
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
