@@ -8,6 +8,7 @@ everywhere, and nothing outlives whoever started it.
 import asyncio
 import os
 import signal
+import threading
 from types import FrameType
 
 from services.lifeline import VARIABLE, Lifeline, hold_on
@@ -30,7 +31,8 @@ def supervise(patience_s: float) -> None:
     # Circus hands this environment, and every inheritable file, to the workers.
     os.environ[VARIABLE] = str(lifeline.child_end)
     os.environ.pop(_IN_CONTAINER, None)
-    signal.signal(signal.SIGCHLD, _a_worker_ended)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, _a_worker_ended)
 
 
 def _a_worker_ended(number: int, frame: FrameType | None) -> None:
