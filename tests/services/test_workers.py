@@ -59,14 +59,10 @@ def test_a_worker_killed_under_load_returns_and_what_it_answered_stays_counted(r
     try:
         for _ in range(2):
             _until(lambda: len(worker_pids(running.server.pid)) == 2)
-            start, (first, second) = len(answered), worker_pids(running.server.pid)
-            _until(lambda start=start: len(answered) > start + 20)
-            os.kill(first, signal.SIGKILL)
-            _until(
-                lambda first=first, second=second: (
-                    len(now := worker_pids(running.server.pid)) == 2 and first not in now and second in now
-                )
-            )
+            asked = len(answered)
+            while len(answered) < asked + 20:
+                time.sleep(0.01)
+            _kill_and_wait_for_another(running)
     finally:
         over.set()
         for client in clients:
@@ -85,11 +81,22 @@ def test_workers_run_on_the_fast_loop_and_parser(running: Running) -> None:
     assert factory is not None
     (loop := factory()).close()
     assert type(loop).__module__ == "uvloop"
-    assert config.http_protocol_class.__name__ == "HttpToolsProtocol"  # type: ignore[union-attr]
+    assert config.http_protocol_class.__name__ == "HttpToolsProtocol"
     for pid in worker_pids(running.server.pid):
         mapped = Path(f"/proc/{pid}/maps").read_text()
         assert "/uvloop/loop." in mapped
         assert "/httptools/parser/parser." in mapped
+
+
+def _kill_and_wait_for_another(running: Running) -> None:
+    killed, other = worker_pids(running.server.pid)
+    os.kill(killed, signal.SIGKILL)
+
+    def replaced() -> bool:
+        pids = worker_pids(running.server.pid)
+        return len(pids) == 2 and killed not in pids and other in pids
+
+    _until(replaced)
 
 
 def _count(url: str, outcome: str) -> float:
