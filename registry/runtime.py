@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import onnxruntime as ort
@@ -57,6 +58,43 @@ def usable_providers() -> tuple[str, ...]:
     if CUDA in ort.get_available_providers() and _has_nvidia_device() and _opens_on_cuda():
         return (CUDA, CPU)
     return (CPU,)
+
+
+class OnDevice:
+    """Rows that stay on the device where they were computed.
+
+    Rows that a batch was filled up with may stand behind them.
+
+    Attributes:
+        rows: how many there are.
+    """
+
+    __slots__ = ("_value", "rows")
+
+    def __init__(self, value: ort.OrtValue, rows: int) -> None:
+        self._value = value
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def numpy(self) -> np.ndarray:
+        """Copy the rows into the machine's memory."""
+        whole: np.ndarray = self._value.numpy()
+        return whole[: self.rows]
+
+    def bind(self, binding: ort.IOBinding, name: str) -> None:
+        """Make the rows an input of a run, without a copy."""
+        binding.bind_ortvalue_input(name, self._value)
+
+
+Tensor: TypeAlias = np.ndarray | OnDevice
+"""Rows, wherever they are."""
+
+
+def on_host(tensor: Tensor) -> np.ndarray:
+    """Return rows in the machine's memory."""
+    return tensor.numpy() if isinstance(tensor, OnDevice) else tensor
 
 
 class Session:
@@ -129,6 +167,34 @@ class Session:
         except Exception as error:
             raise RuntimeFailure(f"ONNX Runtime cannot run {self._name}: {_first_line(error)}") from error
         return dict(zip(names, values, strict=True))
+
+    def run_on_device(self, feeds: Mapping[str, Tensor], rows: int) -> dict[str, OnDevice]:
+        """Run the model once, and leave what comes out where it is.
+
+        Between two sessions on one GPU nothing crosses the bus.
+
+        Args:
+            feeds: for every input an array, copied to the device, or what another session left there.
+            rows: how many of the first dimension's are meant.
+
+        Raises:
+            RuntimeFailure: the runtime cannot run these inputs.
+        """
+        device = "cuda" if self.providers[0] == CUDA else "cpu"
+        try:
+            binding = self._session.io_binding()
+            for name, value in feeds.items():
+                if isinstance(value, OnDevice):
+                    value.bind(binding, name)
+                else:
+                    binding.bind_cpu_input(name, np.ascontiguousarray(value))
+            for name in self._output_names:
+                binding.bind_output(name, device)
+            self._session.run_with_iobinding(binding, self._run_options)
+            values = binding.get_outputs()
+        except Exception as error:
+            raise RuntimeFailure(f"ONNX Runtime cannot run {self._name}: {_first_line(error)}") from error
+        return {name: OnDevice(value, rows) for name, value in zip(self._output_names, values, strict=True)}
 
 
 def _openable(model: bytes | Path | Detached, options: ort.SessionOptions) -> bytes | str:

@@ -4,7 +4,7 @@ A session is known by what it runs. Whoever asks for the same gets the same, and
 go of it releases it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TypeAlias
 from weakref import WeakValueDictionary
 
@@ -12,10 +12,11 @@ import numpy as np
 
 from registry.digests import Digest
 from registry.manifest import RECIPE
-from registry.runtime import CUDA, Session, usable_providers
+from registry.runtime import CUDA, OnDevice, Session, on_host, usable_providers
 from registry.segments import Linear, Node, merge_detached, read_linear
 from registry.signature import TensorSpec
 from services.engine import Route, buckets
+from services.engine.route import Tensors
 from services.plan import Path, Place, Run
 
 Read: TypeAlias = Callable[[Digest], bytes]
@@ -33,6 +34,7 @@ class OpenRun:
         read: reads segments.
         threads: cores of one run among others.
         cores: cores of one run that is alone.
+        stays: what it gives stays on the device, and batches are filled up to their size.
 
     Raises:
         InvalidSegment: the segments do not fit together.
@@ -40,11 +42,11 @@ class OpenRun:
     """
 
     __slots__ = (
-        "__weakref__", "_fill", "_narrow", "_ports", "_results", "_wide", "depth", "gives", "key", "providers",
+        "__weakref__", "_narrow", "_ports", "_results", "_stays", "_wide", "depth", "gives", "key", "providers",
         "takes",
     )  # fmt: skip
 
-    def __init__(self, run: Run, read: Read, *, threads: int, cores: int) -> None:
+    def __init__(self, run: Run, read: Read, *, threads: int, cores: int, stays: bool) -> None:
         self.key = run.key
         self.takes = run.takes
         self.gives = run.gives
@@ -64,10 +66,11 @@ class OpenRun:
         ]
         merged = merge_detached(nodes, self._results)
         name = f"segment {run.places[0].segment.digest.short}"
-        on_cpu = usable_providers()[0] != CUDA
         self._narrow = Session(merged, name=name, threads=threads)
-        self._wide = Session(merged, name=name, threads=cores) if on_cpu and cores > threads else self._narrow
-        self._fill = not on_cpu
+        self._wide = self._narrow
+        if cores > threads and self._narrow.providers[0] != CUDA:
+            self._wide = Session(merged, name=name, threads=cores)
+        self._stays = stays
         self.providers = self._narrow.providers
 
     @property
@@ -75,33 +78,41 @@ class OpenRun:
         """Whether there is a session for all cores."""
         return self._wide is not self._narrow
 
-    def run(self, values: Mapping[str, np.ndarray], *, alone: bool = False) -> dict[str, np.ndarray]:
+    def run(self, values: Tensors, *, alone: bool = False) -> Tensors:
         """Compute what it gives, in runs of the sizes that there are.
 
         Args:
-            values: an array for each wire that it takes, first dimension the rows.
+            values: the rows of each wire that it takes.
             alone: nothing else runs, so all cores are free.
 
         Raises:
             RuntimeFailure: the runtime cannot run these rows.
         """
-        session = self._wide if alone else self._narrow
         feeds = {port: values[wire] for wire, port in self._ports.items()}
         rows = len(next(iter(feeds.values())))
+        if self._stays and rows <= buckets.LARGEST:
+            return self._named(self._run_on_device(feeds, rows))
+        session = self._wide if alone else self._narrow
+        arrays = {port: on_host(tensor) for port, tensor in feeds.items()}
         parts = []
-        for start, stop, size in buckets.cover(rows, fill=self._fill):
-            part = feeds
-            if stop - start < rows:
-                part = {port: array[start:stop] for port, array in feeds.items()}
-            if size != stop - start:
-                part = {port: buckets.padded(array, size) for port, array in part.items()}
-            outputs = session.run(part)
-            if size != stop - start:
-                outputs = {name: array[: stop - start] for name, array in outputs.items()}
-            parts.append(outputs)
+        for start, stop, size in buckets.cover(rows, fill=self._stays):
+            part = {port: buckets.padded(array[start:stop], size) for port, array in arrays.items()}
+            parts.append({name: array[: stop - start] for name, array in session.run(part).items()})
         if len(parts) == 1:
-            return {wire: parts[0][name] for name, wire in self._results.items()}
+            return self._named(parts[0])
         return {wire: np.concatenate([part[name] for part in parts]) for name, wire in self._results.items()}
+
+    def _run_on_device(self, feeds: Tensors, rows: int) -> Tensors:
+        """Run once, filled up; what another session left on the device is filled up already."""
+        size = buckets.ceiling(rows)
+        filled = {
+            port: tensor if isinstance(tensor, OnDevice) else buckets.padded(tensor, size)
+            for port, tensor in feeds.items()
+        }
+        return self._narrow.run_on_device(filled, rows)
+
+    def _named(self, outputs: Tensors) -> Tensors:
+        return {wire: outputs[name] for name, wire in self._results.items()}
 
 
 class OpenHead:
@@ -131,11 +142,13 @@ class Sessions:
     Args:
         threads: cores of one run among others.
         cores: cores of one run that is alone.
+        stays: what runs give stays on the device until the end of its way; None says where there is a GPU.
     """
 
-    def __init__(self, *, threads: int, cores: int) -> None:
+    def __init__(self, *, threads: int, cores: int, stays: bool | None = None) -> None:
         self._threads = threads
         self._cores = cores
+        self._stays = usable_providers()[0] == CUDA if stays is None else stays
         self._open: WeakValueDictionary[Digest, OpenRun | OpenHead] = WeakValueDictionary()
 
     def open(self, run: Run, read: Read) -> OpenRun | OpenHead:
@@ -151,7 +164,7 @@ class Sessions:
             if linear is not None:
                 found = OpenHead(run, linear)
             else:
-                found = OpenRun(run, read, threads=self._threads, cores=self._cores)
+                found = OpenRun(run, read, threads=self._threads, cores=self._cores, stays=self._stays)
             self._open[run.key] = found
         return found
 

@@ -12,6 +12,7 @@ from typing import TypeAlias
 import numpy as np
 
 from registry.errors import RuntimeFailure
+from registry.runtime import Tensor, on_host
 from services.engine.request import Piece
 from services.engine.route import Arrays, Route, Step
 
@@ -45,7 +46,7 @@ class Batch:
             start = self.rows
             self.rows += sum(piece.rows for piece in group)
             self._bounds.append((start, self.rows))
-        self._values: dict[str, tuple[np.ndarray, Members]] = {}
+        self._values: dict[str, tuple[Tensor, Members]] = {}
         self.heads_s = 0.0
 
     def run(self, *, alone: bool) -> list[Arrays]:
@@ -85,9 +86,17 @@ class Batch:
         order = sorted(steps, key=lambda key: steps[key].depth)
         return [(steps[key], tuple(members[key])) for key in order]
 
-    def _select(self, wire: str, members: Members) -> np.ndarray:
+    def _select(self, wire: str, members: Members) -> Tensor:
+        """Return the rows of some groups, of those that a wire carries; all of them stay where they are."""
+        tensor, carried = self._values[wire]
+        return tensor if carried == members else self._part(wire, members)
+
+    def _part(self, wire: str, members: Members) -> np.ndarray:
         """Return the rows of some groups, of those that a wire carries."""
-        array, carried = self._values[wire]
+        tensor, carried = self._values[wire]
+        array = on_host(tensor)
+        if array is not tensor:
+            self._values[wire] = array, carried
         if carried == members:
             return array
         wanted, start = set(members), 0
@@ -128,10 +137,10 @@ class Batch:
         if route.stacks:
             began = perf_counter()
             for stack in route.stacks:
-                heads |= stack.run(self._select(stack.takes, (number,)))
+                heads |= stack.run(self._part(stack.takes, (number,)))
             self.heads_s += perf_counter() - began
         return {
-            name: heads[wire] if wire in heads else self._select(wire, (number,))
+            name: heads[wire] if wire in heads else self._part(wire, (number,))
             for name, wire in route.outputs.items()
         }
 
@@ -144,9 +153,9 @@ def compute(route: Route, fields: Arrays, *, alone: bool = True) -> dict[str, np
         fields: an array for every field, first dimension the rows.
         alone: on all cores.
     """
-    values = {f"recipe:{name}": array for name, array in fields.items()}
+    values: dict[str, Tensor] = {f"recipe:{name}": array for name, array in fields.items()}
     for step in route.steps:
         values |= step.run({wire: values[wire] for wire in step.takes}, alone=alone)
     for stack in route.stacks:
-        values |= stack.run(values[stack.takes])
-    return {name: values[wire] for name, wire in route.outputs.items()}
+        values |= stack.run(on_host(values[stack.takes]))
+    return {name: on_host(values[wire]) for name, wire in route.outputs.items()}

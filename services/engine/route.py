@@ -6,9 +6,11 @@ from typing import Protocol, TypeAlias
 import numpy as np
 
 from registry.digests import Digest
+from registry.runtime import Tensor
 from registry.signature import TensorSpec
 
 Arrays: TypeAlias = Mapping[str, np.ndarray]
+Tensors: TypeAlias = Mapping[str, Tensor]
 
 
 class Step(Protocol):
@@ -33,11 +35,11 @@ class Step(Protocol):
         """Whether it has a way to use all cores for one run."""
         ...
 
-    def run(self, values: Arrays, *, alone: bool = False) -> Arrays:
+    def run(self, values: Tensors, *, alone: bool = False) -> Tensors:
         """Compute what it gives; rows do not see one another.
 
         Args:
-            values: an array for each wire that it takes, first dimension the rows.
+            values: the rows of each wire that it takes, perhaps on a device.
             alone: nothing else runs, so all cores are free.
         """
         ...

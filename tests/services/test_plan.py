@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +18,8 @@ from tests.builders import SIDE, Tiny, chain, tiny
 from tests.services.test_engine import Ledger
 
 SESSIONS = Sessions(threads=1, cores=1)
+STAYING = Sessions(threads=1, cores=1, stays=True)
+"""What a GPU's sessions do, done on the CPU: outputs stay where they are, batches are filled up."""
 
 
 def reader(versions: Sequence[Tiny]) -> Mapping[Digest, bytes]:
@@ -92,20 +95,21 @@ forests = st.lists(prefixes, min_size=1, max_size=6, unique=True)
 requests = st.lists(st.tuples(st.integers(0, 5), st.integers(1, 5), st.booleans()), min_size=1, max_size=12)
 
 
+@pytest.mark.parametrize("sessions", [SESSIONS, STAYING], ids=["host", "device"])
 @given(forest=forests, asked=requests)
 @settings(max_examples=40, deadline=None, derandomize=True)
 def test_shared_execution_answers_as_each_version_alone(
-    forest: list[tuple[int, ...]], asked: list[tuple[int, int, bool]]
+    sessions: Sessions, forest: list[tuple[int, ...]], asked: list[tuple[int, int, bool]]
 ) -> None:
     versions = [chain(f"letters/task-{number}", seeds, seed=number) for number, seeds in enumerate(forest)]
     alone = [routes([version])[0] for version in versions]
-    shared = routes(versions)
+    shared = routes(versions, sessions)
     wanted = [
         (at % len(versions), pixels(seed, rows), embeds) for seed, (at, rows, embeds) in enumerate(asked)
     ]
 
     async def serve() -> list[dict[str, np.ndarray]]:
-        engine = Engine(Limits(batch_rows=16), lanes=1, observer=Ledger())
+        engine = Engine(Limits(batch_rows=16), lanes=1, fill=sessions is STAYING, observer=Ledger())
         try:
             futures = [
                 engine.submit(shared[at].towards(FEATURES) if embeds else shared[at], {"pixels": fields})
