@@ -18,7 +18,7 @@ from registry.registry import Registry
 from registry.runtime import VERSION, cpu_quota
 from services.answers import Identity, Ranking, head_of, rank, require_features
 from services.decode import ItemLimits, prepare_item
-from services.engine import Arrays
+from services.engine import Arrays, Route
 from services.engine.batch import compute
 from services.inputs import Input
 from services.opened import open_alone
@@ -79,7 +79,11 @@ class Offline:
             MissingOutput: the version has no head.
         """
         head = head_of(self._opened.manifest)
-        return [ranking for outputs in self._run(inputs, advance) for ranking in rank(head, outputs, top_k)]
+        return [
+            ranking
+            for outputs in self._run(self._opened.route, inputs, advance)
+            for ranking in rank(head, outputs, top_k)
+        ]
 
     def embed(self, inputs: Sequence[Input], advance: Advance) -> Iterator[np.ndarray]:
         """Yield the feature vectors of the inputs, in order, float32 [rows, dimension] at a time.
@@ -103,7 +107,10 @@ class Offline:
                 advance(int(found.mask.sum()))
             missing = np.flatnonzero(~found.mask)
             if len(missing):
-                fresh = [outputs[FEATURES] for outputs in self._run([loaded[at] for at in missing], advance)]
+                route = self._opened.route.towards(FEATURES)
+                fresh = [
+                    outputs[FEATURES] for outputs in self._run(route, [loaded[at] for at in missing], advance)
+                ]
                 rows[missing] = np.concatenate(fresh)
                 self._store.put(key, [digests[at] for at in missing], rows[missing])
             yield rows
@@ -115,8 +122,8 @@ class Offline:
         provider = f"onnxruntime-{VERSION}-{self._opened.providers[0]}"
         return FeatureKey(space.weights, space.recipe, provider, f"{space.pooling} {space.normalisation}")
 
-    def _run(self, inputs: Sequence["Input | _Loaded"], advance: Advance) -> Iterator[Arrays]:
-        """Run the inputs through the program, decoding one batch ahead."""
+    def _run(self, route: Route, inputs: Sequence["Input | _Loaded"], advance: Advance) -> Iterator[Arrays]:
+        """Run the inputs through a route, decoding one batch ahead."""
         batches = [inputs[start : start + BATCH_ROWS] for start in range(0, len(inputs), BATCH_ROWS)]
         with ThreadPoolExecutor(cpu_quota(), "decode") as pool:
 
@@ -132,7 +139,7 @@ class Offline:
                 except BaseException:
                     pool.shutdown(cancel_futures=True)
                     raise
-                yield compute(self._opened.route, self._opened.recipe.collate(rows))
+                yield compute(route, self._opened.recipe.collate(rows))
                 advance(len(rows))
 
     def _prepare(self, each: "Input | _Loaded") -> Prepared:

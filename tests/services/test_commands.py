@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
-from registry.program import Program
 from registry.registry import Registry
 from registry.settings import Settings
 from services.cli import COMMANDS, main
+from services.sessions import OpenRun
 from tests.builders import picture, publish, tiny, tiny_text
 from tests.services.pictures import BROKEN
 
@@ -219,13 +219,13 @@ def test_what_was_embedded_before_is_found_again(home: Path, monkeypatch: pytest
     pictures = home / "pictures"
     first = document(cultivar(home, "embed", "vectors", str(pictures), "--json"))
     ran: list[int] = []
-    run = Program.run
+    run = OpenRun.run
 
-    def counted(self: Program, fields: Any, outputs: Any = None) -> Any:
-        ran.append(len(next(iter(fields.values()))))
-        return run(self, fields, outputs)
+    def counted(self: OpenRun, values: Any, *, alone: bool = False) -> Any:
+        ran.append(len(next(iter(values.values()))))
+        return run(self, values, alone=alone)
 
-    monkeypatch.setattr(Program, "run", counted)
+    monkeypatch.setattr(OpenRun, "run", counted)
     (pictures / "40.png").write_bytes(picture(40))
     again = document(cultivar(home, "embed", "vectors", str(pictures), "--json"))
     assert again["embeddings"][:40] == first["embeddings"]
