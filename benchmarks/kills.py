@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ BACK_AIM_S = 15.0
 BROKEN_AIM = 20.0
 """Connections that break for each kill: what a worker has under way at this rate, and some more."""
 _WORKER = b"_bentoml_impl.worker"
-_POLL_S = 0.05
+_POLL_S = 0.1
 _GIVE_UP_S = 60.0
 
 
@@ -58,43 +58,59 @@ def workers(root: int) -> list[int]:
     return found
 
 
-def kill_one(root: int, number: int) -> float:
-    """Kill a worker at once; return the seconds until there are as many as before, by their processes."""
-    before = workers(root)
+def kill_one(contender: Contender, number: int) -> float:
+    """Kill a worker at once; return the seconds until another one has its place and its versions loaded."""
+    before = workers(contender.pid)
     victim = sorted(before)[number % len(before)]
     os.kill(victim, signal.SIGKILL)
     killed = time.monotonic()
     while time.monotonic() < killed + _GIVE_UP_S:
-        now = workers(root)
-        if victim not in now and len(now) >= len(before):
+        now = workers(contender.pid)
+        if victim not in now and len(now) >= len(before) and loaded(contender.port) == len(before):
             return time.monotonic() - killed
         time.sleep(_POLL_S)
     return float("inf")
 
 
+def figures(port: int, name: str) -> Iterator[tuple[str, float]]:
+    """Yield labels and value of each of the server's figures of a name that is about the target."""
+    try:
+        with urllib.request.urlopen(f"http://{HOST}:{port}/metrics", timeout=30) as answer:
+            lines = answer.read().decode().splitlines()
+    # The worker that had this connection was the one that died.
+    except OSError:
+        return
+    for line in lines:
+        if line.startswith(f"{name}{{") and f'target="{TARGET}"' in line:
+            labels, _, value = line.rpartition(" ")
+            yield labels, float(value)
+
+
+def loaded(port: int) -> int:
+    """Return how many workers have the version loaded."""
+    return int(sum(value for _, value in figures(port, "cultivar_loaded")))
+
+
 def counted(port: int) -> dict[str, int]:
     """Return the server's own count of requests for the target, by outcome."""
-    with urllib.request.urlopen(f"http://{HOST}:{port}/metrics", timeout=30) as answer:
-        lines = answer.read().decode().splitlines()
     found: dict[str, int] = {}
-    for line in lines:
-        if line.startswith("cultivar_requests_total{") and f'target="{TARGET}"' in line:
-            outcome = line.partition('outcome="')[2].partition('"')[0]
-            found[outcome] = found.get(outcome, 0) + int(float(line.rpartition(" ")[2]))
+    for labels, value in figures(port, "cultivar_requests_total"):
+        outcome = labels.partition('outcome="')[2].partition('"')[0]
+        found[outcome] = found.get(outcome, 0) + int(value)
     return found
 
 
 def settled(contender: Contender) -> None:
-    """Wait until every worker answers: a worker that has just started is asked too."""
+    """Wait until every worker has the version loaded.
+
+    Raises:
+        SystemExit: not within a minute.
+    """
     end = time.monotonic() + _GIVE_UP_S
-    streak = 0
-    while streak < 10 * WORKERS and time.monotonic() < end:
-        try:
-            with urllib.request.urlopen(f"http://{HOST}:{contender.port}/readyz", timeout=5) as answer:
-                streak = streak + 1 if answer.status == 200 else 0
-        except OSError:
-            streak = 0
-            time.sleep(_POLL_S)
+    while loaded(contender.port) != WORKERS:
+        if time.monotonic() > end:
+            sys.exit(f"expected {WORKERS} workers with the version loaded within {_GIVE_UP_S:g} s")
+        time.sleep(_POLL_S)
 
 
 def measure(kills: int, rate: float, between_s: float, home: Path) -> dict[str, Any]:
@@ -112,7 +128,7 @@ def measure(kills: int, rate: float, between_s: float, home: Path) -> dict[str, 
             time.sleep(max(0.0, running.started + BEFORE_S - time.monotonic()))
             for number in range(kills):
                 moments.append(time.monotonic())
-                backs.append(kill_one(contender.pid, number))
+                backs.append(kill_one(contender, number))
                 say(f"  [{number + 1}/{kills}] a worker is back after {backs[-1]:.1f} s")
                 time.sleep(max(0.0, moments[-1] + between_s - time.monotonic()))
             records = running.records()
@@ -128,7 +144,7 @@ def measure(kills: int, rate: float, between_s: float, home: Path) -> dict[str, 
     unexplained = sum(server.values()) - answered - refused
     gaps = longest_silences(records.ended[records.status == 200], moments, between_s)
     latency = records.latencies_ms()[records.status == 200]
-    figures: Mapping[str, object] = {
+    seen: Mapping[str, object] = {
         "requests": len(records.due),
         "answered": answered,
         "refused": refused,
@@ -138,7 +154,7 @@ def measure(kills: int, rate: float, between_s: float, home: Path) -> dict[str, 
         "p99_ms": float(np.quantile(latency, 0.99)),
         "generator_cores": float(records.cores()[0]),
     }
-    print(table("", ("",), {name: [str(value)] for name, value in figures.items()}))
+    print(table("", ("",), {name: [str(value)] for name, value in seen.items()}))
     found = [
         Verdict("answers that the server counts and the client does not, beyond broken ones",
                 Spread.of([max(0, unexplained - broken)]), 0, at_least=False),
@@ -154,7 +170,7 @@ def measure(kills: int, rate: float, between_s: float, home: Path) -> dict[str, 
         "machine": describe(),
         "workers": WORKERS,
         "rate": rate,
-        "figures": figures,
+        "figures": seen,
         "backs_s": backs,
         "silences_s": gaps,
         "verdicts": [each.to_json() for each in found],
