@@ -100,7 +100,8 @@ class Overloaded(RequestError):
     """More work than the limits allow.
 
     Attributes:
-        reason: which limit: ``requests``, ``bytes`` or ``queue``.
+        reason: which limit: ``requests``, ``bytes``, ``queue``, or ``deadline`` where what waits takes too long;
+            ``shutdown`` at the end.
     """
 
     def __init__(self, message: str, reason: str) -> None:
