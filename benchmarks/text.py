@@ -6,7 +6,6 @@ which it also chooses its penalty. Figures are kept in a folder as they come: an
 
 import argparse
 import json
-import math
 import sys
 import tempfile
 import time
@@ -15,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from statistics import fmean, stdev
 
 import numpy as np
 import torch
@@ -32,7 +30,7 @@ from adapters.sources.source import Source
 from adapters.techniques import Workshop, technique
 from benchmarks import machine, supersenses, word_vectors
 from benchmarks.cells import Cell, Log
-from benchmarks.lead import Lead, cost_of
+from benchmarks.curves import Curves
 from benchmarks.table import table
 from registry.cache import DiskStore
 from registry.errors import CultivarError
@@ -156,48 +154,29 @@ WAYS: Mapping[str, tuple[str, Fit]] = {
 """The trunk of each way, and what is done with it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Accuracies of every way, by number of shots, one for each draw; contrastive may have fewer draws."""
+class Found(Curves[str]):
+    """What was found of every way."""
 
-    accuracies: Mapping[str, Mapping[int, Sequence[float]]]
-
-    @property
-    def shots(self) -> tuple[int, ...]:
-        """Numbers of shots, ascending."""
-        return tuple(sorted(self.accuracies[SOLVED]))
-
-    def lead(self, way: str, number: int, other: str, others: int) -> Lead:
-        """Return by how much one way is ahead of another, on the draws that both have."""
-        ours, theirs = self.accuracies[way][number], self.accuracies[other][others]
-        both = min(len(ours), len(theirs))
-        return Lead.of(ours[:both], theirs[:both])
-
-    def worth(self, other: str, number: int) -> float:
-        """Return how many labels another way needs for one that the encoder needs."""
-        curve = {each: fmean(seen) for each, seen in self.accuracies[other].items()}
-        return cost_of(curve, fmean(self.accuracies[SOLVED][number])) / number
+    __slots__ = ()
 
     def verdicts(self) -> dict[str, bool]:
         """Return what is claimed, and whether it shows."""
         found = {}
         for other in (PLAIN, COUNTED):
             found[f"the encoder is ahead of {other} at every number of shots"] = all(
-                self.lead(SOLVED, number, other, number).low > 0 for number in self.shots
+                self.lead(SOLVED, other, number).low > 0 for number in self.shots
             )
             if {FEWER, MORE} <= set(self.shots):
-                lead = self.lead(SOLVED, FEWER, other, MORE)
+                lead = self.lead(SOLVED, other, FEWER, MORE)
                 found[f"the encoder with {FEWER} shots is ahead of {other} with {MORE}"] = lead.low > 0
         return found
 
     def lines(self) -> Iterator[str]:
         """Write the tables, in Markdown."""
         corner = "glosses of each label"
-        yield table(
-            corner, self.shots, {way: self._row(partial(self._score, way)) for way in self.accuracies}
-        )
+        yield table(corner, self.shots, {way: self.scores(way) for way in self.accuracies})
         leads = {
-            f"{way} − {other}": self._row(partial(self._lead, way, other))
+            f"{way} − {other}": self.leads(way, other)
             for way, other in (
                 (SOLVED, PLAIN),
                 (SOLVED, COUNTED),
@@ -210,29 +189,13 @@ class Found:
         }
         yield table("points, paired by draw", self.shots, leads)
         worth = {
-            f"labels that {other} needs for one": self._row(partial(self._worth, other))
-            for other in (PLAIN, COUNTED)
+            f"labels that {other} needs for one": self.worths(SOLVED, other) for other in (PLAIN, COUNTED)
         }
         yield table(corner, self.shots, worth)
         if {FEWER, MORE} <= set(self.shots):
             for other in (PLAIN, COUNTED):
-                lead = self.lead(SOLVED, FEWER, other, MORE)
+                lead = self.lead(SOLVED, other, FEWER, MORE)
                 yield f"{SOLVED}, with {FEWER} − {other}, with {MORE}: {lead.points()} points\n"
-
-    def _row(self, cell: Callable[[int], str]) -> list[str]:
-        return [cell(number) for number in self.shots]
-
-    def _score(self, way: str, number: int) -> str:
-        seen = self.accuracies[way].get(number, ())
-        spread = f" ± {100 * stdev(seen):.1f}" if len(seen) > 1 else ""
-        return f"{100 * fmean(seen):.1f}{spread}" if seen else ""
-
-    def _lead(self, way: str, other: str, number: int) -> str:
-        return self.lead(way, number, other, number).points() if self.accuracies[way].get(number) else ""
-
-    def _worth(self, other: str, number: int) -> str:
-        worth = self.worth(other, number)
-        return f"{worth:.1f}" if math.isfinite(worth) else f"over {self.shots[-1] / number:.1f}"
 
 
 def cells(shots: Sequence[int], seeds: int, contrastive: int) -> list[tuple[str, Cell]]:
@@ -247,14 +210,6 @@ def cells(shots: Sequence[int], seeds: int, contrastive: int) -> list[tuple[str,
     if PAIRED_SHOTS in shots:
         found += [(PAIRED, Cell("supersenses", ENCODER, PAIRED_SHOTS, seed)) for seed in range(contrastive)]
     return found
-
-
-def gathered(measured: Sequence[tuple[str, Cell]], accuracies: Sequence[float]) -> Found:
-    """Sort accuracies by way and number of shots; draws keep their order."""
-    found: dict[str, dict[int, list[float]]] = {}
-    for (way, cell), accuracy in zip(measured, accuracies, strict=True):
-        found.setdefault(way, {}).setdefault(cell.shots, []).append(accuracy)
-    return Found(found)
 
 
 def measure(
@@ -303,7 +258,7 @@ def main() -> None:
         sys.exit(130)
     except CultivarError as error:
         sys.exit(str(error))
-    found = gathered(wanted, accuracies)
+    found = Found.gathered(wanted, accuracies)
     print(*found.lines(), sep="\n")
     tested = len(made[ENCODER].dataset.index(TEST))
     print(f"{tested} test items, {arguments.seeds} draws; {time.perf_counter() - start:.0f} s\n")

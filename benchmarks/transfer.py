@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from statistics import fmean, stdev
 
 import numpy as np
 import torch
@@ -33,8 +32,8 @@ from adapters.techniques import Workshop, technique
 from benchmarks import machine
 from benchmarks.bench import TRUNKS, Bench
 from benchmarks.cells import Cell, Log
+from benchmarks.curves import Curves
 from benchmarks.cyrillic import Cyrillic
-from benchmarks.lead import Lead, cost_of
 from benchmarks.table import table
 from registry.errors import CultivarError
 from registry.manifest import Json
@@ -136,35 +135,10 @@ FULL, LP_FT = Way("letters", "full"), Way("letters", "lp-ft")
 SHUFFLED = Way("shuffled", FROZEN)
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Accuracies of every way, by number of shots, one for each draw."""
+class Found(Curves[Way]):
+    """What was found of every way."""
 
-    accuracies: Mapping[Way, Mapping[int, Sequence[float]]]
-
-    @property
-    def shots(self) -> tuple[int, ...]:
-        """Numbers of shots, ascending."""
-        return tuple(sorted(self.accuracies[BEST]))
-
-    def curve(self, way: Way) -> dict[int, float]:
-        """Return a way's mean accuracy by number of shots."""
-        return {number: fmean(each) for number, each in self.accuracies[way].items()}
-
-    def lead(self, way: Way, other: Way, number: int) -> Lead:
-        """Return by how much one way is ahead of another."""
-        return Lead.of(self.accuracies[way][number], self.accuracies[other][number])
-
-    def worth(self, number: int) -> float:
-        """Return how many labels ``scratch`` needs for one that the frozen trunk needs."""
-        return cost_of(self.curve(SCRATCH), self.curve(BEST)[number]) / number
-
-    def scores(self, way: Way) -> list[str]:
-        """Return mean and standard deviation of a way's accuracy, in percent, by number of shots."""
-        return [
-            f"{100 * fmean(each):.1f} ± {100 * stdev(each):.1f}"
-            for each in (self.accuracies[way][number] for number in self.shots)
-        ]
+    __slots__ = ()
 
     def ahead(self, way: Way, other: Way, numbers: Sequence[int] | None = None) -> bool:
         """Say whether one way is ahead of another at some numbers of shots, or at all: the whole interval is."""
@@ -197,7 +171,9 @@ def of_digits(found: Found) -> dict[str, bool]:
         lead = found.lead(BEST, SCRATCH, AT_SHOTS).value
         claims[f"frozen leads scratch by four points or more at {AT_SHOTS} shots"] = lead >= WANTED_LEAD
     for number in doubled:
-        claims[f"{number} labels on the trunk do what {2 * number} do without"] = found.worth(number) >= 2
+        claims[f"{number} labels on the trunk do what {2 * number} do without"] = (
+            found.worth(BEST, SCRATCH, number) >= 2
+        )
     return claims | {
         "letters are above raw pixels at every number of shots": found.ahead(BEST, RAW),
         "shuffled labels are flagged: their last cut is not above raw pixels": behind(SHUFFLED, RAW),
@@ -251,17 +227,9 @@ class Study:
         """Write the tables, in Markdown."""
         corner = f"labels of each {self.label}"
         yield table(corner, found.shots, {str(way): found.scores(way) for way in self.ways})
-        leads = {
-            f"{way} − {other}": [found.lead(way, other, number).points() for number in found.shots]
-            for way, other in self.pairs
-        }
+        leads = {f"{way} − {other}": found.leads(way, other) for way, other in self.pairs}
         yield table("points, paired by draw", found.shots, leads)
-        most = found.shots[-1]
-        worth = [(found.worth(number), number) for number in found.shots]
-        shown = [
-            f"{each:.1f}" if math.isfinite(each) else f"over {most / number:.1f}" for each, number in worth
-        ]
-        yield table(corner, found.shots, {"labels that `scratch` needs for one": shown})
+        yield table(corner, found.shots, {"labels that `scratch` needs for one": found.worths(BEST, SCRATCH)})
 
 
 DIGITS = Study(
@@ -319,14 +287,6 @@ def measure(
     return found
 
 
-def gathered(measured: Sequence[tuple[Way, Cell]], accuracies: Sequence[float]) -> Found:
-    """Sort accuracies by way and number of shots; draws keep their order."""
-    found: dict[Way, dict[int, list[float]]] = {}
-    for (way, cell), accuracy in zip(measured, accuracies, strict=True):
-        found.setdefault(way, {}).setdefault(cell.shots, []).append(accuracy)
-    return Found(found)
-
-
 def _fit(fit: Fit, bench: Bench | Cyrillic, cell: Cell) -> dict[str, Json]:
     source, dataset = bench.source(cell), bench.dataset(cell)
     start = time.process_time()
@@ -372,7 +332,7 @@ def main() -> None:
             sys.exit(str(error))
         if arguments.part:
             continue
-        found = gathered(wanted, accuracies)
+        found = Found.gathered(wanted, accuracies)
         print(*study.lines(found), sep="\n")
         draws = arguments.seeds or study.draws
         print(f"{study.task}: {draws} draws; {time.perf_counter() - start:.0f} s\n")

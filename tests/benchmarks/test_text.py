@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.text import AVERAGED, COUNTED, NEAREST, PAIRED, PLAIN, SOLVED, WAYS, Found, cells, gathered
+from benchmarks.text import AVERAGED, COUNTED, NEAREST, PAIRED, PLAIN, SOLVED, WAYS, Found, cells
 
 DRAWS = (-0.01, 0.0, 0.01)
 
@@ -34,12 +34,12 @@ def test_a_claim_that_does_not_show_is_said_not_to() -> None:
 
 
 def test_labels_are_worth_what_counting_needs_for_the_same() -> None:
-    assert found().worth(COUNTED, 2) == pytest.approx(10)
+    assert found().worth(SOLVED, COUNTED, 2) == pytest.approx(10)
     assert "over 5.0" in "\n".join(found().lines())
 
 
 def test_a_way_with_fewer_draws_is_compared_on_those() -> None:
-    assert found().lead(PAIRED, 4, SOLVED, 4).value == pytest.approx(0.52 - 0.49)
+    assert found().lead(PAIRED, SOLVED, 4).value == pytest.approx(0.52 - 0.49)
     assert "+3.0 (one draw)" in "\n".join(found().lines())
 
 
@@ -47,5 +47,5 @@ def test_pairs_are_trained_at_one_number_of_shots_only() -> None:
     measured = cells((2, 4), 3, 2)
     assert [cell.shots for way, cell in measured if way == PAIRED] == [4, 4]
     assert len(measured) == 3 * 2 * (len(WAYS) - 1) + 2
-    assert gathered(measured, [0.5] * len(measured)).shots == (2, 4)
+    assert Found.gathered(measured, [0.5] * len(measured)).shots == (2, 4)
     assert PAIRED not in {way for way, _ in cells((2, 8), 3, 2)}

@@ -17,7 +17,6 @@ from benchmarks.transfer import (
     Found,
     Study,
     Way,
-    gathered,
 )
 
 SHOTS = (5, 10, 20)
@@ -91,14 +90,14 @@ def test_what_does_not_show_on_cyrillic_is_said_not_to(
 
 
 def test_labels_are_worth_what_scratch_needs_for_the_same() -> None:
-    assert found().worth(5) == pytest.approx(4)
+    assert found().worth(BEST, SCRATCH, 5) == pytest.approx(4)
 
 
 @pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
 def test_every_way_is_measured_on_every_draw_and_shots_are_those_that_were_measured(study: Study) -> None:
     measured = study.cells(SHOTS, 2)
     assert len(measured) == 2 * len(SHOTS) * len(study.ways)
-    gained = gathered(measured, [cell.seed / 10 for _, cell in measured])
+    gained = Found.gathered(measured, [cell.seed / 10 for _, cell in measured])
     assert gained.shots == SHOTS
     assert all(gained.accuracies[way][5] == [0.0, 0.1] for way in study.ways)
 
