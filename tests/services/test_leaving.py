@@ -91,7 +91,7 @@ def test_a_server_says_that_it_leaves_and_answers_until_it_is_told_again(home: P
             assert _classify(server.url).status_code == 200
         assert httpx.get(f"{server.url}/livez").status_code == 200
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(20) == 0
+        assert server.process.wait(60) == 0
         _until(lambda: not _alive(server.pids))
         assert not list(tmp_path.glob("cultivar-serve-*"))
 
@@ -107,7 +107,7 @@ def test_what_is_under_way_is_answered_before_the_end(home: Path, tmp_path: Path
         assert len(_alive(server.pids)) == 3
         client.sendall(body[10:])
         assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
-        assert server.process.wait(20) == 0
+        assert server.process.wait(60) == 0
         assert not _alive(server.pids)
         assert not list(tmp_path.glob("cultivar-serve-*"))
 
@@ -122,7 +122,7 @@ def test_nothing_outlives_a_killed_command(home: Path, tmp_path: Path) -> None:
 def test_nothing_outlives_a_killed_supervisor(home: Path, tmp_path: Path) -> None:
     with served(home, tmp_path) as server:
         os.kill(server.pids[1], signal.SIGKILL)
-        assert server.process.wait(20) == 1
+        assert server.process.wait(60) == 1
         _until(lambda: not _alive(server.pids))
     assert b"ended with status -9" in (tmp_path / "log").read_bytes()
 
@@ -179,7 +179,7 @@ def _state(pid: int) -> str:
         return ""
 
 
-def _until(condition: Callable[[], bool], limit_s: float = 60) -> None:
+def _until(condition: Callable[[], bool], limit_s: float = 120) -> None:
     end = time.monotonic() + limit_s
     while time.monotonic() < end:
         try:

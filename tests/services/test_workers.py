@@ -110,7 +110,7 @@ def _loaded(url: str) -> float:
 
 
 def _until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while time.monotonic() < end:
         try:
             if condition():
