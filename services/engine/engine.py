@@ -131,7 +131,7 @@ class Engine:
             self._check_room(queue, rows)
             queue.put(request, priority)
             inline = self._runs_inline(queue)
-            if not inline and self._idle:
+            if not inline and self._idle and not self._alone:
                 self._work.notify()
         if inline and not self._inlining:
             self._inlining = True
