@@ -118,11 +118,11 @@ def measure(kills: int, rate: float, between_s: float, home: Path) -> dict[str, 
     with Registry.open(Settings.read(home)) as registry:
         weightless.put_into_production(registry, TARGET)
     requests = prepared.photographs(home / "requests", [f"/v1/classify/{TARGET}"], weightless.SIDE)
-    seconds = BEFORE_S + kills * between_s
+    most_s = BEFORE_S + kills * (between_s + _GIVE_UP_S)
     with cultivar(home, requests, workers=WORKERS) as contender:
         settled(contender)
         before = counted(contender.port)
-        running = Running(contender.port, requests[PICTURES], [Phase(rate, seconds)], home / "records.npz")
+        running = Running(contender.port, requests[PICTURES], [Phase(rate, most_s)], home / "records.npz")
         moments, backs = [], []
         try:
             time.sleep(max(0.0, running.started + BEFORE_S - time.monotonic()))
@@ -131,7 +131,7 @@ def measure(kills: int, rate: float, between_s: float, home: Path) -> dict[str, 
                 backs.append(kill_one(contender, number))
                 say(f"  [{number + 1}/{kills}] a worker is back after {backs[-1]:.1f} s")
                 time.sleep(max(0.0, moments[-1] + between_s - time.monotonic()))
-            records = running.records()
+            records = running.finish()
         finally:
             running.stop()
         settled(contender)
@@ -155,6 +155,7 @@ def measure(kills: int, rate: float, between_s: float, home: Path) -> dict[str, 
         "generator_cores": float(records.cores()[0]),
     }
     print(table("", ("",), {name: [str(value)] for name, value in seen.items()}))
+    print(records.lateness())
     found = [
         Verdict("answers that the server counts and the client does not, beyond broken ones",
                 Spread.of([max(0, unexplained - broken)]), 0, at_least=False),

@@ -36,6 +36,8 @@ BROKEN = 0
 LEAD_S = 1.5
 """Seconds between the start of the generator's process and the first phase: an interpreter has to start."""
 
+_LOOK_S = 0.1
+"""Between two looks whether to finish."""
 _COARSE_S = 0.002
 """``epoll`` rounds its timeout up to a millisecond, so that shorter ones are left to ``select``."""
 _VERSION = b"x-cultivar-version: "
@@ -114,6 +116,12 @@ class Records:
         """Return milliseconds from being due to the answer: float64 [N]."""
         return np.asarray(1e3 * (self.ended - self.due))
 
+    def lateness(self) -> str:
+        """Say how far the generator was behind: where that is not far below a latency, the latency is its own."""
+        behind = 1e3 * (self.sent - self.due)[~np.isnan(self.sent)]
+        median, tail = np.median(behind), np.quantile(behind, 0.99)
+        return f"The generator sent {median:.1f} ms late in the median, {tail:.1f} at p99."
+
     def answered_within(self, began: float, ended: float) -> int:
         """Return how many 200s came between two moments."""
         return int(((self.status == 200) & (self.ended > began) & (self.ended <= ended)).sum())
@@ -143,6 +151,11 @@ class OpenLoop:
         self._writing: set[int] = set()
         self._waiting: deque[int] = deque()
         self._names: dict[bytes, int] = {}
+        self._over = False
+
+    def finish(self) -> None:
+        """Send nothing more; ``run`` waits for what is under way and returns the records until now."""
+        self._over = True
 
     def run(self, phases: Sequence[Phase], seed: int = 0, start: float | None = None) -> Records:
         """Send through all phases and wait for the last answers.
@@ -167,31 +180,34 @@ class OpenLoop:
         moments = due.tolist()
         for edge in edges.tolist():
             # The next arrival after an edge is in the next phase.
-            while following < count and moments[following] < edge:
+            while following < count and moments[following] < edge and not self._over:
                 now = time.monotonic()
                 while following < count and moments[following] <= now and moments[following] < edge:
                     self._begin(following)
                     following += 1
                 if following < count:
                     self._wait(min(moments[following], edge))
-            while (now := time.monotonic()) < edge:
-                self._wait(edge)
+            while time.monotonic() < edge and not self._over:
+                self._wait(min(edge, time.monotonic() + _LOOK_S))
             clocks.append(time.process_time())
+            if self._over:
+                edges = np.append(edges[: len(clocks) - 1], time.monotonic())
+                break
         end = time.monotonic() + DRAIN_S
         while (self._asked or self._waiting) and time.monotonic() < end:
             self._wait(time.monotonic() + 0.1)
         for connection in list(self._all.values()):
             self._drop(connection)
         return Records(
-            due,
-            np.array(self._sent),
-            np.array(self._ended),
-            np.array(self._status, np.int16),
-            phase,
-            (np.arange(count) % len(self._requests)).astype(np.int32),
-            np.array(self._ref, np.int16),
-            np.array(self._label, np.int16),
-            np.array(self._retry, bool),
+            due[:following],
+            np.array(self._sent[:following]),
+            np.array(self._ended[:following]),
+            np.array(self._status[:following], np.int16),
+            phase[:following],
+            (np.arange(following) % len(self._requests)).astype(np.int32),
+            np.array(self._ref[:following], np.int16),
+            np.array(self._label[:following], np.int16),
+            np.array(self._retry[:following], bool),
             tuple(name.decode("latin-1") for name in self._names),
             edges,
             np.diff(clocks),
@@ -343,10 +359,19 @@ class Running:
             sys.exit("the load generator failed")
         return Records.load(self._out)
 
+    def finish(self) -> Records:
+        """Let it send nothing more; return what became of every request until now.
+
+        Raises:
+            SystemExit: the generator failed.
+        """
+        self._process.terminate()
+        return self.records()
+
     def stop(self) -> None:
         """End it if it runs."""
         if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
+            self._process.kill()
             self._process.wait()
 
 
@@ -366,10 +391,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.npz")
     arguments = parser.parse_args()
     requests = [file.read_bytes() for file in sorted(arguments.requests.iterdir())]
+    load = OpenLoop(arguments.port, requests, arguments.connections)
+    signal.signal(signal.SIGTERM, lambda number, frame: load.finish())
     try:
-        records = OpenLoop(arguments.port, requests, arguments.connections).run(
-            arguments.phases, arguments.seed, arguments.start
-        )
+        records = load.run(arguments.phases, arguments.seed, arguments.start)
     except KeyboardInterrupt:
         sys.exit(130)
     records.save(arguments.out)

@@ -217,6 +217,7 @@ def measure(spec: str, seconds: float, deadline_s: float, seed: int, home: Path)
     steady = records.within(0).latencies_ms()
     print(show(floods))
     print(f"Peak before and after: {peak.show(1)} rows/s. At half of it p50 was {np.median(steady):.0f} ms.")
+    print(records.lateness())
     found = verdicts(floods, deadline_s)
     return {
         "reached": verdict.show(found),

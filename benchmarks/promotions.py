@@ -192,6 +192,7 @@ def under_load(material: Material, workers: int, moves: int, steady_s: float, se
             registry.promote(material.refs[0], "production")
         finally:
             running.stop()
+    say(records.lateness())
     return judge(records, reigns, material, workers, phases[0].rate)
 
 

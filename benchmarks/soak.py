@@ -99,15 +99,14 @@ def measure(minutes: float, warm_s: float, bin_s: float, seed: int, home: Path) 
             f"{values[-1]:.1f}",
             slope.show(3) + unit,
         ]
-        found.append(
-            Verdict(
-                f"{name}: at least so much growth", Spread.of([slope.low]), aim, at_least=False, unit=unit
-            )
-        )
+        claim = f"{name} grows, by the interval's lower end,"
+        found.append(Verdict(claim, Spread.of([slope.low]), aim, at_least=False, unit=unit))
         document[name] = {"minutes": times.tolist(), "values": values.tolist()}
         document[name] |= {"slope": slope.value, "low": slope.low, "high": slope.high}
     print(table("", ("first", "median", "last", "slope, 95 %"), rows))
-    print(f"{len(records.due)} requests; the generator took {records.cores()[0]:.2f} cores.")
+    print(
+        f"{len(records.due)} requests; the generator took {records.cores()[0]:.2f} cores. {records.lateness()}"
+    )
     return {
         "reached": verdict.show(found),
         "machine": describe(),

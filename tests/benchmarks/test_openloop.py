@@ -120,6 +120,17 @@ def test_broken_connections_are_told_apart(serve: Callable[..., Stub]) -> None:
     assert (records.status == BROKEN).sum() == -(-stub.asked // 5)
 
 
+def test_a_load_that_is_finished_early_ends_with_what_it_has_sent(serve: Callable[..., Stub]) -> None:
+    stub = serve(lambda number: answer(200))
+    load = OpenLoop(stub.port, requests())
+    threading.Timer(0.3, load.finish).start()
+    records = load.run([Phase(200, 0.1), Phase(200, 60.0), Phase(200, 60.0)])
+    assert stub.asked == len(records.due)
+    assert (records.status == 200).all()
+    assert len(records.edges) == len(records.generator_s) + 1 == 3
+    assert records.edges[-1] - records.edges[0] < 10
+
+
 def test_arrivals_are_a_seeded_poisson_process_in_phases() -> None:
     phases = [Phase(1000, 2.0), Phase(100, 2.0)]
     due, phase, edges = arrivals(phases, seed=3)
