@@ -90,7 +90,7 @@ class ServeSettings:
     lanes: int = 0
     model_threads: int = 0
     feature_cache_bytes: int = 64 << 20
-    poll_s: float = 0.1
+    poll_s: float = 0.2
     flip_s: float = 10.0
     drain_s: float = 0.0
 

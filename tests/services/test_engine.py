@@ -14,8 +14,10 @@ import pytest
 
 from registry.digests import Digest
 from registry.errors import InvalidInput, RuntimeFailure
+from registry.runtime import on_host
 from registry.signature import TensorSpec
-from services.engine import HIGH, LOW, NORMAL, Answer, Arrays, Engine, Limits, Route
+from services.engine import HIGH, LOW, NORMAL, Answer, Engine, Limits, Route
+from services.engine.route import Tensors
 from services.errors import DeadlineExceeded, Overloaded
 
 T = TypeVar("T")
@@ -43,8 +45,8 @@ class Doubling:
     def __post_init__(self) -> None:
         self.gate.set()
 
-    def run(self, values: Arrays, *, alone: bool = False) -> Arrays:
-        (given,) = values.values()
+    def run(self, values: Tensors, *, alone: bool = False) -> Tensors:
+        (given,) = map(on_host, values.values())
         self.batches.append(given[:, 0].tolist())
         self.alone.append(alone)
         self.entered.set()
@@ -236,8 +238,8 @@ def test_a_guilty_request_fails_alone() -> None:
 
 def test_a_step_that_answers_too_few_rows_fails() -> None:
     class Short(Doubling):
-        def run(self, values: Arrays, *, alone: bool = False) -> Arrays:
-            return {"y": values["recipe:x"][:1]}
+        def run(self, values: Tensors, *, alone: bool = False) -> Tensors:
+            return {"y": on_host(values["recipe:x"])[:1]}
 
     async def trial() -> None:
         with engine() as made, pytest.raises(RuntimeFailure, match="one row for each"):

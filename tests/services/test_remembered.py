@@ -13,7 +13,7 @@ from registry.registry import Registry
 from registry.settings import Settings
 from services import inference as module
 from services.deployment import Deployment, Selector
-from services.engine.route import Arrays
+from services.engine.route import Tensors
 from services.inference import Inference, Urgency
 from services.protocols.native import IMAGE, Inputs
 from services.remembered import Key, Remembered
@@ -71,7 +71,7 @@ def rows_run(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     noted: list[int] = []
     whole = OpenRun.run
 
-    def run(self: OpenRun, values: Arrays, *, alone: bool = False) -> dict[str, np.ndarray]:
+    def run(self: OpenRun, values: Tensors, *, alone: bool = False) -> Tensors:
         noted.append(len(next(iter(values.values()))))
         return whole(self, values, alone=alone)
 
