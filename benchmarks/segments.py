@@ -36,7 +36,6 @@ from adapters.export import Exported, export, export_head
 from adapters.export.exporting import to_onnx
 from adapters.sources.normalisation import Normalise
 from adapters.sources.stages import Stages
-from adapters.sources.staging import stage
 from adapters.sources.torchvision import TorchvisionProvider, TorchvisionSource, build, whole_weights
 from registry.digests import Digest
 from registry.segments import Detached, Node, canonical, detach, merge, merge_detached
@@ -182,16 +181,7 @@ def _realistic(source: TorchvisionSource) -> tuple[nn.Module, Stages]:
         # by layer until rounding decides the logits: draw them half way to their mean.
         variance = norm.get_buffer("running_var")
         variance.lerp_(variance.mean(), 0.5)
-    stages = stage(
-        network,
-        source.cuts,
-        source.head,
-        architecture=source.architecture,
-        features_dim=source.dimension,
-        input_size=(side, side),
-        normalisation=source.normalisation,
-    )
-    return network.eval(), stages
+    return network.eval(), source.staged(network, (side, side))
 
 
 def _head(stages: Stages) -> nn.Module:

@@ -21,9 +21,8 @@ from torch import Tensor, nn
 from adapters.sources.checkpoints import read_checkpoint, read_safetensors
 from adapters.sources.normalisation import Normalisation
 from adapters.sources.pinned import Pinned, read_pinned
-from adapters.sources.source import Provider, Source
-from adapters.sources.stages import Stages
-from adapters.sources.staging import stage
+from adapters.sources.source import Provider
+from adapters.sources.traced import TracedSource
 from registry.errors import SourceUnavailable, UnknownSource
 from registry.recipe import ImageRecipe
 
@@ -39,43 +38,28 @@ def pinned() -> Mapping[str, Pinned]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TimmSource(Source):
+class TimmSource(TracedSource):
     """A timm network with one of its sets of weights.
 
     Attributes:
         model: timm's name of network and weights, ``architecture.tag``.
-        head: module path of the output layer.
         file: a local file of weights, or None for what timm has published.
     """
 
     model: str
-    head: str
     file: Path | None
 
     def weights_at_hand(self) -> bool:
         """Say whether the local file, or one of the two caches, holds the weights."""
         return self._weights_file() is not None
 
-    def load(self, seed: int | None = None) -> Stages:
-        """Return the network in stages; see :meth:`Source.load`."""
-        if seed is None:
-            network = build(self.model, self._weights())
-        else:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
-                network = build(self.model)
-        stages = stage(
-            network,
-            self.cuts,
-            self.head,
-            architecture=self.architecture,
-            features_dim=self.dimension,
-            input_size=self.input_size,
-            normalisation=cast(Normalisation, self.normalisation),
-        )
-        if not self.labels:
-            stages.head = None
-        return stages
+    def drawn(self) -> nn.Module:
+        """Return the network, initialised at random."""
+        return build(self.model)
+
+    def pretrained(self) -> nn.Module:
+        """Return the network with the weights from the file, or from one of the two caches."""
+        return build(self.model, self._weights())
 
     def _weights_file(self) -> Path | None:
         if self.file is not None:

@@ -17,9 +17,8 @@ from torchvision.transforms._presets import ImageClassification
 from adapters.sources.checkpoints import read_checkpoint
 from adapters.sources.normalisation import Normalisation
 from adapters.sources.pinned import Pinned, read_pinned
-from adapters.sources.source import Provider, Source
-from adapters.sources.stages import Stages
-from adapters.sources.staging import stage
+from adapters.sources.source import Provider
+from adapters.sources.traced import TracedSource
 from registry.errors import UnknownSource
 from registry.recipe import ImageRecipe
 
@@ -50,19 +49,16 @@ def build(name: str, weights: WeightsEnum, **options: Any) -> nn.Module:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TorchvisionSource(Source):
+class TorchvisionSource(TracedSource):
     """A torchvision model with one of its sets of weights.
 
     Attributes:
         model: torchvision's name of the model.
         weights: torchvision's description of the weights.
-        head: module path of the output layer.
     """
 
     model: str
-    normalisation: Normalisation
     weights: WeightsEnum = field(repr=False)
-    head: str
 
     @property
     def weights_file(self) -> Path:
@@ -73,25 +69,16 @@ class TorchvisionSource(Source):
         """Say whether the weights lie in torch's hub cache."""
         return self.weights_file.is_file()
 
-    def load(self, seed: int | None = None) -> Stages:
-        """Return the network in stages; see :meth:`Source.load`."""
-        if seed is None:
-            state = read_checkpoint(self.weights_file, self.weights.url)
-            network = build(self.model, self.weights)
-            fill(network, state)
-        else:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
-                network = build(self.model, self.weights)
-        return stage(
-            network,
-            self.cuts,
-            self.head,
-            architecture=self.architecture,
-            features_dim=self.dimension,
-            input_size=self.input_size,
-            normalisation=self.normalisation,
-        )
+    def drawn(self) -> nn.Module:
+        """Return the network, initialised at random."""
+        return build(self.model, self.weights)
+
+    def pretrained(self) -> nn.Module:
+        """Return the network with the weights from torch's hub cache."""
+        state = read_checkpoint(self.weights_file, self.weights.url)
+        network = build(self.model, self.weights)
+        fill(network, state)
+        return network
 
 
 class TorchvisionProvider(Provider):

@@ -96,15 +96,7 @@ class TestStages:
         source = TorchvisionProvider().source(f"torchvision:{model}")
         torch.manual_seed(0)
         network = build(model, source.weights).eval()
-        stages = stage(
-            network,
-            source.cuts,
-            source.head,
-            architecture=source.architecture,
-            features_dim=source.dimension,
-            input_size=source.input_size,
-            normalisation=source.normalisation,
-        )
+        stages = source.staged(network)
         given = pixels(side=source.smallest)
         with torch.no_grad():
             whole = network(Normalise(source.normalisation)(given))
@@ -245,15 +237,7 @@ class TestWeightsDigests:
 @pytest.mark.parametrize("spec", TorchvisionProvider().specs())
 def test_pinned_cuts_of_every_listed_model_carry_one_tensor(spec: str) -> None:
     source = TorchvisionProvider().source(spec)
-    stages = stage(
-        sketch(source.model, source.weights),
-        source.cuts,
-        source.head,
-        architecture=source.architecture,
-        features_dim=source.dimension,
-        input_size=source.input_size,
-        normalisation=source.normalisation,
-    ).to("meta")
+    stages = source.staged(sketch(source.model, source.weights)).to("meta")
     assert stages.names == source.cuts
     given = torch.empty(2, source.smallest, source.smallest, 3, dtype=torch.uint8, device="meta")
     assert stages(given).shape == (2, source.dimension)
