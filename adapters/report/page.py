@@ -204,7 +204,9 @@ def plain(value: Json) -> str:
         return ", ".join(plain(each) for each in value) or "none"
     if isinstance(value, dict):
         return "; ".join(f"{key}: {plain(each)}" for key, each in value.items()) or "none"
-    return {None: "none", True: "yes", False: "no"}.get(value, str(value))  # type: ignore[arg-type]
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)
 
 
 def thumbnail(mistake: Mistake) -> str:

@@ -247,4 +247,4 @@ def test_numbers_are_written_as_they_are_read() -> None:
     assert percent(0.9944) == "99.4\N{NO-BREAK SPACE}%" and percent(None) == "–"
     assert points(0.0123) == "+1.2" and points(-0.05) == "−5.0" and points(-1e-9) == "0.0"
     assert [size(count) for count in (311, 31_811, 45_000_000)] == ["311 B", "31.8 kB", "45.0 MB"]
-    assert plain({"a": [1.23456, None], "b": True}) == "a: 1.235, none; b: yes"
+    assert plain({"a": [1.23456, None], "b": True, "c": 1}) == "a: 1.235, none; b: yes; c: 1"
