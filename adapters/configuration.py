@@ -83,7 +83,7 @@ def configure(cls: type[_T], values: Mapping[str, object], what: str) -> _T:
         InvalidSetting: a key is unknown (the nearest one is named), missing, or its value of
             another type or out of its range.
     """
-    known = {field.name: field for field in fields(cls) if field.init}  # type: ignore[arg-type]
+    known = {field.name: field for field in fields(cls) if field.init}  # type: ignore[arg-type]  # no type says dataclass
     for key in values:
         if key not in known:
             raise InvalidSetting(f"{what} has no setting {key!r}{_nearest(key, list(known))}")

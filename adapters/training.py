@@ -219,7 +219,7 @@ class _Precision:
         return logits.float()
 
     def step(self, loss: Tensor, optimiser: torch.optim.Optimizer, clip: float) -> None:
-        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch's has no types
         self._scaler.unscale_(optimiser)
         parameters = [each for group in optimiser.param_groups for each in group["params"]]
         nn.utils.clip_grad_norm_(parameters, clip)

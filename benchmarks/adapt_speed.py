@@ -208,7 +208,7 @@ def train(subject: Subject, rows: Callable[[np.ndarray], Tensor], clock: Clock, 
         for places in np.array_split(lot.permutation(len(targets)), max(1, len(targets) // BATCH_ROWS)):
             loss = F.cross_entropy(head(rows(places)), torch.from_numpy(targets[places]))
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]  # torch's has no types
             optimiser.step()
             losses.append(loss.item())
     result = accuracy(head, subject.run, subject.data) if judged else float(np.mean(losses))

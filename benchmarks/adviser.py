@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -116,7 +117,7 @@ def measure(bench: Bench, log: Log, cell: Cell) -> Result:
     for name in POLICIES:
         # From nothing, the trunk makes no difference.
         place = replace(cell, trunk="none") if name == "scratch" else cell
-        figures[name] = log.once(place, name, lambda name=name: _fit(name, source, dataset, cell.seed))  # type: ignore[misc]
+        figures[name] = log.once(place, name, partial(_fit, name, source, dataset, cell.seed))
     raw = log.once(replace(cell, trunk="none"), "raw", lambda: _raw(dataset))
     advice = log.once(cell, "advice", lambda: _ask(source, dataset, cell.seed))
     return Result(

@@ -19,7 +19,6 @@ import os
 import random
 import shutil
 import signal
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -248,7 +247,7 @@ def _child(job: Callable[[int], None]) -> Iterator[tuple[int, int]]:
         try:
             job(writing)
         except BaseException as error:
-            sys.__stderr__.write(f"{type(error).__name__}: {error}\n")  # type: ignore[union-attr]
+            os.write(2, f"{type(error).__name__}: {error}\n".encode())
             os._exit(1)
         os._exit(0)
     os.close(writing)

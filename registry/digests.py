@@ -25,7 +25,7 @@ class Digest(str):
 
     __slots__ = ()
 
-    def __new__(cls, text: str) -> Self:  # noqa: D102
+    def __new__(cls, text: str) -> Self:  # noqa: D102 - the class says what it takes and raises
         if _PATTERN.fullmatch(text) is None:
             raise InvalidDigest(
                 f"a digest is 'sha256:' and 64 lower-case hexadecimal digits, got {text!r:.100}"

@@ -92,7 +92,7 @@ def _cuts(network: nn.Module, head: str) -> list[str]:
 
 
 def _marks(network: nn.Module) -> list[str]:
-    info = list(network.feature_info)  # type: ignore[arg-type]
+    info: Any = network.feature_info
     return [mark["module"] for mark in info if mark["reduction"] >= STEM] or [mark["module"] for mark in info]
 
 

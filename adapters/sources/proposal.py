@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import ceil, inf
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -129,7 +130,10 @@ class _Deep(Paths):
         super().__init__(lambda module, _: isinstance(module, nn.Sequential) or not _is_torch(module))
         self.called: set[str] = set()
 
-    def call_module(self, m, forward, args, kwargs):  # type: ignore[no-untyped-def]
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Remember the module, and trace into it or not."""
         self.called.add(self.path_of_module(m))
         return super().call_module(m, forward, args, kwargs)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
-from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped]  # it has no types
 from onnx import ModelProto
 
 from registry.errors import InvalidSegment

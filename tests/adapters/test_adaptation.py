@@ -4,6 +4,7 @@ import multiprocessing
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,17 +42,17 @@ def registry(settings: Settings) -> Iterator[Registry]:
         yield registry
 
 
-def order(folder: Path, technique: str, **changes: object) -> Order:
+def order(folder: Path, technique: str, **changes: Any) -> Order:
     settings = {} if technique in ("as-is", "features", "frozen") else {"epochs": 2}
     if technique == "partial":
         settings["depth"] = 1
     base = Order(
         data=str(folder), source=TinySource(), target="figures", technique=technique, settings=settings
     )
-    return replace(base, **changes)  # type: ignore[arg-type]
+    return replace(base, **changes)
 
 
-def run(folder: Path, registry: Registry, technique: str, **changes: object) -> Adaptation:
+def run(folder: Path, registry: Registry, technique: str, **changes: Any) -> Adaptation:
     return adapt(order(folder, technique, **changes), registry)
 
 

@@ -171,7 +171,7 @@ class TestBrokenItems:
         def refuse(self: Path, *args: object, **kwargs: object) -> object:
             if self.name == "3.png":
                 raise PermissionError(13, "Permission denied")
-            return opened(self, *args, **kwargs)  # type: ignore[call-overload]
+            return opened(self, *args, **kwargs)  # type: ignore[call-overload]  # as it came
 
         monkeypatch.setattr(Path, "open", refuse)
         assert load(tmp_path, RECIPE).excluded == {reading.UNREADABLE: 1}

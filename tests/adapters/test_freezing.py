@@ -47,13 +47,13 @@ def test_batch_norm_statistics_that_drift_are_caught_and_named() -> None:
 def test_a_parameter_that_was_written_to_is_caught() -> None:
     stages = TinySource().load()
     with pytest.raises(FrozenPartMoved, match=r"high: 0\.0\.bias"), frozen(stages, 2), torch.no_grad():
-        next(m for m in stages.stages[1].modules() if isinstance(m, torch.nn.Conv2d)).bias[0] += 1e-6  # type: ignore[index]
+        next(m for m in stages.stages[1].modules() if isinstance(m, torch.nn.Conv2d)).bias[0] += 1e-6  # type: ignore[index]  # it has one
 
 
 def test_a_buffer_that_no_state_dict_holds_is_part_of_the_proof() -> None:
     stages = TinySource().load()
     with pytest.raises(FrozenPartMoved, match=r"low: 0\.shift"), frozen(stages, 1):
-        stages.stages[0].get_submodule("0").shift.add_(1e-3)  # type: ignore[operator]
+        stages.stages[0].get_submodule("0").shift.add_(1e-3)  # type: ignore[operator]  # a tensor
 
 
 def test_a_tensor_that_came_or_went_is_caught() -> None:

@@ -10,7 +10,7 @@ from registry.digests import Digest
 from registry.errors import ParityError
 from registry.manifest import FEATURES, LOGITS
 from registry.program import Program
-from registry.recipe import parse
+from registry.recipe import Recipe, parse
 from tests.builders import Tiny, picture, tiny
 
 
@@ -25,7 +25,7 @@ def program(version: Tiny) -> Program:
     return Program(version.manifest, stored.__getitem__)
 
 
-def recipe_of(version: Tiny):  # type: ignore[no-untyped-def]
+def recipe_of(version: Tiny) -> Recipe:
     return parse(next(data for kind, data in version.blobs if kind == "recipe"))
 
 

@@ -12,6 +12,7 @@ from adapters.publish import weights_digests
 from adapters.sources.providers import find
 from adapters.sources.registered import RegisteredSource, RegistryProvider
 from adapters.sources.source import Source
+from adapters.sources.stages import Stages
 from adapters.sources.weights import fill_state, state_bytes
 from registry.errors import InvalidValue, NotFound, SourceUnavailable, UnknownSource
 from registry.registry import Registry
@@ -28,7 +29,7 @@ class Away(TinySource):
     def weights_at_hand(self) -> bool:
         return False
 
-    def load(self, seed: int | None = None):  # type: ignore[no-untyped-def]
+    def load(self, seed: int | None = None) -> Stages:
         if seed is None:
             raise SourceUnavailable("the weights are not at hand")
         return super().load(seed)

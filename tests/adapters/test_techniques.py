@@ -205,7 +205,7 @@ def test_frozen_learns_from_the_validation_part_too_because_it_chooses_nothing_b
         technique("frozen", {"calibrate": False}).fit(TinySource(), data, Workshop(device=CPU))
         for data in (cut, whole)
     )
-    assert torch.equal(first.weight, second.weight)  # type: ignore[arg-type]
+    assert torch.equal(first.weight, second.weight)  # type: ignore[arg-type]  # a tensor
 
 
 def test_training_stops_early_and_keeps_the_best_epoch(shapes_data: Dataset) -> None:

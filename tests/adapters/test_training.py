@@ -357,7 +357,7 @@ def test_several_labels_are_learnt_and_the_best_epoch_is_kept() -> None:
     losses = [epoch.validation_loss for epoch in history]
     logits = torch.from_numpy(predict(nn.Sequential(body, head), held, CPU))
     wanted = torch.from_numpy(held.targets)
-    best = history[losses.index(min(losses))]  # type: ignore[type-var]
+    best = history[losses.index(min(losses))]  # type: ignore[type-var]  # every epoch has one
     assert F.binary_cross_entropy_with_logits(logits, wanted.float()).item() == pytest.approx(
         best.validation_loss, rel=1e-4
     )

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -59,14 +60,15 @@ def postgres() -> Iterator[Callable[[], str]]:
         pytest.skip("the driver psycopg is not installed")
     folder = Path(tempfile.mkdtemp(prefix="cultivar-pg-"))
     # The server refuses to run as root.
-    user = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []} if os.getuid() == 0 else {}
+    user: dict[str, Any] = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []} if os.getuid() == 0 else {}
     if user:
         os.chown(folder, _NOBODY, _NOBODY)
-    initdb = [programs / "initdb", "-D", folder / "data", "-U", "cultivar", "-A", "trust", "--no-sync"]
-    subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, cwd=folder, **user)  # type: ignore[call-overload]
+    initdb: list[str | Path] = [programs / "initdb", "-D", folder / "data", "-U", "cultivar"]
+    initdb += ["-A", "trust", "--no-sync"]
+    subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, cwd=folder, **user)
     log = (folder / "log").open("wb")
     options = {"listen_addresses": "", "unix_socket_directories": str(folder), "fsync": "off"}
-    server = subprocess.Popen(  # type: ignore[call-overload]
+    server = subprocess.Popen(
         [
             programs / "postgres",
             "-D",

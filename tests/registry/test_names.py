@@ -1,5 +1,7 @@
 """Names: one grammar, one parser."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,9 +21,9 @@ SELECTORS = st.one_of(
 
 @given(TASKS, st.none() | TASKS, SELECTORS)
 def test_every_ref_reads_back_as_itself(
-    target: str, source: str | None, selector: dict[str, object] | None
+    target: str, source: str | None, selector: dict[str, Any] | None
 ) -> None:
-    ref = Ref(target, source, **(selector or {}))  # type: ignore[arg-type]
+    ref = Ref(target, source, **(selector or {}))
     assert Ref.parse(str(ref)) == ref
 
 

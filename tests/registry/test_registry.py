@@ -5,6 +5,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import pytest
@@ -261,9 +262,9 @@ def test_pages_follow_one_another(registry: Registry, several: dict[str, Version
 @pytest.mark.parametrize(
     "wrong", [{"limit": 0}, {"limit": 1001}, {"cursor": "-1"}, {"cursor": "x"}, {"cursor": "9" * 30}]
 )
-def test_a_page_that_cannot_be_is_refused(registry: Registry, wrong: dict[str, object]) -> None:
+def test_a_page_that_cannot_be_is_refused(registry: Registry, wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidSetting):
-        registry.versions(**wrong)  # type: ignore[arg-type]
+        registry.versions(**wrong)
 
 
 def test_what_is_deployed_is_told_for_all_targets(registry: Registry, several: dict[str, Version]) -> None:

@@ -101,7 +101,7 @@ def train(renders: Renders, lessons: Lessons, progress: Progress) -> GlyphNet:
             logits = reader(write(pictures[chosen], generator))
             loss = F.cross_entropy(logits, labels[chosen])
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]  # torch's has no types
             optimiser.step()
             schedule.step()
             smoothed = loss.item() if number == 0 else 0.98 * smoothed + 0.02 * loss.item()

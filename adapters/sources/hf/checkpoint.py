@@ -92,11 +92,11 @@ def load_checkpoint(auto: Any, folder: Folder, config: Any, seed: int | None) ->
 def _quiet() -> Iterator[None]:
     """Keep transformers from drawing a progress bar, and from reporting on weights that are not used."""
     bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # theirs has no types
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # theirs has no types
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
         if bars:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # theirs has no types

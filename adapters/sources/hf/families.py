@@ -42,10 +42,10 @@ class Family:
         reserved: position embeddings that no token takes.
     """
 
-    embeddings: Callable[[nn.Module], nn.Module]
+    embeddings: Callable[[Any], nn.Module]
     layers: str
     group: Callable[[nn.Module, Sequence[nn.Module]], nn.Module]
-    head: Callable[[nn.Module], Head | None]
+    head: Callable[[Any], Head | None]
     shape: tuple[str, ...]
     reserved: int = 0
 
@@ -132,7 +132,8 @@ class _Rotary(nn.Module):
             turns = self.rotary(h, places.unsqueeze(0), kind)
             mask = near if kind == "sliding_attention" else scores.expand_as(near)
             h = layer(h, attention_mask=mask, position_embeddings=turns)
-        return self.norm(h)  # type: ignore[no-any-return]
+        normed: Tensor = self.norm(h)
+        return normed
 
 
 class _First(nn.Module):
@@ -155,7 +156,8 @@ class _Pooled(nn.Module):
         self.pool, self.head = pool, head
 
     def forward(self, h: Tensor, *mask: Tensor) -> Tensor:
-        return self.head(self.pool(h, *mask))  # type: ignore[no-any-return]
+        left: Tensor = self.head(self.pool(h, *mask))
+        return left
 
 
 def added(attention_mask: Tensor, dtype: torch.dtype) -> Tensor:
@@ -177,7 +179,7 @@ _BERT = Family(
     embeddings=_Typed,
     layers="encoder.layer",
     group=_Group,
-    head=lambda model: (model.bert.pooler, (), model.classifier),  # type: ignore[arg-type,return-value,union-attr]
+    head=lambda model: (model.bert.pooler, (), model.classifier),
     shape=("num_attention_heads", "hidden_act", "layer_norm_eps"),
 )
 _ROBERTA = Family(
@@ -193,10 +195,10 @@ FAMILIES: Mapping[str, Family] = {
     "bert": _BERT,
     "camembert": _ROBERTA,
     "distilbert": Family(
-        embeddings=lambda encoder: encoder.embeddings,  # type: ignore[arg-type,return-value]
+        embeddings=lambda encoder: encoder.embeddings,
         layers="transformer.layer",
         group=_Group,
-        head=lambda model: (_First(model.pre_classifier, functional.relu), (), model.classifier),  # type: ignore[arg-type,return-value]
+        head=lambda model: (_First(model.pre_classifier, functional.relu), (), model.classifier),
         shape=("n_heads", "activation"),
     ),
     "electra": Family(
@@ -207,7 +209,7 @@ FAMILIES: Mapping[str, Family] = {
         shape=_BERT.shape,
     ),
     "modernbert": Family(
-        embeddings=lambda encoder: encoder.embeddings,  # type: ignore[arg-type,return-value]
+        embeddings=lambda encoder: encoder.embeddings,
         layers="layers",
         group=_Rotary,
         head=_modern,
@@ -223,7 +225,7 @@ FAMILIES: Mapping[str, Family] = {
         ),
     ),
     "mpnet": Family(
-        embeddings=lambda encoder: encoder.embeddings,  # type: ignore[arg-type,return-value]
+        embeddings=lambda encoder: encoder.embeddings,
         layers="encoder.layer",
         group=_Biased,
         head=_dense(torch.tanh),
