@@ -1,0 +1,1 @@
+"""What serving is worth on an NVIDIA GPU; ``python -m benchmarks.gpu``."""
