@@ -99,7 +99,7 @@ def rank(head: Head, outputs: Mapping[str, np.ndarray], top_k: int = DEFAULT_TOP
     scores = sigmoid(logits) if head.kind == MULTILABEL else softmax(logits)
     count = min(top_k, scores.shape[1])
     order = np.argsort(-logits, axis=1, kind="stable")[:, :count]
-    values = np.take_along_axis(scores, order, axis=1)
+    values = scores[np.arange(len(order))[:, None], order]
     labels = head.labels
     return [
         [(labels[index], score) for index, score in zip(indices, row, strict=True)]

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Any, Protocol
 
 from registry.errors import InvalidInput
@@ -29,6 +29,9 @@ from services.errors import DeadlineExceeded, Overloaded
 
 INLINE_S = 0.0002
 """Batches that take less run in the event loop: waking a thread and being woken costs about 0.1 ms."""
+
+_WAITS = 50
+"""What takes this many times as long waits for something, whatever its own work is, and has no place there."""
 
 _MARGIN = 0.9
 """Share of the time until its deadline that a request may be expected to take when it is let in."""
@@ -84,6 +87,8 @@ class Engine:
         self._limits = limits
         self._lanes = lanes
         self._fill = fill
+        # A thread's own seconds are all of a run's only where neither a device nor other threads take part.
+        self._counts_work = not fill
         self._observer = observer
         self._queues: dict[Key, RootQueue] = {}
         self._expected: dict[str, int] = {}
@@ -91,7 +96,7 @@ class Engine:
         self._idle = 0
         self._busy = 0
         self._alone = False
-        self._inlining = False
+        self._cheap: list[RootQueue] = []
         self._closed = False
         self._threads = [
             threading.Thread(target=self._serve, name=f"lane-{number}", daemon=True)
@@ -127,15 +132,16 @@ class Engine:
                 raise Overloaded("the server is shutting down", "shutdown")
             queue = self._queues.get(key)
             if queue is None:
-                queue = self._queues[key] = RootQueue(route.root, _row_tokens(route, fields))
+                queue = self._queues[key] = RootQueue(route.root, _row_tokens(route, fields), self._lanes)
             self._check_room(queue, rows)
             queue.put(request, priority)
             inline = self._runs_inline(queue)
             if not inline and self._idle and not self._alone:
                 self._work.notify()
-        if inline and not self._inlining:
-            self._inlining = True
-            self._loop.call_soon(self._run_inline)
+        if inline and queue not in self._cheap:
+            self._cheap.append(queue)
+            if len(self._cheap) == 1:
+                self._loop.call_soon(self._run_inline)
         return request.future
 
     @contextmanager
@@ -164,16 +170,15 @@ class Engine:
         Raises:
             Overloaded: they cannot.
         """
-        root = route.root
+        # Only this thread adds and drops queues, so it may look at them without the lock.
         wait = slowest = 0.0
-        with self._work:
-            for queue in self._queues.values():
-                cost = queue.clock.row_seconds(self._lanes)
-                if cost is not None:
-                    wait += queue.rows * cost
-                    if queue.root == root:
-                        slowest = max(slowest, cost)
-        wait += self._expected.get(root, 0) * slowest
+        for queue in self._queues.values():
+            cost = queue.clock.row_seconds
+            if cost is not None:
+                wait += queue.rows * cost
+                if queue.root == route.root:
+                    slowest = max(slowest, cost)
+        wait += self._expected.get(route.root, 0) * slowest
         if wait and wait + rows * slowest > (deadline - perf_counter()) * _MARGIN:
             raise Overloaded("more waits already than can be done in time", "deadline")
 
@@ -184,8 +189,8 @@ class Engine:
             return tuple(self._queues.values())
 
     def row_seconds(self, root: str) -> float:
-        """Return the seconds that a row of a root costs, 0.0 where nothing was measured."""
-        costs = [queue.clock.row_seconds(self._lanes) for queue in self.queues if queue.root == root]
+        """Return the seconds that a row of a root costs, 0.0 where nothing was measured; the event loop's business."""
+        costs = [queue.clock.row_seconds for queue in self._queues.values() if queue.root == root]
         return max((cost for cost in costs if cost is not None), default=0.0)
 
     def forget(self, roots: set[str]) -> None:
@@ -261,16 +266,16 @@ class Engine:
             return False
         if any(each.rows for each in self._queues.values() if each is not queue):
             return False
-        return queue.clock.choose_alone(min(queue.rows, self._most(queue)), self._lanes)
+        return queue.clock.choose_alone(min(queue.rows, self._most(queue)))
 
     def _most(self, queue: RootQueue) -> int:
         """Return the rows that a batch may have."""
         most = min(self._limits.batch_rows, buckets.LARGEST)
         return max(1, min(most, self._limits.batch_tokens // queue.row_tokens))
 
-    def _take(self, queue: RootQueue, lanes: int) -> list[Piece]:
+    def _take(self, queue: RootQueue, lanes: int, most: int = buckets.LARGEST) -> list[Piece]:
         """Take a batch: an equal share, or one lane would have all and the others scraps."""
-        share = min(self._most(queue), -(-queue.rows // lanes))
+        share = min(most, self._most(queue), -(-queue.rows // lanes))
         pieces, expired = queue.take(share if self._fill else buckets.floor(share), perf_counter())
         self._observer.queued(queue.root, queue.rows)
         if expired:
@@ -278,37 +283,38 @@ class Engine:
         return pieces
 
     def _runs_inline(self, queue: RootQueue) -> bool:
-        """Tell whether what waits is done sooner here than handed over, and nothing is ahead of it."""
-        if self._busy or queue.rows > self._limits.batch_rows:
-            return False
-        expected = queue.clock.expect(queue.rows, alone=False)
-        return expected is not None and expected < INLINE_S
+        """Tell whether what waits is done sooner here than handed over."""
+        work, waited = queue.clock.work, queue.clock.expect(queue.rows, alone=False)
+        return work is not None and waited is not None and work < INLINE_S / 2 and waited < _WAITS * INLINE_S
 
     def _run_inline(self) -> None:
-        """Run what came in this turn of the event loop, if it is still as cheap; else wake a lane."""
-        self._inlining = False
-        with self._work:
-            queue = self._oldest()
-            if queue is None:
-                return
-            if not self._runs_inline(queue):
-                if self._idle:
-                    self._work.notify()
-                return
-            pieces = self._take(queue, 1)
-            more = any(each.rows for each in self._queues.values())
-        if pieces:
-            _settle(self._run(queue, pieces, alone=False))
-        if more and not self._inlining:
-            self._inlining = True
+        """Run what came in this turn of the event loop and is cheap; the rest has to wait for a lane."""
+        cheap, self._cheap = self._cheap, []
+        for queue in cheap:
+            with self._work:
+                if not queue.rows:  # a lane was there first
+                    continue
+                if not self._runs_inline(queue):
+                    if self._idle:
+                        self._work.notify()
+                    continue
+                pieces = self._take(queue, 1, int(INLINE_S / (queue.clock.work or INLINE_S)))
+                again = queue.rows > 0
+            if again:
+                self._cheap.append(queue)
+            if pieces:
+                _settle(self._run(queue, pieces, alone=False))
+        if self._cheap:
             self._loop.call_soon(self._run_inline)
 
     def _run(self, queue: RootQueue, pieces: Sequence[Piece], *, alone: bool) -> Settled:
         batch = Batch(pieces)
-        began = perf_counter()
+        began, worked = perf_counter(), thread_time()
         settled = _attempt(batch, alone=alone)
         run_s = perf_counter() - began
         queue.clock.observe(batch.rows, run_s, alone=alone)
+        if self._counts_work and not alone:
+            queue.clock.work = (thread_time() - worked) / batch.rows
         waits = [began - piece.request.queued_at for piece in batch.pieces]
         self._observer.batch(queue.root, batch.rows, waits, run_s - batch.heads_s, batch.heads_s)
         return settled

@@ -18,6 +18,7 @@ class RootQueue:
     Args:
         root: a short name for messages and metrics.
         row_tokens: what one row weighs: 1, or the length of its text.
+        lanes: batches that may be under way at once.
 
     Attributes:
         root: the short name.
@@ -28,11 +29,11 @@ class RootQueue:
 
     __slots__ = ("_levels", "clock", "root", "row_tokens", "rows")
 
-    def __init__(self, root: str, row_tokens: int = 1) -> None:
+    def __init__(self, root: str, row_tokens: int = 1, lanes: int = 1) -> None:
         self.root = root
         self.row_tokens = row_tokens
         self.rows = 0
-        self.clock = Clock()
+        self.clock = Clock(lanes)
         self._levels: tuple[deque[Piece], ...] = tuple(deque() for _ in PRIORITIES)
 
     def put(self, request: Request, priority: int) -> None:

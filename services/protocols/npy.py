@@ -7,6 +7,7 @@ that every writer uses, in versions 1 to 3, and nothing else: no pickles, no str
 import math
 import re
 import struct
+from functools import lru_cache
 
 import numpy as np
 
@@ -40,15 +41,7 @@ def read_uint8(data: bytes) -> np.ndarray:
         raise UndecodableInput(f"a .npy file has version 1, 2 or 3, got {major}")
     if length > MAX_HEADER_BYTES:
         raise UndecodableInput(f"a .npy header has at most {MAX_HEADER_BYTES} bytes, got {length}")
-    header = _HEADER.fullmatch(data[start : start + length].decode("latin-1"))
-    if header is None:
-        raise UndecodableInput(
-            "a .npy header says descr, fortran_order and shape, in this order; this one does not"
-        )
-    if header["descr"] != "|u1" or header["order"] == "True":
-        order = "Fortran" if header["order"] == "True" else "C"
-        raise UndecodableInput(f"expected uint8 ('|u1') in C order, got {header['descr']!r} in {order} order")
-    shape = _shape(header["shape"])
+    shape = _shape(data[start : start + length])
     body = len(data) - start - length
     if math.prod(shape) != body:
         raise UndecodableInput(
@@ -67,7 +60,18 @@ def write(array: np.ndarray) -> bytes:
     return b"".join((MAGIC, b"\x01\x00", struct.pack("<H", len(text)), text, little.data))
 
 
-def _shape(text: str) -> tuple[int, ...]:
+@lru_cache(maxsize=256)
+def _shape(data: bytes) -> tuple[int, ...]:
+    """Read a header; requests of one client have the same again and again."""
+    header = _HEADER.fullmatch(data.decode("latin-1"))
+    if header is None:
+        raise UndecodableInput(
+            "a .npy header says descr, fortran_order and shape, in this order; this one does not"
+        )
+    if header["descr"] != "|u1" or header["order"] == "True":
+        order = "Fortran" if header["order"] == "True" else "C"
+        raise UndecodableInput(f"expected uint8 ('|u1') in C order, got {header['descr']!r} in {order} order")
+    text = header["shape"]
     sizes = [size.strip() for size in text.split(",")]
     if sizes and not sizes[-1]:
         sizes.pop()

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import TypeVar
 
 import numpy as np
@@ -17,6 +17,7 @@ from registry.errors import InvalidInput, RuntimeFailure
 from registry.runtime import on_host
 from registry.signature import TensorSpec
 from services.engine import HIGH, LOW, NORMAL, Answer, Engine, Limits, Route
+from services.engine.engine import INLINE_S
 from services.engine.route import Tensors
 from services.errors import DeadlineExceeded, Overloaded
 
@@ -333,22 +334,63 @@ def test_rows_that_cannot_be_done_in_time_are_refused_before_they_are_prepared()
     run(trial)
 
 
-def test_a_request_by_itself_has_all_cores_and_many_share_them() -> None:
+def slowly(step: Doubling) -> Doubling:
+    """Make a step cost more than what runs in the event loop."""
+    whole = step.run
+
+    def run(values: Tensors, *, alone: bool = False) -> Tensors:
+        end = thread_time() + 2 * INLINE_S
+        while thread_time() < end:
+            pass
+        return whole(values, alone=alone)
+
+    step.run = run  # type: ignore[method-assign]
+    return step
+
+
+def test_a_request_by_itself_has_all_cores_once_both_ways_were_tried() -> None:
     async def trial() -> None:
-        step = Doubling(wide=True)
+        step = slowly(Doubling(wide=True))
+        with engine(lanes=2) as made:
+            for value in range(2):
+                await made.submit(way(step), rows(value))
+            assert step.alone == [False, True]
+
+    run(trial)
+
+
+def test_nothing_runs_beside_what_has_all_cores() -> None:
+    async def trial() -> None:
+        step = slowly(Doubling(wide=True))
         with engine(lanes=2) as made:
             await made.submit(way(step), rows(1))
-            assert step.alone == [True]
             step.gate.clear()
             first = made.submit(way(step), rows(2))
             await asyncio.sleep(0.01)
             rest = [made.submit(way(step), rows(value)) for value in range(3, 9)]
             await asyncio.sleep(0.05)
-            waited = len(step.batches)
+            assert step.alone == [False, True]
             step.gate.set()
             await asyncio.gather(first, *rest)
-        # Either it ran alone, and nothing ran beside it, or it did not.
-        assert waited == (2 if step.alone[1] else 3)
+
+    run(trial)
+
+
+def test_what_is_cheap_runs_in_the_event_loop_together_with_what_came_beside_it() -> None:
+    async def trial() -> None:
+        step, threads = Doubling(), []
+        whole = step.run
+
+        def noted(values: Tensors, *, alone: bool = False) -> Tensors:
+            threads.append(threading.current_thread() is threading.main_thread())
+            return whole(values, alone=alone)
+
+        step.run = noted  # type: ignore[method-assign]
+        with engine() as made:
+            await made.submit(way(step), rows(0))
+            await asyncio.gather(*(made.submit(way(step), rows(value)) for value in (1, 2, 3, 4)))
+        assert threads == [False, True]
+        assert step.batches == [[0], [1, 2, 3, 4]]
 
     run(trial)
 
