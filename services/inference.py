@@ -139,7 +139,7 @@ class Inference:
         Raises:
             Overloaded: what waits already takes too long.
         """
-        self._engine.check_time(opened.route, 1, deadline)
+        self._engine.line(opened.route).check(1, deadline)
 
     def forget_all_but(self, snapshot: Snapshot) -> None:
         """Drop what belongs to sessions that are served no more."""
@@ -212,13 +212,13 @@ class Inference:
     async def _run(
         self, opened: Opened, route: Route, inputs: Inputs, urgency: Urgency, prepared: "_Decoded | None"
     ) -> Arrays:
-        fields: Arrays
-        if inputs.array is not None:
-            fields = {route.inputs[0].name: inputs.array}
-        else:
-            with self._engine.expecting(route, len(inputs), urgency.deadline):
+        with self._engine.line(route).place(len(inputs), urgency.deadline):
+            fields: Arrays
+            if inputs.array is not None:
+                fields = {route.inputs[0].name: inputs.array}
+            else:
                 fields = await self._decode(opened, inputs, urgency, prepared)
-        return await self._engine.submit(route, fields, urgency.deadline, urgency.priority)
+            return await self._engine.submit(route, fields, urgency.deadline, urgency.priority)
 
     async def _decode(
         self, opened: Opened, inputs: Inputs, urgency: Urgency, prepared: "_Decoded | None"

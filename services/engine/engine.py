@@ -13,8 +13,7 @@ batch that fails is cut in halves and run again, so that only the guilty request
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter, thread_time
 from typing import Any, Protocol
@@ -22,6 +21,7 @@ from typing import Any, Protocol
 from registry.errors import InvalidInput
 from services.engine import buckets
 from services.engine.batch import Batch
+from services.engine.line import Line
 from services.engine.queue import NORMAL, RootQueue
 from services.engine.request import Answer, Piece, Request
 from services.engine.route import Arrays, Route
@@ -32,9 +32,6 @@ INLINE_S = 0.0002
 
 _WAITS = 50
 """What takes this many times as long waits for something, whatever its own work is, and has no place there."""
-
-_MARGIN = 0.9
-"""Share of the time until its deadline that a request may be expected to take when it is let in."""
 
 Key = tuple[object, ...]
 Settled = Sequence[tuple[Piece, Arrays | Exception]]
@@ -72,8 +69,8 @@ class Limits:
 class Engine:
     """Runs routes in batches on its own threads.
 
-    ``submit`` and ``expecting`` belong to the event loop that the engine was made in; the futures are
-    that loop's.
+    ``submit`` and ``line`` belong to the event loop that the engine was made in; the futures are that
+    loop's.
 
     Args:
         limits: how much it takes on.
@@ -91,7 +88,7 @@ class Engine:
         self._counts_work = not fill
         self._observer = observer
         self._queues: dict[Key, RootQueue] = {}
-        self._expected: dict[str, int] = {}
+        self._lines: dict[str, Line] = {}
         self._work = threading.Condition(threading.Lock())
         self._idle = 0
         self._busy = 0
@@ -144,43 +141,12 @@ class Engine:
                 self._loop.call_soon(self._run_inline)
         return request.future
 
-    @contextmanager
-    def expecting(self, route: Route, rows: int, deadline: float) -> Iterator[None]:
-        """Announce rows that are being prepared; refuse them now where they would come too late.
-
-        Raises:
-            Overloaded: what waits already takes longer than the time that is left, or is too much.
-        """
-        root = route.root
-        ahead = self._expected.get(root, 0)
-        self.check_time(route, rows, deadline)
-        self._expected[root] = ahead + rows
-        try:
-            yield
-        finally:
-            left = self._expected[root] - rows
-            if left:
-                self._expected[root] = left
-            else:
-                del self._expected[root]
-
-    def check_time(self, route: Route, rows: int, deadline: float) -> None:
-        """Check that rows can be done by a deadline after all that waits, as far as is known.
-
-        Raises:
-            Overloaded: they cannot.
-        """
-        # Only this thread adds and drops queues, so it may look at them without the lock.
-        wait = slowest = 0.0
-        for queue in self._queues.values():
-            cost = queue.clock.row_seconds
-            if cost is not None:
-                wait += queue.rows * cost
-                if queue.root == route.root:
-                    slowest = max(slowest, cost)
-        wait += self._expected.get(route.root, 0) * slowest
-        if wait and wait + rows * slowest > (deadline - perf_counter()) * _MARGIN:
-            raise Overloaded("more waits already than can be done in time", "deadline")
+    def line(self, route: Route) -> Line:
+        """Return the line that a route's rows stand in until they are answered."""
+        line = self._lines.get(route.root)
+        if line is None:
+            line = self._lines[route.root] = Line()
+        return line
 
     @property
     def queues(self) -> tuple[RootQueue, ...]:
@@ -200,6 +166,8 @@ class Engine:
                 key for key, queue in self._queues.items() if queue.root not in roots and not queue.rows
             ]:
                 del self._queues[key]
+        for root in [root for root, line in self._lines.items() if root not in roots and not line.rows]:
+            del self._lines[root]
 
     def close(self) -> None:
         """Stop the lanes after the batches under way; what waits is refused."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from registry.runtime import on_host
 from registry.signature import TensorSpec
 from services.engine import HIGH, LOW, NORMAL, Answer, Engine, Limits, Route
 from services.engine.engine import INLINE_S
+from services.engine.line import Line
 from services.engine.route import Tensors
 from services.errors import DeadlineExceeded, Overloaded
 
@@ -312,26 +314,44 @@ def test_the_queue_and_the_batch_of_texts_are_bounded_in_tokens() -> None:
     run(trial)
 
 
-def test_rows_that_cannot_be_done_in_time_are_refused_before_they_are_prepared() -> None:
-    async def trial() -> None:
-        step = Doubling()
-        with engine() as made:
-            step.gate.clear()
-            slow = made.submit(way(step), rows(1))
-            await asyncio.sleep(0.1)
-            step.gate.set()
-            await slow
-            first = await busy(made, step)
-            waiting = [made.submit(way(step), rows(value)) for value in range(10)]
-            with pytest.raises(Overloaded) as refused, made.expecting(way(step), 1, perf_counter() + 0.5):
-                raise AssertionError("it was let in")
-            assert refused.value.reason == "deadline"
-            with made.expecting(way(step), 1, perf_counter() + 100):
-                pass
-            step.gate.set()
-            await asyncio.gather(first, *waiting)
+def test_whoever_cannot_be_answered_in_time_is_refused_at_the_door() -> None:
+    line = Line()
+    with line.place(1, perf_counter() + 1):
+        time.sleep(0.05)
+    places = [line.place(1, perf_counter() + 10) for _ in range(40)]
+    for place in places:
+        place.__enter__()
+    with pytest.raises(Overloaded) as refused:
+        line.place(1, perf_counter() + 1)
+    assert refused.value.reason == "deadline"
+    line.check(1, perf_counter() + 100)
 
-    run(trial)
+
+def test_nobody_is_refused_where_nobody_waits() -> None:
+    line = Line()
+    with line.place(1, perf_counter()):
+        time.sleep(0.05)
+    line.check(256, perf_counter() + 0.01)
+
+
+def test_a_line_forgets_how_slow_it_was() -> None:
+    line = Line()
+    with line.place(1, perf_counter() + 1):
+        time.sleep(0.2)
+    for _ in range(60):
+        with line.place(1, perf_counter() + 1):
+            pass
+    with line.place(10, perf_counter() + 1):
+        line.check(1, perf_counter() + 0.5)
+
+
+def test_whoever_was_refused_tells_nothing_of_the_pace() -> None:
+    line = Line()
+    with pytest.raises(Overloaded), line.place(1, perf_counter() + 1):
+        time.sleep(0.05)
+        raise Overloaded("elsewhere", "queue")
+    with line.place(1000, perf_counter() + 1):
+        line.check(1, perf_counter() + 0.1)
 
 
 def slowly(step: Doubling) -> Doubling:

@@ -1,0 +1,78 @@
+"""The line of rows for one root, from the door to the answer, and how fast it moves.
+
+Whoever is let in has to be answered in time, so the door asks how long the line is and how fast it
+moved lately. The answer is taken from what happened: a request that came as the n-th in line and
+was answered after t seconds moved at t/n a place. That holds decoding, waiting, running and whatever
+else takes the machine's time, and it holds at any load (Little's law).
+"""
+
+from asyncio import CancelledError
+from time import perf_counter
+
+from services.errors import DeadlineExceeded, Overloaded
+
+_WEIGHT = 0.1
+"""Of a new measurement; a dozen or so make up the average."""
+
+_MARGIN = 0.8
+"""Share of the time that is left that a newcomer may be expected to take: some take longer than expected."""
+
+
+class Line:
+    """The rows of one root that were let in and are not answered yet; one event loop's.
+
+    Attributes:
+        rows: how many.
+    """
+
+    __slots__ = ("_pace", "rows")
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self._pace = 0.0
+
+    def check(self, rows: int, deadline: float) -> None:
+        """Check that more rows can be answered in time, as far as is known.
+
+        Args:
+            rows: how many.
+            deadline: ``time.perf_counter()`` after which nobody waits any more.
+
+        Raises:
+            Overloaded: they cannot, others being ahead of them.
+        """
+        if self.rows and self._pace * (self.rows + rows) > (deadline - perf_counter()) * _MARGIN:
+            raise Overloaded("more waits already than can be done in time", "deadline")
+
+    def place(self, rows: int, deadline: float) -> "Place":
+        """Return a place in the line, to be held from now until the answer; raises as ``check`` does."""
+        self.check(rows, deadline)
+        return Place(self, rows)
+
+    def moved(self, place: "Place", *, answered: bool) -> None:
+        """Learn from a request that got to the end, or gave up: then it would have taken longer still."""
+        pace = (perf_counter() - place.since) / place.ahead
+        if answered or pace > self._pace:
+            self._pace += _WEIGHT * (pace - self._pace) if self._pace else pace
+
+
+class Place:
+    """Some rows' place in a line, held as a context manager."""
+
+    __slots__ = ("_line", "_rows", "ahead", "since")
+
+    def __init__(self, line: Line, rows: int) -> None:
+        self._line = line
+        self._rows = rows
+        self.ahead = 0
+        self.since = 0.0
+
+    def __enter__(self) -> None:
+        self._line.rows += self._rows
+        self.ahead = self._line.rows
+        self.since = perf_counter()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._line.rows -= self._rows
+        if kind is None or issubclass(kind, DeadlineExceeded | CancelledError):
+            self._line.moved(self, answered=kind is None)
