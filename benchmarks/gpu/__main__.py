@@ -1,7 +1,7 @@
 """What serving is worth on an NVIDIA GPU: ``python -m benchmarks.gpu``.
 
-Five parts: what is there and whether it computes the same, sessions by the size of a batch, float16,
-shared trunks, and the engine beside ONNX Runtime alone. A part that fails says why, and the others go
+Five parts: what is there and whether it computes the same, sessions by the size of a batch, shared
+trunks, the engine beside ONNX Runtime alone, and float16. A part that fails says why, and the others go
 on. ``--provider cpu`` is a rehearsal on the CPU provider: it shows that every part runs, and its
 figures say nothing. What each figure means is in ``benchmarks/README.md``.
 """
@@ -29,9 +29,9 @@ QUICK = Pace(rounds=1, window_s=0.1, warm_s=0.1, buckets=(1, 8), heads=4, client
 PARTS: Mapping[str, tuple[str, Callable[[Sequence[Network], Pace, int], alone.Part]]] = {
     "there": ("What is there", alone.what_is_there),
     "buckets": ("Sizes of batches", alone.buckets),
-    "float16": ("float16", alone.half_precision),
     "sharing": ("Shared trunks", together.shared_trunk),
     "engine": ("The engine", together.engine),
+    "float16": ("float16", alone.half_precision),
 }
 REHEARSAL = "**A rehearsal on the CPU provider: every part runs; no figure here says anything of a GPU.**"
 NO_DEVICE = 3
