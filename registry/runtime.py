@@ -7,9 +7,11 @@ thread for each core of the host inside a container that may use two
 """
 
 import functools
+import logging
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TypeAlias
 
@@ -19,6 +21,8 @@ import onnxruntime as ort
 from registry.errors import RuntimeFailure
 from registry.segments import Detached
 from registry.signature import TensorSpec
+
+_log = logging.getLogger("cultivar.runtime")
 
 VERSION: str = ort.__version__
 CUDA = "CUDAExecutionProvider"
@@ -55,8 +59,14 @@ def usable_providers() -> tuple[str, ...]:
     The CUDA provider is listed by ONNX Runtime wherever its build has it; only opening a session
     tells whether a device and its libraries are there.
     """
-    if CUDA in ort.get_available_providers() and _has_nvidia_device() and _opens_on_cuda():
+    if not _has_nvidia_device():
+        return (CPU,)
+    if CUDA in ort.get_available_providers() and _opens_on_cuda():
         return (CUDA, CPU)
+    _log.warning(
+        "an NVIDIA device is here, and ONNX Runtime cannot use it: everything runs on the CPU; "
+        "the extra cultivar[gpu] brings the CUDA libraries that it needs"
+    )
     return (CPU,)
 
 
@@ -218,8 +228,10 @@ def _has_nvidia_device() -> bool:
 def _opens_on_cuda() -> bool:
     from onnx import TensorProto, helper
 
-    # CUDA's libraries may lie in torch's or NVIDIA's own wheels, where the loader does not look.
-    ort.preload_dlls()
+    # CUDA's libraries may lie in torch's or NVIDIA's own wheels, where the loader does not look. What
+    # cannot be loaded is printed, which would stand in the middle of a command's JSON.
+    with redirect_stdout(sys.stderr):
+        ort.preload_dlls()
     ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "probe", ports[:1], ports[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
