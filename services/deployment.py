@@ -175,6 +175,8 @@ class Snapshot:
         if self.behind:
             raise TargetUnavailable("this worker is still preparing what the others serve already")
         found = self.targets.get(target)
+        if found is None and not self.settled:
+            raise TargetUnavailable("the server is still starting")
         if found is None:
             served = ", ".join(sorted(self.targets)) or "none yet"
             raise UnknownTarget(f"no target {target[:80]!r} is served; there is {served[:500]}")

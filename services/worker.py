@@ -5,6 +5,7 @@ import gc
 import logging
 import os
 from pathlib import Path
+from time import perf_counter
 
 from registry.registry import Registry
 from registry.runtime import cpu_quota
@@ -22,6 +23,8 @@ from services.settings import OFF, ServeSettings
 from services.tokens import Doorkeeper, Keyring
 
 _log = logging.getLogger("cultivar.worker")
+
+_READY_POLL_S = 0.01
 
 
 class Worker:
@@ -91,6 +94,14 @@ class Worker:
             self._keyring.start()
         elif not settings.loopback:
             _log.warning("anybody who reaches %s may ask: tokens are off", settings.host)
+        if settings.workers > 1:
+            await self._until_ready(settings.flip_s)
+
+    async def _until_ready(self, patience_s: float) -> None:
+        """Wait, for a while, before connections are taken: the other workers can answer them until then."""
+        limit = perf_counter() + patience_s
+        while not self.ready and perf_counter() < limit:
+            await asyncio.sleep(_READY_POLL_S)
 
     async def stop(self) -> None:
         """Finish the work under way and let go of everything."""

@@ -57,6 +57,8 @@ def damage(registry: Registry, version: Version) -> tuple[Path, bytes]:
 def test_an_empty_registry_settles_with_nothing(registry: Registry) -> None:
     deployment = follow(registry)
     before = deployment.snapshot
+    with pytest.raises(TargetUnavailable, match="still starting"):
+        before.pick("digits", ANY)
     assert deployment.look()
     assert (before.settled, deployment.snapshot.settled) == (False, True)
     assert deployment.snapshot.targets == {}
