@@ -253,7 +253,7 @@ class Engine:
     def _runs_inline(self, queue: RootQueue) -> bool:
         """Tell whether what waits is done sooner here than handed over."""
         work, waited = queue.clock.work, queue.clock.expect(queue.rows, alone=False)
-        return work is not None and waited is not None and work < INLINE_S / 2 and waited < _WAITS * INLINE_S
+        return work is not None and waited is not None and work < INLINE_S and waited < _WAITS * INLINE_S
 
     def _run_inline(self) -> None:
         """Run what came in this turn of the event loop and is cheap; the rest has to wait for a lane."""

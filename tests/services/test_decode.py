@@ -1,6 +1,7 @@
-"""Decoding in threads: order, faults, deadlines, bounds."""
+"""Decoding in threads and in the event loop: order, faults, deadlines, bounds."""
 
 import asyncio
+import io
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from registry.errors import InputTooLarge, InvalidInput, UndecodableInput, WrongModality
 from registry.recipe import ImageRecipe, Raw
@@ -21,7 +23,30 @@ from tests.services.pictures import BROKEN, GIGAPIXEL, GOOD
 
 RECIPE = ImageRecipe(8, 8)
 
+
+def black(side: int) -> bytes:
+    """Return a large picture in a small file."""
+    stream = io.BytesIO()
+    Image.new("RGB", (side, side)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+BLACK = black(200)
+
 T = TypeVar("T")
+
+
+@pytest.fixture(autouse=True, params=["loop", "threads"])
+def where(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where small items are prepared."""
+    if request.param == "threads":
+        monkeypatch.setattr(decode, "SMALL_BYTES", -1)
+        monkeypatch.setattr(decode, "SMALL_CHARACTERS", -1)
+    return str(request.param)
+
+
+def in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "SMALL_BYTES", -1)
 
 
 @contextmanager
@@ -123,6 +148,8 @@ def test_a_picture_is_no_text() -> None:
 
 
 def test_what_is_late_or_cancelled_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_threads(monkeypatch)
+
     async def trial() -> None:
         begun, gate, decoded = threading.Event(), threading.Event(), []
 
@@ -153,6 +180,7 @@ def test_what_is_late_or_cancelled_is_not_decoded(monkeypatch: pytest.MonkeyPatc
 def test_large_pictures_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small ones do not wait for them."""
     monkeypatch.setattr(decode, "LARGE_PIXELS", 100)
+    in_threads(monkeypatch)
 
     async def trial() -> None:
         inside, most = 0, 0
@@ -175,6 +203,33 @@ def test_large_pictures_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
             assert most == 1
             await asyncio.gather(*[made.prepare(recipe, [picture(side=9)]) for _ in range(8)])
             assert most > 1
+
+    run(trial)
+
+
+@pytest.mark.parametrize(
+    ("items", "small"),
+    [
+        ([picture()], True),
+        ([picture(seed) for seed in range(4)], True),
+        ([picture(seed) for seed in range(5)], False),
+        ([picture(side=128)], False),  # over 32 KiB
+        ([BLACK], False),
+    ],
+    ids=["one", "four", "five", "a large file", "a large picture in a small file"],
+)
+def test_small_items_are_prepared_where_they_arrived(where: str, items: list[bytes], small: bool) -> None:
+    async def trial() -> None:
+        seen: list[bool] = []
+
+        class Watched(ImageRecipe):
+            def convert(self, image: object) -> np.ndarray:
+                seen.append(threading.current_thread() is threading.main_thread())
+                return np.zeros((8, 8, 3), np.uint8)
+
+        with decoder() as made:
+            await made.prepare(Watched(8, 8), items)
+        assert set(seen) == {small and where == "loop"}
 
     run(trial)
 
