@@ -61,6 +61,7 @@ class Inference:
                 settings.max_batch_tokens,
                 settings.max_queue_rows,
                 settings.max_queue_tokens,
+                settings.line_s or settings.deadline_s / 10,
             ),
             lanes=settings.lanes_of(cores),
             fill=usable_providers()[0] == CUDA,

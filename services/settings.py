@@ -55,6 +55,8 @@ class ServeSettings:
         max_queue_rows: rows that wait for one trunk in one shape; more are answered 503.
         max_queue_tokens: rows times length of the texts that wait likewise.
         deadline_s: seconds from a request's first byte to its answer; later is 504.
+        line_s: seconds that a request may be expected to take when it is let in, others being ahead of it; more are
+            answered 503 at once; 0 takes a tenth of the deadline.
         decode_threads: threads that decode pictures and tokenize texts; 0 takes the cores of the machine's quota.
         max_batch_rows: rows of one batch, at most 64.
         max_batch_tokens: rows times length of one batch of texts.
@@ -83,6 +85,7 @@ class ServeSettings:
     max_held_bytes: int = 256 << 20
     max_queue_rows: int = 2048
     deadline_s: float = 30.0
+    line_s: float = 0.0
     decode_threads: int = 0
     max_queue_tokens: int = 1 << 20
     max_batch_rows: int = 32
@@ -101,6 +104,7 @@ class ServeSettings:
             _within(name, getattr(self, name), 1, 1 << 40)
         _within("max_held_bytes", self.max_held_bytes, self.max_body_bytes, 1 << 40)
         _within("deadline_s", self.deadline_s, 0.01, 3600)
+        _within("line_s", self.line_s, 0, 3600)
         _within("decode_threads", self.decode_threads, 0, 256)
         _within("max_batch_rows", self.max_batch_rows, 1, 64)
         _within("max_batch_tokens", self.max_batch_tokens, 1, 1 << 30)

@@ -27,7 +27,7 @@ def feature_map(features: np.ndarray, digests: tuple[Digest, ...], seed: int = 0
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no types
+    from threadpoolctl import threadpool_limits
 
     order = np.arange(len(features))
     if len(order) > MAX_MAPPED:

@@ -91,7 +91,7 @@ def threads(features: np.ndarray, problems: int) -> AbstractContextManager[objec
     """
     if features.size * problems > SMALL:
         return nullcontext()
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no types
+    from threadpoolctl import threadpool_limits
 
     limits: AbstractContextManager[object] = threadpool_limits(1, user_api="blas")
     return limits

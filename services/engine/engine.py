@@ -58,12 +58,14 @@ class Limits:
         batch_tokens: rows times length of one batch of texts.
         queue_rows: rows that may wait for one root in one shape.
         queue_tokens: rows times length of the texts that may wait likewise.
+        line_s: seconds that a request may be expected to take when it is let in.
     """
 
     batch_rows: int = 32
     batch_tokens: int = 16_384
     queue_rows: int = 2048
     queue_tokens: int = 1 << 20
+    line_s: float = 3.0
 
 
 class Engine:
@@ -145,7 +147,7 @@ class Engine:
         """Return the line that a route's rows stand in until they are answered."""
         line = self._lines.get(route.root)
         if line is None:
-            line = self._lines[route.root] = Line()
+            line = self._lines[route.root] = Line(self._limits.line_s)
         return line
 
     @property

@@ -21,14 +21,19 @@ _MARGIN = 0.8
 class Line:
     """The rows of one root that were let in and are not answered yet; one event loop's.
 
+    Args:
+        longest_s: seconds that a newcomer may be expected to take, however far its deadline is: as long as
+            the line is when an overload ends, so long does it take until nobody feels it any more.
+
     Attributes:
         rows: how many.
     """
 
-    __slots__ = ("_pace", "rows")
+    __slots__ = ("_longest_s", "_pace", "rows")
 
-    def __init__(self) -> None:
+    def __init__(self, longest_s: float = float("inf")) -> None:
         self.rows = 0
+        self._longest_s = longest_s
         self._pace = 0.0
 
     def check(self, rows: int, deadline: float) -> None:
@@ -41,7 +46,8 @@ class Line:
         Raises:
             Overloaded: they cannot, others being ahead of them.
         """
-        if self.rows and self._pace * (self.rows + rows) > (deadline - perf_counter()) * _MARGIN:
+        allowed = min((deadline - perf_counter()) * _MARGIN, self._longest_s)
+        if self.rows and self._pace * (self.rows + rows) > allowed:
             raise Overloaded("more waits already than can be done in time", "deadline")
 
     def place(self, rows: int, deadline: float) -> "Place":

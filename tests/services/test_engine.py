@@ -327,6 +327,14 @@ def test_whoever_cannot_be_answered_in_time_is_refused_at_the_door() -> None:
     line.check(1, perf_counter() + 100)
 
 
+def test_a_line_is_no_longer_than_it_may_be_however_far_the_deadline_is() -> None:
+    line = Line(longest_s=0.5)
+    with line.place(1, perf_counter() + 1):
+        time.sleep(0.05)
+    with line.place(5, perf_counter() + 100), pytest.raises(Overloaded):
+        line.check(20, perf_counter() + 100)
+
+
 def test_nobody_is_refused_where_nobody_waits() -> None:
     line = Line()
     with line.place(1, perf_counter()):
