@@ -78,7 +78,10 @@ class Contender:
 def cultivar(
     home: Path, requests: Mapping[str, Path], name: str = "cultivar", **settings: Any
 ) -> Iterator[Contender]:
-    """Start this project's server on a registry, with one worker and otherwise its defaults.
+    """Start this project's server on a registry, with one worker, nothing remembered, and otherwise its defaults.
+
+    Requests come round again within a run of many rounds: what is remembered of them would be measured
+    instead of the work.
 
     Args:
         home: the registry's folder.
@@ -87,10 +90,11 @@ def cultivar(
         settings: those of ``ServeSettings`` that are not to be the defaults.
     """
     port = free_port()
+    given = {"feature_cache_bytes": 0} | settings
     with (
         (home / f"{port}.log").open("w+b") as log,
         Server(
-            ServeSettings.read(os.environ, port=port, **settings), Settings.read(home), log.fileno()
+            ServeSettings.read(os.environ, port=port, **given), Settings.read(home), log.fileno()
         ) as server,
     ):
         try:
