@@ -37,7 +37,7 @@ from benchmarks.contender import (
 )
 from benchmarks.machine import describe, idle_cores
 from benchmarks.measurement import Measurement
-from benchmarks.peers.peer import PEERS
+from benchmarks.peers.peer import PEERS, Peer
 from benchmarks.photographs import photograph
 from benchmarks.raw import Bench, Setting, merged, settings
 from benchmarks.rounds import Rounds, arithmetic, limits, ratios, run_rounds
@@ -248,7 +248,7 @@ def _p50(results: Rounds, name: str) -> float:
     return Spread.of([each.p50_ms for each in results[name]]).median
 
 
-def measure(spec: str, pace: Pace, seed: int, home: Path) -> dict[str, Any]:
+def measure(spec: str, pace: Pace, seed: int, home: Path, peers: Sequence[Peer]) -> dict[str, Any]:
     """Make the model, start the servers, measure, print the tables.
 
     Returns:
@@ -279,7 +279,7 @@ def measure(spec: str, pace: Pace, seed: int, home: Path) -> dict[str, Any]:
     swept = sweep(bench, cores, pace)
     with ExitStack() as stack:
         contenders = [stack.enter_context(cultivar(home, requests, OURS, workers=1))]
-        for number, peer in enumerate(PEERS):
+        for number, peer in enumerate(peers):
             folder = home / f"peer-{number}"
             started = peer.start(home / "model.onnx", home / "recipe.json", folder, sent)
             contenders.append(stack.enter_context(started))
@@ -291,7 +291,7 @@ def measure(spec: str, pace: Pace, seed: int, home: Path) -> dict[str, Any]:
         finalists = [setting for setting, _ in swept[: pace.finalists]]
         results = run_rounds(measurements(bench, contenders, finalists, cores, pace), pace.rounds, seed)
         memory = {contender.name: contender.resident_bytes for contender in contenders}
-    found = verdicts(results, [peer.name for peer in PEERS], cores)
+    found = verdicts(results, [peer.name for peer in peers], cores)
     others = Spread.of([each.others_cores for several in results.values() for each in several])
     print(tables(results, [contender.name for contender in contenders], memory, cores))
     print(f"\nEverything else on the machine kept {others.show()} cores busy meanwhile.")
@@ -320,6 +320,9 @@ def main() -> None:
     parser.add_argument(
         "--source", default="torchvision:resnet18", metavar="SPEC", help="the network to measure"
     )
+    parser.add_argument(
+        "--alone", action="store_true", help="without the other servers: less than half the time"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of weights, pictures and order")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was seen")
     parser.add_argument("--plots", type=Path, metavar="FOLDER", help="draw it, as SVG files")
@@ -331,7 +334,8 @@ def main() -> None:
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="cultivar-serving-") as home:
         try:
-            document = measure(arguments.source, pace, arguments.seed, Path(home))
+            peers = () if arguments.alone else PEERS
+            document = measure(arguments.source, pace, arguments.seed, Path(home), peers)
         except KeyboardInterrupt:
             sys.exit(130)
     say(f"{time.perf_counter() - started:.0f} s")
