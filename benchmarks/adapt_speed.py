@@ -369,12 +369,12 @@ def cycle(subject: Subject) -> Run:
     """Do what fastai's users do: a frozen body under a fresh head, one cycle."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import fastai.callback.progress  # type: ignore[import-not-found]
-        import fastai.callback.schedule  # type: ignore[import-not-found]  # noqa: F401
-        from fastai.data.core import DataLoaders  # type: ignore[import-not-found]
-        from fastai.data.load import DataLoader  # type: ignore[import-not-found]
-        from fastai.learner import Learner  # type: ignore[import-not-found]
-        from fastai.torch_core import params  # type: ignore[import-not-found]
+        import fastai.callback.progress  # type: ignore[import-not-found]  # optional
+        import fastai.callback.schedule  # type: ignore[import-not-found]  # optional  # noqa: F401
+        from fastai.data.core import DataLoaders  # type: ignore[import-not-found]  # optional
+        from fastai.data.load import DataLoader  # type: ignore[import-not-found]  # optional
+        from fastai.learner import Learner  # type: ignore[import-not-found]  # optional
+        from fastai.torch_core import params  # type: ignore[import-not-found]  # optional
 
         clock = Clock()
         items = [

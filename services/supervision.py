@@ -44,11 +44,11 @@ def _a_worker_ended(number: int, frame: FrameType | None) -> None:
 
 
 async def _look(arbiter: object) -> None:
-    from circus.exc import ConflictError  # type: ignore[import-untyped]
+    from circus.exc import ConflictError  # type: ignore[import-untyped]  # it has no types
 
     while True:
         try:
-            await arbiter.manage_watchers()  # type: ignore[attr-defined]
+            await arbiter.manage_watchers()  # type: ignore[attr-defined]  # Circus has no types
             return
         except ConflictError:  # another command is under way, stopping perhaps, which ends this loop
             await asyncio.sleep(_AGAIN_S)

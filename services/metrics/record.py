@@ -69,7 +69,7 @@ def settle() -> None:
     for path in Path(folder).glob("gauge_live*_*.db"):
         pid = path.stem.rpartition("_")[2]
         if pid.isdigit() and not _alive(int(pid)):
-            multiprocess.mark_process_dead(int(pid))  # type: ignore[no-untyped-call]
+            multiprocess.mark_process_dead(int(pid))  # type: ignore[no-untyped-call]  # it has no types
 
 
 def _alive(pid: int) -> bool:

@@ -372,7 +372,7 @@ def slowly(step: Doubling) -> Doubling:
             pass
         return whole(values, alone=alone)
 
-    step.run = run  # type: ignore[method-assign]
+    step.run = run  # type: ignore[method-assign]  # watched from outside
     return step
 
 
@@ -413,7 +413,7 @@ def test_what_is_cheap_runs_in_the_event_loop_together_with_what_came_beside_it(
             threads.append(threading.current_thread() is threading.main_thread())
             return whole(values, alone=alone)
 
-        step.run = noted  # type: ignore[method-assign]
+        step.run = noted  # type: ignore[method-assign]  # watched from outside
         with engine() as made:
             for _ in range(
                 50

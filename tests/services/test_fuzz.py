@@ -77,7 +77,7 @@ class Served:
         self._front = self._worker.front()
         self.unexpected: list[logging.LogRecord] = []
         self._handler = logging.Handler(logging.ERROR)
-        self._handler.emit = self.unexpected.append  # type: ignore[assignment, method-assign]
+        self._handler.emit = self.unexpected.append  # type: ignore[assignment, method-assign]  # records go to a list
 
     def __enter__(self) -> "Served":
         logging.getLogger("cultivar.http").addHandler(self._handler)
@@ -286,7 +286,7 @@ def test_good_requests_that_were_spoilt_a_little_are_no_errors_of_the_server(
 def test_arrays_of_every_sort_are_taken_or_refused(
     served: Served, dtype: str, shape: list[int], order: str
 ) -> None:
-    array = np.zeros(shape, np.dtype(dtype), order=order)  # type: ignore[call-overload]
+    array = np.zeros(shape, np.dtype(dtype), order=order)  # type: ignore[call-overload]  # any order, wrong ones too
     stream = io.BytesIO()
     np.save(stream, array, allow_pickle=True)
     asked = Asked(headers=[NPY_TYPE], body=stream.getvalue())

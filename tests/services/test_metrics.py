@@ -141,7 +141,7 @@ def test_a_killed_process_leaves_its_counters_and_takes_its_gauges(tmp_path: Pat
 
 def _exposed(folder: Path) -> str:
     registry = CollectorRegistry()
-    multiprocess.MultiProcessCollector(registry, str(folder))  # type: ignore[no-untyped-call]
+    multiprocess.MultiProcessCollector(registry, str(folder))  # type: ignore[no-untyped-call]  # it has no types
     return generate_latest(registry).decode()
 
 

@@ -89,7 +89,7 @@ def serve(
         )
         deployment.look()
         rows_run.clear()
-        inference = Inference(ServeSettings(**settings), deployment, 1)  # type: ignore[arg-type]
+        inference = Inference(ServeSettings(**settings), deployment, 1)  # type: ignore[arg-type]  # whole numbers alone
         try:
             await trial(inference)
         finally:
