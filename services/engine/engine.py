@@ -253,9 +253,13 @@ class Engine:
         return pieces
 
     def _runs_inline(self, queue: RootQueue) -> bool:
-        """Tell whether what waits is done sooner here than handed over."""
-        work, waited = queue.clock.work, queue.clock.expect(queue.rows, alone=False)
-        return work is not None and waited is not None and work < INLINE_S and waited < _WAITS * INLINE_S
+        """Tell whether rows are done sooner here than handed over, however many wait.
+
+        Were it to depend on their number, then a hiccup would leave a backlog to the lanes, who share the
+        interpreter's lock with a busy event loop: they fell behind it until the load ended.
+        """
+        work, lasts = queue.clock.work, queue.clock.row_seconds
+        return work is not None and lasts is not None and work < INLINE_S and lasts < _WAITS * INLINE_S
 
     def _run_inline(self) -> None:
         """Run what came in this turn of the event loop and is cheap; the rest has to wait for a lane."""

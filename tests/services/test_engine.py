@@ -404,25 +404,46 @@ def test_nothing_runs_beside_what_has_all_cores() -> None:
     run(trial)
 
 
+def watched(step: Doubling) -> tuple[Doubling, list[bool]]:
+    """Note of each run of a step whether it is in the event loop's thread."""
+    here: list[bool] = []
+    whole = step.run
+
+    def run(values: Tensors, *, alone: bool = False) -> Tensors:
+        here.append(threading.current_thread() is threading.main_thread())
+        return whole(values, alone=alone)
+
+    step.run = run  # type: ignore[method-assign]  # watched from outside
+    return step, here
+
+
+async def prove_cheap(made: Engine, step: Doubling) -> None:
+    """Run a step until its engine has seen that it is cheap, however busy the machine is with other things."""
+    for _ in range(50):
+        await made.submit(way(step), rows(0))
+
+
 def test_what_is_cheap_runs_in_the_event_loop_together_with_what_came_beside_it() -> None:
     async def trial() -> None:
-        step, threads = Doubling(), []
-        whole = step.run
-
-        def noted(values: Tensors, *, alone: bool = False) -> Tensors:
-            threads.append(threading.current_thread() is threading.main_thread())
-            return whole(values, alone=alone)
-
-        step.run = noted  # type: ignore[method-assign]  # watched from outside
+        step, here = watched(Doubling())
         with engine() as made:
-            for _ in range(
-                50
-            ):  # a machine that is busy with other things may need some to see that it is cheap
-                await made.submit(way(step), rows(0))
+            await prove_cheap(made, step)
             await asyncio.gather(*(made.submit(way(step), rows(value)) for value in (1, 2, 3, 4)))
-        assert not threads[0]
-        assert all(threads[50:])
+        assert not here[0]
+        assert all(here[50:])
         assert [value for batch in step.batches[50:] for value in batch] == [1, 2, 3, 4]
+
+    run(trial)
+
+
+def test_a_backlog_of_cheap_rows_stays_in_the_event_loop() -> None:
+    async def trial() -> None:
+        step, here = watched(Doubling())
+        with engine(Limits(batch_rows=4, queue_rows=4000)) as made:
+            await prove_cheap(made, step)
+            await asyncio.gather(*(made.submit(way(step), rows(*range(100, 200))) for _ in range(40)))
+        assert len(here) >= 50 + 4000 / 4
+        assert sum(here[50:]) > 0.9 * len(here[50:])  # a run that had a hiccup sends the next one to a lane
 
     run(trial)
 
