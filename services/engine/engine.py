@@ -58,7 +58,8 @@ class Limits:
         batch_tokens: rows times length of one batch of texts.
         queue_rows: rows that may wait for one root in one shape.
         queue_tokens: rows times length of the texts that may wait likewise.
-        line_s: seconds that a request may be expected to take when it is let in.
+        line_s: seconds that a request may be expected to take when it is let in, where the line is longer than
+            a batch.
     """
 
     batch_rows: int = 32
@@ -147,7 +148,7 @@ class Engine:
         """Return the line that a route's rows stand in until they are answered."""
         line = self._lines.get(route.root)
         if line is None:
-            line = self._lines[route.root] = Line(self._limits.line_s)
+            line = self._lines[route.root] = Line(self._limits.line_s, self._limits.batch_rows)
         return line
 
     @property

@@ -24,16 +24,19 @@ class Line:
     Args:
         longest_s: seconds that a newcomer may be expected to take, however far its deadline is: as long as
             the line is when an overload ends, so long does it take until nobody feels it any more.
+        short: rows of a line to which that does not apply: as many as run together are no overload, however
+            slow the model.
 
     Attributes:
         rows: how many.
     """
 
-    __slots__ = ("_longest_s", "_pace", "rows")
+    __slots__ = ("_longest_s", "_pace", "_short", "rows")
 
-    def __init__(self, longest_s: float = float("inf")) -> None:
+    def __init__(self, longest_s: float = float("inf"), short: int = 0) -> None:
         self.rows = 0
         self._longest_s = longest_s
+        self._short = short
         self._pace = 0.0
 
     def check(self, rows: int, deadline: float) -> None:
@@ -46,8 +49,13 @@ class Line:
         Raises:
             Overloaded: they cannot, others being ahead of them.
         """
-        allowed = min((deadline - perf_counter()) * _MARGIN, self._longest_s)
-        if self.rows and self._pace * (self.rows + rows) > allowed:
+        if not self.rows:
+            return
+        line = self.rows + rows
+        allowed = (deadline - perf_counter()) * _MARGIN
+        if line > self._short:
+            allowed = min(allowed, self._longest_s)
+        if self._pace * line > allowed:
             raise Overloaded("more waits already than can be done in time", "deadline")
 
     def place(self, rows: int, deadline: float) -> "Place":
