@@ -5,18 +5,17 @@ starts: ``cultivar adapt FOLDER --technique frozen --promote production`` in a n
 the server answers for the new target.
 """
 
-import argparse
 import http.client
-import json
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from benchmarks import command, handwriting
+from benchmarks.experiment import Experiment
 from benchmarks.machine import busy_seconds, describe
 from benchmarks.spread import Spread
 from registry.settings import Settings
@@ -96,31 +95,27 @@ def table(found: Mapping[str, Sequence[float]]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Measure and print; exit 1 where it takes longer than aimed at."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--source", default="bundled:glyphs", metavar="SPEC", help="the source to adapt")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was seen")
-    arguments = parser.parse_args()
+def judged(source: str, repeats: int, home: Path) -> dict[str, Any]:
+    """Measure and print; return everything as JSON values."""
     began, busy = time.perf_counter(), busy_seconds()
-    with tempfile.TemporaryDirectory(prefix="cultivar-live-") as home:
-        try:
-            found = measure(arguments.source, arguments.repeats, Path(home))
-        except KeyboardInterrupt:
-            sys.exit(130)
-        except command.CommandFailed as error:
-            sys.exit(str(error))
+    found = measure(source, repeats, home)
     print(table(found))
     print(f"\n{(busy_seconds() - busy) / (time.perf_counter() - began):.2f} cores were busy, this included.")
     total = Spread.of(found[TOTAL])
     reached = total.median <= AIM_S
     print(f"{total.median:.1f} s from folder to live, aim {AIM_S:g}: {'reached' if reached else 'missed'}")
-    if arguments.json:
-        document = {"machine": describe(), "source": arguments.source, "seconds": found}
-        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
-    if not reached:
-        sys.exit(1)
+    return {"reached": reached, "machine": describe(), "source": source, "seconds": found}
+
+
+def main() -> None:
+    """Measure and print; exit 1 where it takes longer than aimed at."""
+    experiment = Experiment("live", __doc__)
+    experiment.parser.add_argument(
+        "--source", default="bundled:glyphs", metavar="SPEC", help="the source to adapt"
+    )
+    experiment.parser.add_argument("--repeats", type=int, default=5)
+    given = experiment.arguments
+    experiment.run(lambda home: judged(given.source, given.repeats, home))
 
 
 if __name__ == "__main__":

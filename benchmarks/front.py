@@ -5,12 +5,7 @@ same uvicorn, uvloop and httptools, which reads the same bodies and answers alwa
 figure means is in ``benchmarks/README.md``.
 """
 
-import argparse
-import json
-import signal
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -33,6 +28,7 @@ from benchmarks.contender import (
     unlike,
     write,
 )
+from benchmarks.experiment import Experiment
 from benchmarks.machine import describe, idle_cores
 from benchmarks.measurement import Measurement
 from benchmarks.peers.peer import BARE
@@ -188,27 +184,13 @@ def measure(pace: Pace, seed: int, home: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Measure and print; exit 1 where an aim was missed."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="half a minute, and too short for figures")
-    parser.add_argument("--rounds", type=int, help="repeats of every measurement")
-    parser.add_argument("--seed", type=int, default=0, help="of pictures and order")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was seen")
-    arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    pace = QUICK if arguments.quick else USUAL
-    if arguments.rounds:
-        pace = replace(pace, rounds=arguments.rounds)
-    started = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="cultivar-front-") as home:
-        try:
-            document = measure(pace, arguments.seed, Path(home))
-        except KeyboardInterrupt:
-            sys.exit(130)
-    say(f"{time.perf_counter() - started:.0f} s")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
-    if not document["reached"]:
-        sys.exit(1)
+    experiment = Experiment("front", __doc__, quick="half a minute, and too short for figures")
+    experiment.parser.add_argument("--rounds", type=int, help="repeats of every measurement")
+    experiment.parser.add_argument("--seed", type=int, default=0, help="of pictures and order")
+    given = experiment.arguments
+    pace = QUICK if given.quick else USUAL
+    pace = replace(pace, rounds=given.rounds or pace.rounds)
+    experiment.run(lambda home: measure(pace, given.seed, home))
 
 
 if __name__ == "__main__":

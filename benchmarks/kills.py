@@ -6,12 +6,9 @@ of answers must equal what the client counted itself. A request whose connection
 was not: nobody can know, so those are counted apart, and are all that the two may differ by.
 """
 
-import argparse
-import json
 import os
 import signal
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -23,6 +20,7 @@ import numpy as np
 from benchmarks import prepared, verdict, weightless
 from benchmarks.connection import HOST
 from benchmarks.contender import PICTURES, Contender, cultivar, say
+from benchmarks.experiment import Experiment
 from benchmarks.machine import describe, tree
 from benchmarks.openloop import BROKEN, Phase, Running
 from benchmarks.spread import Spread
@@ -190,23 +188,12 @@ def longest_silences(ended: np.ndarray, moments: list[float], within_s: float) -
 
 def main() -> None:
     """Measure and print; exit 1 where an aim was missed."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="two kills")
-    parser.add_argument("--kills", type=int, default=KILLS)
-    parser.add_argument("--rate", type=float, default=RATE, help="requests a second")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was seen")
-    arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    kills = 2 if arguments.quick else arguments.kills
-    with tempfile.TemporaryDirectory(prefix="cultivar-kills-") as home:
-        try:
-            document = measure(kills, arguments.rate, BETWEEN_S, Path(home))
-        except KeyboardInterrupt:
-            sys.exit(130)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
-    if not document["reached"]:
-        sys.exit(1)
+    experiment = Experiment("kills", __doc__, quick="two kills")
+    experiment.parser.add_argument("--kills", type=int, default=KILLS)
+    experiment.parser.add_argument("--rate", type=float, default=RATE, help="requests a second")
+    given = experiment.arguments
+    kills = 2 if given.quick else given.kills
+    experiment.run(lambda home: measure(kills, given.rate, BETWEEN_S, home))
 
 
 if __name__ == "__main__":

@@ -5,12 +5,6 @@ server does: twice the peak, ten times the peak, and between and after them half
 means is in ``benchmarks/README.md``.
 """
 
-import argparse
-import json
-import signal
-import sys
-import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +14,7 @@ import numpy as np
 
 from benchmarks import prepared, verdict
 from benchmarks.contender import PICTURES, Contender, cultivar, say
+from benchmarks.experiment import Experiment
 from benchmarks.machine import describe
 from benchmarks.openloop import BROKEN, Phase, Records, Running
 from benchmarks.spread import Spread, quantile
@@ -240,30 +235,18 @@ def _quantile(values: np.ndarray, share: float) -> float:
 
 def main() -> None:
     """Measure and print; exit 1 where an aim was missed."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="under a minute, and too short for figures")
+    experiment = Experiment("overload", __doc__, quick="under a minute, and too short for figures")
+    parser = experiment.parser
     parser.add_argument("--seconds", type=float, default=60.0, help="how long each overload lasts")
     parser.add_argument(
         "--deadline", type=float, default=DEADLINE_S, metavar="S", help="the server's, in seconds"
     )
     parser.add_argument("--source", metavar="SPEC", help=f"the network to measure ({prepared.SOURCE})")
     parser.add_argument("--seed", type=int, default=0, help="of pictures and arrivals")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was seen")
-    arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    seconds = 4.0 if arguments.quick else arguments.seconds
-    source = arguments.source or (prepared.QUICK_SOURCE if arguments.quick else prepared.SOURCE)
-    started = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="cultivar-overload-") as home:
-        try:
-            document = measure(source, seconds, arguments.deadline, arguments.seed, Path(home))
-        except KeyboardInterrupt:
-            sys.exit(130)
-    say(f"{time.perf_counter() - started:.0f} s")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
-    if not document["reached"]:
-        sys.exit(1)
+    given = experiment.arguments
+    seconds = 4.0 if given.quick else given.seconds
+    source = given.source or (prepared.QUICK_SOURCE if given.quick else prepared.SOURCE)
+    experiment.run(lambda home: measure(source, seconds, given.deadline, given.seed, home))
 
 
 if __name__ == "__main__":

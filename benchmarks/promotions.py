@@ -8,23 +8,21 @@ it must never answer, and the one before it must go on. What each figure means i
 ``benchmarks/README.md``.
 """
 
-import argparse
 import http.client
-import json
-import signal
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from benchmarks import command, prepared, verdict, weightless
 from benchmarks.connection import HOST
 from benchmarks.contender import MEDIA, PICTURES, cultivar, say
+from benchmarks.experiment import Experiment
 from benchmarks.machine import describe
 from benchmarks.openloop import Phase, Records, Running
 from benchmarks.photographs import photograph
@@ -61,6 +59,28 @@ TAIL_AIM = 1.5
 REACH_AIM_MS = 50.0
 GIVE_UP_S = 30.0
 BEFORE, MOVING, AFTER, DAMAGED = range(4)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How much is done.
+
+    Attributes:
+        workers: the server's processes, of one trial each in a repeat.
+        repeats: of every trial.
+        moves: promotions and rollbacks under load.
+        steady_s: seconds of load before the moves, and after.
+        quiet_moves: promotions on a server that nobody else asks.
+    """
+
+    workers: tuple[int, ...]
+    repeats: int
+    moves: int
+    steady_s: float
+    quiet_moves: int
+
+
+QUICK = Pace((1,), 1, 5, 4.0, 5)
 
 
 @dataclass(slots=True)
@@ -170,20 +190,21 @@ def move(registry: Registry, refs: Sequence[str], number: int) -> Reign:
     return Reign(ref, began, moved=time.monotonic())
 
 
-def under_load(material: Material, workers: int, moves: int, steady_s: float, seed: int) -> Trial:
+def under_load(material: Material, workers: int, pace: Pace, seed: int) -> Trial:
     """Move versions under load and check every answer."""
     with (
         Registry.open(Settings.read(material.home)) as registry,
         cultivar(material.home, material.requests, workers=workers) as contender,
     ):
-        peak = contender.load(PICTURES, CONNECTIONS, steady_s / 4).rows_per_s
-        phases = [Phase(SHARE * peak, seconds) for seconds in (steady_s, moves * GAP_S, steady_s, DAMAGED_S)]
+        peak = contender.load(PICTURES, CONNECTIONS, pace.steady_s / 4).rows_per_s
+        parts = (pace.steady_s, pace.moves * GAP_S, pace.steady_s, DAMAGED_S)
+        phases = [Phase(SHARE * peak, seconds) for seconds in parts]
         out = material.home / "records.npz"
         running = Running(contender.port, material.requests[PICTURES], phases, out, seed)
         edges = running.started + np.cumsum([0.0, *(phase.seconds for phase in phases)])
         try:
             reigns = [Reign(str(registry.stages(TARGET)["production"]), 0.0)]
-            for number in range(moves):
+            for number in range(pace.moves):
                 _sleep_until(edges[MOVING] + number * GAP_S)
                 reigns.append(move(registry, material.refs, number))
             _sleep_until(edges[DAMAGED])
@@ -308,12 +329,32 @@ def _sleep_until(moment: float) -> None:
     time.sleep(max(0.0, moment - time.monotonic()))
 
 
+def measure(pace: Pace, kind: str, spec: str, seed: int, home: Path) -> dict[str, Any]:
+    """Make the versions, move them under load and in the quiet, print it; return everything as JSON values."""
+    material = make(kind, spec, home)
+    trials: list[Trial] = []
+    for repeat in range(pace.repeats):
+        for workers in pace.workers:
+            trials.append(under_load(material, workers, pace, seed + repeat))
+            say(f"  {trials[-1]}")
+    quiet = in_the_quiet(material, pace.quiet_moves)
+    print(show(trials))
+    found = verdicts(trials, quiet)
+    return {
+        "reached": verdict.show(found),
+        "machine": describe(),
+        "versions": kind,
+        "trials": [asdict(trial) for trial in trials],
+        "quiet_ms": quiet,
+        "verdicts": [each.to_json() for each in found],
+    }
+
+
 def main() -> None:
     """Run the trials, print their figures; status 1 if an answer was lost or wrong, or an aim missed."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument(
-        "--quick", action="store_true", help="one worker, five moves, a model that costs nothing"
-    )
+    quick = "one worker, five moves, a model that costs nothing"
+    experiment = Experiment("promotions", __doc__, quick=quick)
+    parser = experiment.parser
     parser.add_argument("--moves", type=int, default=MOVES, help="promotions and rollbacks together")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 4], help="the server's processes")
     parser.add_argument("--repeats", type=int, default=3)
@@ -323,40 +364,10 @@ def main() -> None:
         "--source", default=prepared.SOURCE, metavar="SPEC", help="the network, where there is one"
     )
     parser.add_argument("--seed", type=int, default=0, help="of arrivals")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was seen")
-    arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    kind, workers, repeats, moves = arguments.versions, arguments.workers, arguments.repeats, arguments.moves
-    steady_s, quiet_moves = STEADY_S, QUIET_MOVES
-    if arguments.quick:
-        kind, workers, repeats, moves, steady_s, quiet_moves = WEIGHTLESS, [1], 1, 5, 4.0, 5
-    trials: list[Trial] = []
-    with tempfile.TemporaryDirectory(prefix="cultivar-promotions-") as folder:
-        try:
-            material = make(kind, arguments.source, Path(folder))
-            for repeat in range(repeats):
-                for count in workers:
-                    trials.append(under_load(material, count, moves, steady_s, arguments.seed + repeat))
-                    say(f"  {trials[-1]}")
-            quiet = in_the_quiet(material, quiet_moves)
-        except KeyboardInterrupt:
-            sys.exit(130)
-        except command.CommandFailed as error:
-            sys.exit(str(error))
-    print(show(trials))
-    found = verdicts(trials, quiet)
-    reached = verdict.show(found)
-    if arguments.json:
-        document = {
-            "machine": describe(),
-            "versions": kind,
-            "trials": [{name: getattr(trial, name) for name in trial.__slots__} for trial in trials],
-            "quiet_ms": quiet,
-            "verdicts": [each.to_json() for each in found],
-        }
-        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
-    if not reached:
-        sys.exit(1)
+    given = experiment.arguments
+    usual = Pace(tuple(given.workers), given.repeats, given.moves, STEADY_S, QUIET_MOVES)
+    pace, kind = (QUICK, WEIGHTLESS) if given.quick else (usual, given.versions)
+    experiment.run(lambda home: measure(pace, kind, given.source, given.seed, home))
 
 
 if __name__ == "__main__":

@@ -5,13 +5,9 @@ settings are swept first; then, in each round and in a random order, the best of
 decode-plus-run pipelines and every server under load are measured once each.
 """
 
-import argparse
 import json
-import signal
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -35,6 +31,7 @@ from benchmarks.contender import (
     unlike,
     write,
 )
+from benchmarks.experiment import Document, Experiment
 from benchmarks.machine import describe, idle_cores
 from benchmarks.measurement import Measurement
 from benchmarks.peers.peer import PEERS, Peer
@@ -314,8 +311,8 @@ def measure(spec: str, pace: Pace, seed: int, home: Path, peers: Sequence[Peer])
 
 def main() -> None:
     """Measure and print; exit 1 where an aim was missed."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="about a minute, and too short for figures")
+    experiment = Experiment("serving", __doc__, quick="about a minute, and too short for figures")
+    parser = experiment.parser
     parser.add_argument("--rounds", type=int, help="repeats of every measurement")
     parser.add_argument(
         "--source", default="torchvision:resnet18", metavar="SPEC", help="the network to measure"
@@ -324,29 +321,19 @@ def main() -> None:
         "--alone", action="store_true", help="without the other servers: less than half the time"
     )
     parser.add_argument("--seed", type=int, default=0, help="of weights, pictures and order")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was seen")
     parser.add_argument("--plots", type=Path, metavar="FOLDER", help="draw it, as SVG files")
-    arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    pace = QUICK if arguments.quick else USUAL
-    if arguments.rounds:
-        pace = replace(pace, rounds=arguments.rounds)
-    started = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="cultivar-serving-") as home:
-        try:
-            peers = () if arguments.alone else PEERS
-            document = measure(arguments.source, pace, arguments.seed, Path(home), peers)
-        except KeyboardInterrupt:
-            sys.exit(130)
-    say(f"{time.perf_counter() - started:.0f} s")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
-    if arguments.plots:
-        from benchmarks.plots import draw_serving
+    given = experiment.arguments
+    pace = QUICK if given.quick else USUAL
+    pace = replace(pace, rounds=given.rounds or pace.rounds)
+    peers = () if given.alone else PEERS
 
-        draw_serving(document, arguments.plots)
-    if not document["reached"]:
-        sys.exit(1)
+    def draw(document: Document) -> None:
+        if given.plots:
+            from benchmarks.plots import draw_serving
+
+            draw_serving(document, given.plots)
+
+    experiment.run(lambda home: measure(given.source, pace, given.seed, home, peers), draw)
 
 
 if __name__ == "__main__":

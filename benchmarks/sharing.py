@@ -5,16 +5,14 @@ Three tasks on one source, each adapted by a ``cultivar adapt`` of its own: two 
 what it found there.
 """
 
-import argparse
-import json
-import sys
-import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks import command, handwriting
+from benchmarks.contender import say
+from benchmarks.experiment import Experiment
 from registry.manifest import Manifest
 from registry.registry import Registry
 from registry.settings import Settings
@@ -127,43 +125,31 @@ def verdicts(versions: Mapping[str, Sequence[Blob]]) -> dict[str, bool]:
     }
 
 
-def main() -> None:
-    """Adapt three times and print what each version brought; exit 1 where one brought too much."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--source", default="bundled:glyphs", metavar="SPEC", help="the source to adapt")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was seen")
-    arguments = parser.parse_args()
+def measure(source: str, home: Path) -> dict[str, Any]:
+    """Adapt three times and print what each version brought; return everything as JSON values."""
     versions: dict[str, Sequence[Blob]] = {}
-    with tempfile.TemporaryDirectory(prefix="cultivar-sharing-") as folder:
-        try:
-            for seed, (target, technique, more) in enumerate(STEPS):
-                print(f"adapting {arguments.source} to {target}, {technique}", file=sys.stderr, flush=True)
-                blobs = adapt(Path(folder), arguments.source, target, technique, more, seed)
-                versions[f"{target}, {technique}"] = blobs
-        except KeyboardInterrupt:
-            sys.exit(130)
-        except command.CommandFailed as error:
-            sys.exit(str(error))
+    for seed, (target, technique, more) in enumerate(STEPS):
+        say(f"adapting {source} to {target}, {technique}")
+        versions[f"{target}, {technique}"] = adapt(home, source, target, technique, more, seed)
     found = verdicts(versions)
     print(table(versions), segments(versions), sep="\n\n", end="\n\n")
     for words, holds in found.items():
         print(f"{words}: {'yes' if holds else 'no'}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(_document(versions, found), indent=1) + "\n")
-    if not all(found.values()):
-        sys.exit(1)
-
-
-def _document(versions: Mapping[str, Sequence[Blob]], found: Mapping[str, bool]) -> dict[str, Any]:
     return {
-        "versions": {
-            name: [
-                {f: getattr(blob, f) for f in ("kind", "name", "digest", "bytes", "new")} for blob in blobs
-            ]
-            for name, blobs in versions.items()
-        },
+        "reached": all(found.values()),
+        "versions": {name: [asdict(blob) for blob in blobs] for name, blobs in versions.items()},
         "verdicts": found,
     }
+
+
+def main() -> None:
+    """Measure and print; exit 1 where a version brought too much."""
+    experiment = Experiment("sharing", __doc__)
+    experiment.parser.add_argument(
+        "--source", default="bundled:glyphs", metavar="SPEC", help="the source to adapt"
+    )
+    given = experiment.arguments
+    experiment.run(lambda home: measure(given.source, home))
 
 
 if __name__ == "__main__":

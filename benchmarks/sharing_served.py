@@ -7,12 +7,8 @@ share the lower half of their network are asked together, beside what arithmetic
 each figure means is in ``benchmarks/README.md``.
 """
 
-import argparse
 import json
-import signal
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -24,7 +20,8 @@ import numpy as np
 import onnxruntime as ort
 
 from benchmarks import prepared, verdict
-from benchmarks.contender import ARRAYS, MEDIA, Contender, cultivar, request, say, unlike, write
+from benchmarks.contender import ARRAYS, MEDIA, Contender, cultivar, request, unlike, write
+from benchmarks.experiment import Experiment
 from benchmarks.machine import describe
 from benchmarks.measurement import Measurement
 from benchmarks.photographs import photograph
@@ -296,28 +293,15 @@ def run(spec: str, pace: Pace, seed: int, home: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Measure and print; exit 1 where an aim was missed."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="about a minute, and too short for figures")
+    experiment = Experiment("sharing-served", __doc__, quick="about a minute, and too short for figures")
+    parser = experiment.parser
     parser.add_argument("--rounds", type=int, help="repeats of every measurement")
     parser.add_argument("--source", default=prepared.SOURCE, metavar="SPEC", help="the network to measure")
     parser.add_argument("--seed", type=int, default=0, help="of pictures and order")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was seen")
-    arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    pace = QUICK if arguments.quick else USUAL
-    if arguments.rounds:
-        pace = replace(pace, rounds=arguments.rounds)
-    started = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="cultivar-sharing-") as home:
-        try:
-            document = run(arguments.source, pace, arguments.seed, Path(home))
-        except KeyboardInterrupt:
-            sys.exit(130)
-    say(f"{time.perf_counter() - started:.0f} s")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
-    if not document["reached"]:
-        sys.exit(1)
+    given = experiment.arguments
+    pace = QUICK if given.quick else USUAL
+    pace = replace(pace, rounds=given.rounds or pace.rounds)
+    experiment.run(lambda home: run(given.source, pace, given.seed, home))
 
 
 if __name__ == "__main__":

@@ -5,12 +5,6 @@ handles and the tail of latency are followed, and a line is laid through each: i
 interval that knows that neighbours resemble each other.
 """
 
-import argparse
-import json
-import signal
-import sys
-import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +13,7 @@ import numpy as np
 
 from benchmarks import prepared, verdict, weightless
 from benchmarks.contender import PICTURES, cultivar, say
+from benchmarks.experiment import Experiment
 from benchmarks.machine import describe
 from benchmarks.openloop import Phase, Records, Running
 from benchmarks.slope import Slope
@@ -119,25 +114,12 @@ def measure(minutes: float, warm_s: float, bin_s: float, seed: int, home: Path) 
 
 def main() -> None:
     """Measure and print; exit 1 where something grows or a request failed."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="half a minute")
-    parser.add_argument("--minutes", type=float, default=10.0, help="beyond the warming up")
-    parser.add_argument("--seed", type=int, default=0, help="of pictures and arrivals")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was seen")
-    arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    minutes, warm_s, bin_s = (0.3, 5.0, 1.0) if arguments.quick else (arguments.minutes, WARM_S, BIN_S)
-    started = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="cultivar-soak-") as home:
-        try:
-            document = measure(minutes, warm_s, bin_s, arguments.seed, Path(home))
-        except KeyboardInterrupt:
-            sys.exit(130)
-    say(f"{time.perf_counter() - started:.0f} s")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
-    if not document["reached"]:
-        sys.exit(1)
+    experiment = Experiment("soak", __doc__, quick="half a minute")
+    experiment.parser.add_argument("--minutes", type=float, default=10.0, help="beyond the warming up")
+    experiment.parser.add_argument("--seed", type=int, default=0, help="of pictures and arrivals")
+    given = experiment.arguments
+    minutes, warm_s, bin_s = (0.3, 5.0, 1.0) if given.quick else (given.minutes, WARM_S, BIN_S)
+    experiment.run(lambda home: measure(minutes, warm_s, bin_s, given.seed, home))
 
 
 if __name__ == "__main__":
