@@ -30,6 +30,11 @@ def cpu_seconds(pids: Iterable[int]) -> float:
     return total / _TICKS
 
 
+def started_at(pid: int) -> float:
+    """Return when a process began, in seconds since the machine started; to 10 ms."""
+    return int(_stat(pid)[19]) / _TICKS
+
+
 def idle_cores(root: int, seconds: float) -> float:
     """Return how many cores a process and its descendants keep busy while nobody asks anything of them."""
     pids = tree(root)

@@ -19,7 +19,7 @@ from services.server import free_port
 
 _BOUNDARY = "a-line-that-no-picture-has"
 _STOP_S = 20.0
-_POLL_S = 0.05
+_POLL_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,3 +143,10 @@ BARE = Peer(
     {},
 )
 """Not a server of any model: what the interpreter and uvicorn cost alone."""
+TRIVIAL = Peer(
+    "BentoML alone",
+    ("-m", "bentoml", "serve", "benchmarks.peers.bentoml_trivial:Echo", *_LISTEN),
+    "/readyz",
+    {},
+)
+"""Not a server of any model either: what BentoML costs alone."""
