@@ -11,12 +11,13 @@ sockets; ``Running`` runs it beside the caller, or by hand::
 import argparse
 import json
 import math
+import re
 import select
 import signal
 import subprocess
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -43,6 +44,8 @@ _COARSE_S = 0.002
 _VERSION = b"x-cultivar-version: "
 _RETRY = b"retry-after: "
 _LABEL = b'"label":"'
+_PROBLEM = re.compile(rb'"code":"([^"]*)","message":"([^"]*)"')
+_NUMBER = re.compile(rb"\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,8 @@ class Records:
         ref: int16 [N], which of ``names`` the version's header named, or -1.
         label: int16 [N], which of ``names`` the first label was, or -1.
         retry: bool [N], whether the answer said Retry-After.
-        names: versions and labels that were seen.
+        problem: int16 [N], which of ``names`` a refusal's code and message were, or -1.
+        names: versions, labels and problems that were seen; a problem's numbers are left out.
         edges: float64 [phases + 1], when phases began, and the last one ended.
         generator_s: float64 [phases], CPU seconds that the generator took in each.
     """
@@ -86,6 +90,7 @@ class Records:
     ref: np.ndarray
     label: np.ndarray
     retry: np.ndarray
+    problem: np.ndarray
     names: tuple[str, ...]
     edges: np.ndarray
     generator_s: np.ndarray
@@ -109,7 +114,7 @@ class Records:
     def where(self, chosen: np.ndarray) -> Self:
         """Return some of the requests: bool [N]."""
         fields = {name: getattr(self, name) for name in self.__slots__}
-        each = ("due", "sent", "ended", "status", "phase", "number", "ref", "label", "retry")
+        each = ("due", "sent", "ended", "status", "phase", "number", "ref", "label", "retry", "problem")
         return type(self)(**fields | {name: fields[name][chosen] for name in each})
 
     def latencies_ms(self) -> np.ndarray:
@@ -121,6 +126,17 @@ class Records:
         behind = 1e3 * (self.sent - self.due)[~np.isnan(self.sent)]
         median, tail = np.median(behind), np.quantile(behind, 0.99)
         return f"The generator sent {median:.1f} ms late in the median, {tail:.1f} at p99."
+
+    def failures(self) -> dict[str, int]:
+        """Return how many requests failed, by status and problem, the most frequent first."""
+        failed = self.status != 200
+        pairs = zip(self.status[failed].tolist(), self.problem[failed].tolist(), strict=True)
+        return {self._words(*pair): count for pair, count in Counter(pairs).most_common()}
+
+    def _words(self, status: int, problem: int) -> str:
+        if status == BROKEN:
+            return "no answer"
+        return f"{status} {self.names[problem]}" if problem >= 0 else str(status)
 
     def answered_within(self, began: float, ended: float) -> int:
         """Return how many 200s came between two moments."""
@@ -175,6 +191,7 @@ class OpenLoop:
         self._ref = [-1] * count
         self._label = [-1] * count
         self._retry = [False] * count
+        self._problem = [-1] * count
         clocks = []
         following = 0
         moments = due.tolist()
@@ -208,6 +225,7 @@ class OpenLoop:
             np.array(self._ref[:following], np.int16),
             np.array(self._label[:following], np.int16),
             np.array(self._retry[:following], bool),
+            np.array(self._problem[:following], np.int16),
             tuple(name.decode("latin-1") for name in self._names),
             edges,
             np.diff(clocks),
@@ -267,6 +285,8 @@ class OpenLoop:
         self._ref[number] = self._named(answer, _VERSION, b"\r")
         self._label[number] = self._named(answer, _LABEL, b'"')
         self._retry[number] = _RETRY in answer
+        if connection.status != 200 and (problem := _PROBLEM.search(answer)):
+            self._problem[number] = self._numbered(problem[1] + b": " + _NUMBER.sub(b"N", problem[2]))
         if connection.descriptor in self._writing or b"connection: close" in answer:
             self._drop(connection)
         else:
@@ -277,7 +297,10 @@ class OpenLoop:
         if at < 0:
             return -1
         at += len(before)
-        return self._names.setdefault(answer[at : answer.find(after, at)], len(self._names))
+        return self._numbered(answer[at : answer.find(after, at)])
+
+    def _numbered(self, name: bytes) -> int:
+        return self._names.setdefault(name, len(self._names))
 
     def _drop(self, connection: Connection) -> None:
         """Close a connection; its request, if it has one, is broken."""

@@ -1,6 +1,6 @@
 """Promotions and rollbacks under load: ``python -m benchmarks.promotions``.
 
-Requests come at a share of what the server can answer, whatever it does, while versions take turns
+Requests come at a share of what the server sustains, whatever it does, while versions take turns
 in production. Every answer must have status 200, come from a version that was in production at some
 moment between the request's sending and its answer, and have the first label that ``cultivar
 classify`` gives offline for that version. In the end a version whose bytes are damaged is promoted:
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import command, prepared, verdict, weightless
+from benchmarks.capacity import Capacity, capacity
 from benchmarks.connection import HOST
 from benchmarks.contender import MEDIA, PICTURES, cultivar, say
 from benchmarks.experiment import Experiment
@@ -48,8 +49,10 @@ GAP_S = 1.0
 STEADY_S = 12.0
 """Load before the moves, and after."""
 DAMAGED_S = 3.0
+STEP_S = 3.0
+"""In so long a server that falls behind by a tenth has answers that are 300 ms late."""
 SHARE = 0.7
-CONNECTIONS = 32
+"""Of what the server sustains."""
 SLACK_S = 0.3
 """Several workers look at the registry on their own: so much later than the first the last one may follow."""
 QUIET_POLL_S = 0.01
@@ -71,6 +74,7 @@ class Pace:
         moves: promotions and rollbacks under load.
         steady_s: seconds of load before the moves, and after.
         quiet_moves: promotions on a server that nobody else asks.
+        step_s: seconds of each rate that the server is tried with.
     """
 
     workers: tuple[int, ...]
@@ -78,9 +82,10 @@ class Pace:
     moves: int
     steady_s: float
     quiet_moves: int
+    step_s: float
 
 
-QUICK = Pace((1,), 1, 5, 4.0, 5)
+QUICK = Pace((1,), 1, 5, 4.0, 5, 1.0)
 
 
 @dataclass(slots=True)
@@ -118,9 +123,9 @@ class Trial:
 
     Attributes:
         workers: the server's processes.
-        rate: requests a second.
+        capacity: what the server could do before.
         answers: 200s.
-        failed: answers of another status, and connections that broke.
+        failures: answers of another status by their problem, and connections that broke.
         wrong_version: answers of a version that was not in production.
         wrong_label: answers that offline would have been others.
         damaged: answers of the damaged version.
@@ -131,9 +136,9 @@ class Trial:
     """
 
     workers: int
-    rate: float
+    capacity: Capacity
     answers: int
-    failed: int
+    failures: Mapping[str, int]
     wrong_version: int
     wrong_label: int
     damaged: int
@@ -141,6 +146,16 @@ class Trial:
     moving_p99_ms: float
     reached_ms: tuple[float, ...]
     generator: float
+
+    @property
+    def rate(self) -> float:
+        """Requests a second that were sent."""
+        return SHARE * self.capacity.sustained
+
+    @property
+    def failed(self) -> int:
+        """Requests that no 200 answered."""
+        return sum(self.failures.values())
 
 
 def make(kind: str, spec: str, home: Path) -> Material:
@@ -196,9 +211,9 @@ def under_load(material: Material, workers: int, pace: Pace, seed: int) -> Trial
         Registry.open(Settings.read(material.home)) as registry,
         cultivar(material.home, material.requests, workers=workers) as contender,
     ):
-        peak = contender.load(PICTURES, CONNECTIONS, pace.steady_s / 4).rows_per_s
+        found = capacity(contender, PICTURES, material.home, pace.steady_s / 4, pace.step_s, seed)
         parts = (pace.steady_s, pace.moves * GAP_S, pace.steady_s, DAMAGED_S)
-        phases = [Phase(SHARE * peak, seconds) for seconds in parts]
+        phases = [Phase(SHARE * found.sustained, seconds) for seconds in parts]
         out = material.home / "records.npz"
         running = Running(contender.port, material.requests[PICTURES], phases, out, seed)
         edges = running.started + np.cumsum([0.0, *(phase.seconds for phase in phases)])
@@ -214,10 +229,12 @@ def under_load(material: Material, workers: int, pace: Pace, seed: int) -> Trial
         finally:
             running.stop()
     say(records.lateness())
-    return judge(records, reigns, material, workers, phases[0].rate)
+    return judge(records, reigns, material, workers, found)
 
 
-def judge(records: Records, reigns: Sequence[Reign], material: Material, workers: int, rate: float) -> Trial:
+def judge(
+    records: Records, reigns: Sequence[Reign], material: Material, workers: int, capacity: Capacity
+) -> Trial:
     """Check every answer against what was in production and against the offline labels."""
     answered = records.where(records.status == 200)
     named = {name: number for number, name in enumerate(records.names)}
@@ -241,9 +258,9 @@ def judge(records: Records, reigns: Sequence[Reign], material: Material, workers
     steady = took[np.isin(answered.phase, (BEFORE, AFTER))]
     return Trial(
         workers=workers,
-        rate=rate,
+        capacity=capacity,
         answers=len(answered.due),
-        failed=int((records.status != 200).sum()),
+        failures=records.failures(),
         wrong_version=int((~right).sum()),
         wrong_label=len(labels) - sum(labels),
         damaged=int((answered.ref == named.get(material.damaged, -2)).sum()),
@@ -301,28 +318,47 @@ def verdicts(trials: Sequence[Trial], quiet: Sequence[float]) -> list[Verdict]:
             ("first labels other than offline", [trial.wrong_label for trial in ours]),
             ("answers of the damaged version", [trial.damaged for trial in ours]),
         ):
-            found.append(Verdict(f"{workers} workers: {claim}", Spread.of(counts), 0, at_least=False))
+            found.append(Verdict(f"{_workers(workers)}: {claim}", Spread.of(counts), 0, at_least=False))
         tails = Spread.of([trial.moving_p99_ms / trial.steady_p99_ms for trial in ours])
-        found.append(Verdict(f"{workers} workers: p99 over steady p99", tails, TAIL_AIM, at_least=False))
+        found.append(Verdict(f"{_workers(workers)}: p99 over steady p99", tails, TAIL_AIM, at_least=False))
     claim = "a promotion in the quiet is answered by after"
     return [*found, Verdict(claim, Spread.of(quiet), REACH_AIM_MS, at_least=False, unit=" ms")]
 
 
 def show(trials: Sequence[Trial]) -> str:
     """Return what was seen as a Markdown table."""
-    columns = ["requests/s", "answers", "failed", "wrong version", "wrong label", "damaged answers"]
+    columns = [
+        "peak, closed",
+        "sustained",
+        "requests/s",
+        "answers",
+        "failed",
+        "wrong version",
+        "wrong label",
+        "damaged answers",
+    ]
     columns += ["p99 steady, ms", "p99 moving, ms", "seen after, ms", "generator, cores"]
     rows = {}
     for number, trial in enumerate(trials, 1):
-        figures = [f"{trial.rate:.0f}", *map(str, (trial.answers, trial.failed, trial.wrong_version))]
+        figures = [f"{each:.0f}" for each in (trial.capacity.peak, trial.capacity.sustained, trial.rate)]
+        figures += [*map(str, (trial.answers, trial.failed, trial.wrong_version))]
         figures += [str(trial.wrong_label), str(trial.damaged), f"{trial.steady_p99_ms:.1f}"]
         figures += [
             f"{trial.moving_p99_ms:.1f}",
             Spread.of(trial.reached_ms).show(0),
             f"{trial.generator:.2f}",
         ]
-        rows[f"run {number}, {trial.workers} workers"] = figures
-    return table("", columns, rows)
+        rows[f"run {number}, {_workers(trial.workers)}"] = figures
+    causes = [
+        f"Run {number}: {count} failed: {cause}"
+        for number, trial in enumerate(trials, 1)
+        for cause, count in trial.failures.items()
+    ]
+    return "\n".join([table("", columns, rows), *causes])
+
+
+def _workers(count: int) -> str:
+    return f"{count} worker{'s' if count > 1 else ''}"
 
 
 def _sleep_until(moment: float) -> None:
@@ -344,7 +380,7 @@ def measure(pace: Pace, kind: str, spec: str, seed: int, home: Path) -> dict[str
         "reached": verdict.show(found),
         "machine": describe(),
         "versions": kind,
-        "trials": [asdict(trial) for trial in trials],
+        "trials": [{**asdict(trial), "rate": trial.rate, "failed": trial.failed} for trial in trials],
         "quiet_ms": quiet,
         "verdicts": [each.to_json() for each in found],
     }
@@ -365,7 +401,7 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of arrivals")
     given = experiment.arguments
-    usual = Pace(tuple(given.workers), given.repeats, given.moves, STEADY_S, QUIET_MOVES)
+    usual = Pace(tuple(given.workers), given.repeats, given.moves, STEADY_S, QUIET_MOVES, STEP_S)
     pace, kind = (QUICK, WEIGHTLESS) if given.quick else (usual, given.versions)
     experiment.run(lambda home: measure(pace, kind, given.source, given.seed, home))
 

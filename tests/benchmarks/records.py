@@ -13,6 +13,7 @@ def records(
     status: np.ndarray | None = None,
     ref: np.ndarray | None = None,
     label: np.ndarray | None = None,
+    problem: np.ndarray | None = None,
     names: tuple[str, ...] = (),
 ) -> Records:
     """Make records of requests that were sent when they were due, in the phases between edges."""
@@ -27,6 +28,7 @@ def records(
         ref=np.full(count, -1, np.int16) if ref is None else ref,
         label=np.full(count, -1, np.int16) if label is None else label,
         retry=np.zeros(count, bool),
+        problem=np.full(count, -1, np.int16) if problem is None else problem,
         names=names,
         edges=np.array(edges),
         generator_s=np.zeros(len(edges) - 1),

@@ -141,3 +141,15 @@ def test_arrivals_are_a_seeded_poisson_process_in_phases() -> None:
     assert 1800 < (phase == 0).sum() < 2200
     gaps = np.diff(due[phase == 0])
     assert np.std(gaps) == pytest.approx(np.mean(gaps), rel=0.15)
+
+
+def test_failures_are_counted_by_what_the_server_said_of_them(serve: Callable[..., Stub]) -> None:
+    def rule(number: int) -> bytes:
+        body = b'{"error":{"code":"overloaded","message":"%d rows wait already","hint":"Later."}}' % number
+        refusal = b"HTTP/1.1 503 Words\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+        return (refusal, answer(200), b"", answer(500))[number % 4]
+
+    stub = serve(rule)
+    failures = OpenLoop(stub.port, requests()).run([Phase(200, 0.3)]).failures()
+    assert set(failures) == {"503 overloaded: N rows wait already", "no answer", "500"}
+    assert abs(sum(failures.values()) - 3 * stub.asked / 4) < 1

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.capacity import Capacity
 from benchmarks.prepared import DISTINCT
 from benchmarks.promotions import Material, Reign, Trial, judge
 from tests.benchmarks.records import records
@@ -25,7 +26,7 @@ def judged(ref: np.ndarray, label: np.ndarray | None = None, took: np.ndarray = 
     reigns = [Reign(NAMES[FIRST], 0.0), Reign(NAMES[SECOND], 6.0, moved=6.01)]
     label = np.full(len(DUE), LABEL) if label is None else label
     seen = records(DUE, took, EDGES, ref=ref.astype(np.int16), label=label.astype(np.int16), names=NAMES)
-    return judge(seen, reigns, MATERIAL, workers=1, rate=100)
+    return judge(seen, reigns, MATERIAL, workers=1, capacity=Capacity(200, 100))
 
 
 def test_answers_of_whom_production_was_are_right() -> None:
