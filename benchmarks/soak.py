@@ -94,7 +94,7 @@ def measure(minutes: float, warm_s: float, bin_s: float, seed: int, home: Path) 
             f"{values[-1]:.1f}",
             slope.show(3) + unit,
         ]
-        claim = f"{name} grows, by the interval's lower end,"
+        claim = f"growth of {name}, by the interval's lower end"
         found.append(Verdict(claim, Spread.of([slope.low]), aim, at_least=False, unit=unit))
         document[name] = {"minutes": times.tolist(), "values": values.tolist()}
         document[name] |= {"slope": slope.value, "low": slope.low, "high": slope.high}
