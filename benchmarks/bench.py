@@ -3,7 +3,7 @@
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from adapters.sources.glyphs.render import Renders, render
 from adapters.sources.glyphs.train import Lessons, train
 from adapters.sources.stages import Stages
 from benchmarks.cells import Cell
+from benchmarks.whole import whole
 from registry.digests import Digest
 from registry.progress import SILENT
 
@@ -111,30 +112,29 @@ class Bench:
         return Untrained(**facts, draw=cell.seed)
 
     def _load(self, task: str) -> Dataset:
-        folder = self._folder / "data" / task
-        if not folder.exists():
-            _write(folder, TASKS[task])
+        folder = whole(self._folder / "data" / task, partial(_write, task=TASKS[task]))
         return load(folder, glyph_source().recipe)
 
     def _shuffled(self) -> Path:
-        """Train letters under labels that mean nothing, with the project's own trainer."""
-        folder = self._folder / "shuffled"
-        if not (folder / CARD).exists():
-            import matplotlib
+        return whole(self._folder / "shuffled", _train_on_nothing)
 
-            names = [tuple(f"{face}.ttf" for face in faces) for faces in _FACES]
-            families = [Family(each[0], each, False, "matplotlib", False) for each in names]
-            drawn = render(families, Path(matplotlib.get_data_path()) / "fonts" / "ttf")
-            random = np.random.default_rng(0)
-            labels = np.concatenate([random.permutation(drawn.labels) for _ in range(_COPIES)])
-            pictures = np.tile(drawn.pictures, (_COPIES, 1, 1))
-            renders = Renders(pictures, labels, np.tile(drawn.families, _COPIES))
-            weights = save(train(renders, Lessons(steps=400, batch_size=64), SILENT).state_dict())
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / WEIGHTS).write_bytes(weights)
-            card = replace(Card.read(glyph_source().folder), weights=Digest.of(weights))
-            (folder / CARD).write_bytes(card.to_bytes())
-        return folder
+
+def _train_on_nothing(folder: Path) -> None:
+    """Train letters under labels that mean nothing, with the project's own trainer."""
+    import matplotlib
+
+    names = [tuple(f"{face}.ttf" for face in faces) for faces in _FACES]
+    families = [Family(each[0], each, False, "matplotlib", False) for each in names]
+    drawn = render(families, Path(matplotlib.get_data_path()) / "fonts" / "ttf")
+    random = np.random.default_rng(0)
+    labels = np.concatenate([random.permutation(drawn.labels) for _ in range(_COPIES)])
+    pictures = np.tile(drawn.pictures, (_COPIES, 1, 1))
+    renders = Renders(pictures, labels, np.tile(drawn.families, _COPIES))
+    weights = save(train(renders, Lessons(steps=400, batch_size=64), SILENT).state_dict())
+    folder.mkdir()
+    (folder / WEIGHTS).write_bytes(weights)
+    card = replace(Card.read(glyph_source().folder), weights=Digest.of(weights))
+    (folder / CARD).write_bytes(card.to_bytes())
 
 
 def _write(folder: Path, task: Task) -> None:

@@ -6,7 +6,6 @@ on, and no head learns from it either.
 
 from functools import cache, cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from adapters.sources.glyphs.fonts import FOLDER, Family, families, pinned
 from adapters.sources.glyphs.handwriting import write
 from adapters.sources.glyphs.render import letter
 from benchmarks.cells import Cell
+from benchmarks.whole import whole
 
 CAPITALS = "БГДЖЗИЙЛПФЦЧШЩЪЫЭЮЯ"
 """Of the 33 of Russian. Left out are those that look Latin: a capital, one with dots (Ё), or a small letter (Ь)."""
@@ -92,13 +92,8 @@ class Cyrillic:
 
     @cached_property
     def _data(self) -> Dataset:
-        if not self._folder.exists():
-            self._folder.parent.mkdir(parents=True, exist_ok=True)
-            # All of it or nothing: whoever interrupts it begins anew.
-            with TemporaryDirectory(dir=self._folder.parent) as fresh:
-                draw(Path(fresh) / "pictures", self._fonts)
-                (Path(fresh) / "pictures").rename(self._folder)
-        return load(self._folder, glyph_source().recipe)
+        folder = whole(self._folder, lambda place: draw(place, self._fonts))
+        return load(folder, glyph_source().recipe)
 
 
 def chosen(fonts: Path = FOLDER) -> tuple[Family, ...]:

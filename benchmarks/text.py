@@ -32,6 +32,7 @@ from benchmarks import machine, supersenses, word_vectors
 from benchmarks.cells import Cell, Log
 from benchmarks.curves import Curves
 from benchmarks.table import table
+from benchmarks.whole import whole
 from registry.cache import DiskStore
 from registry.errors import CultivarError
 from registry.manifest import Json
@@ -88,9 +89,10 @@ def trunks(folder: Path, progress: Progress) -> dict[str, Trunk]:
     """
     encoder = find(MINILM)
     free, test = supersenses.write(folder)
-    vectors = folder / "words.txt"
-    if not vectors.exists():
-        word_vectors.write(vectors, *word_vectors.learnt(supersenses.others(test)))
+    vectors = whole(
+        folder / "words.txt",
+        lambda place: word_vectors.write(place, *word_vectors.learnt(supersenses.others(test))),
+    )
     found = {}
     for name, source in ((ENCODER, encoder), (WORDS, find(f"vectors:{vectors}"))):
         read = load(free, source.recipe, test=test, progress=progress)
