@@ -4,8 +4,9 @@ The server and the offline commands both make their answers here.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import exp
 from typing import TypeAlias
 
 import numpy as np
@@ -17,6 +18,12 @@ from services.errors import MissingOutput
 
 Ranking: TypeAlias = Sequence[tuple[str, float]]
 """Labels with their scores, the highest first."""
+
+_Scored: TypeAlias = list[tuple[int, float]]
+"""Places of labels with their scores."""
+
+_FEW_LABELS = 32
+"""Up to as many are scored in plain Python: for a row or two that takes less than NumPy's calls do."""
 
 DEFAULT_TOP_K = 5
 
@@ -88,7 +95,7 @@ def head_of(manifest: Manifest) -> Head:
 
 
 def rank(head: Head, outputs: Mapping[str, np.ndarray], top_k: int = DEFAULT_TOP_K) -> list[Ranking]:
-    """Return the best labels for each row.
+    """Return the best labels for each row, whatever the other rows are; among equals the first one.
 
     Args:
         head: the head that answers.
@@ -96,14 +103,11 @@ def rank(head: Head, outputs: Mapping[str, np.ndarray], top_k: int = DEFAULT_TOP
         top_k: how many labels, at least 1; clamped to the number of labels.
     """
     logits = outputs[LOGITS] if LOGITS in outputs else outputs[f"{LOGITS}.{head.name}"]
-    scores = sigmoid(logits) if head.kind == MULTILABEL else softmax(logits)
-    count = min(top_k, scores.shape[1])
-    order = np.argsort(-logits, axis=1, kind="stable")[:, :count]
-    values = scores[np.arange(len(order))[:, None], order]
+    best = _best_of_few if logits.shape[1] <= _FEW_LABELS else _best_of_many
     labels = head.labels
     return [
-        [(labels[index], score) for index, score in zip(indices, row, strict=True)]
-        for indices, row in zip(order.tolist(), values.tolist(), strict=True)
+        [(labels[place], score) for place, score in row]
+        for row in best(logits, top_k, multilabel=head.kind == MULTILABEL)
     ]
 
 
@@ -117,6 +121,37 @@ def require_features(manifest: Manifest) -> None:
         raise MissingOutput(
             f"this version of {manifest.transfer.target} has a head and no features: use classify"
         )
+
+
+def _best_of_few(logits: np.ndarray, count: int, *, multilabel: bool) -> Iterator[_Scored]:
+    for row in logits.tolist():
+        places = sorted(range(len(row)), key=row.__getitem__, reverse=True)[:count]
+        scores = _probabilities(row) if multilabel else _shares(row)
+        yield [(place, scores[place]) for place in places]
+
+
+def _best_of_many(logits: np.ndarray, count: int, *, multilabel: bool) -> Iterator[_Scored]:
+    order = np.argsort(-logits, axis=1, kind="stable")[:, :count]
+    scores = sigmoid(logits) if multilabel else softmax(logits)
+    best = scores[np.arange(len(order))[:, None], order]
+    for places, values in zip(order.tolist(), best.tolist(), strict=True):
+        yield list(zip(places, values, strict=True))
+
+
+def _shares(logits: list[float]) -> list[float]:
+    """Return what ``softmax`` does."""
+    highest = max(logits)
+    powers = [exp(logit - highest) for logit in logits]
+    total = sum(powers)
+    return [power / total for power in powers]
+
+
+def _probabilities(logits: list[float]) -> list[float]:
+    """Return what ``sigmoid`` does."""
+    powers = [exp(-abs(logit)) for logit in logits]
+    return [
+        (1.0 if logit >= 0.0 else power) / (1.0 + power) for logit, power in zip(logits, powers, strict=True)
+    ]
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
