@@ -2,7 +2,7 @@
 
 Every step runs once, on the rows whose route leads through it: all of them at the root, fewer
 behind each branch. Rows of one route lie side by side, so that a branch takes a slice wherever
-the routes allow it.
+the routes allow it. Where all rows go one way, as most do, they follow it without any of that.
 """
 
 from collections.abc import Sequence
@@ -32,17 +32,18 @@ class Batch:
         heads_s: seconds that the linear heads took, after ``run``.
     """
 
-    __slots__ = ("_bounds", "_routes", "_values", "heads_s", "pieces", "rows")
+    __slots__ = ("_bounds", "_groups", "_routes", "_values", "heads_s", "pieces", "rows")
 
     def __init__(self, pieces: Sequence[Piece]) -> None:
         by_route: dict[Route, list[Piece]] = {}
         for piece in pieces:
             by_route.setdefault(piece.request.route, []).append(piece)
         self._routes = tuple(by_route)
-        self.pieces = [piece for group in by_route.values() for piece in group]
+        self._groups = tuple(by_route.values())
+        self.pieces = [piece for group in self._groups for piece in group]
         self._bounds: list[tuple[int, int]] = []
         self.rows = 0
-        for group in by_route.values():
+        for group in self._groups:
             start = self.rows
             self.rows += sum(piece.rows for piece in group)
             self._bounds.append((start, self.rows))
@@ -55,6 +56,9 @@ class Batch:
         Raises:
             RuntimeFailure: the runtime cannot run these rows.
         """
+        if len(self._routes) == 1:
+            outputs, self.heads_s = _follow(self._routes[0], self._fields(), self.rows, alone=alone)
+            return _shared_out(outputs, self.pieces)
         everyone = tuple(range(len(self._routes)))
         for name, array in self._fields().items():
             self._values[f"recipe:{name}"] = array, everyone
@@ -62,10 +66,12 @@ class Batch:
             given = step.run({wire: self._select(wire, members) for wire in step.takes}, alone=alone)
             rows = sum(stop - start for start, stop in map(self._bounds.__getitem__, members))
             for wire in step.gives:
-                if len(given[wire]) != rows:
-                    raise RuntimeFailure(f"a run has one row for each of {rows}, got {len(given[wire])}")
-                self._values[wire] = given[wire], members
-        return self._outputs()
+                self._values[wire] = _checked(given[wire], rows), members
+        return [
+            outputs
+            for number, route in enumerate(self._routes)
+            for outputs in _shared_out(self._group(number, route), self._groups[number])
+        ]
 
     def _fields(self) -> Arrays:
         if len(self.pieces) == 1:
@@ -75,8 +81,6 @@ class Batch:
 
     def _steps(self, everyone: Members) -> list[tuple[Step, Members]]:
         """Return the steps of all routes, each after those that feed it, with the groups that need it."""
-        if len(everyone) == 1:
-            return [(step, everyone) for step in self._routes[0].steps]
         members: dict[str, list[int]] = {}
         steps: dict[str, Step] = {}
         for number, route in enumerate(self._routes):
@@ -114,23 +118,6 @@ class Batch:
             return array[slices[0]]
         return np.concatenate([array[each] for each in slices])
 
-    def _outputs(self) -> list[Arrays]:
-        outputs: list[Arrays] = []
-        at = 0
-        for number, route in enumerate(self._routes):
-            values = self._group(number, route)
-            start, stop = self._bounds[number]
-            first = 0
-            while first < stop - start:
-                rows = self.pieces[at].rows
-                if rows == stop - start:
-                    outputs.append(values)
-                else:
-                    outputs.append({name: array[first : first + rows] for name, array in values.items()})
-                first += rows
-                at += 1
-        return outputs
-
     def _group(self, number: int, route: Route) -> dict[str, np.ndarray]:
         """Return the outputs of one route's rows."""
         heads: dict[str, np.ndarray] = {}
@@ -153,9 +140,39 @@ def compute(route: Route, fields: Arrays, *, alone: bool = True) -> dict[str, np
         fields: an array for every field, first dimension the rows.
         alone: on all cores.
     """
+    rows = len(next(iter(fields.values())))
+    return _follow(route, fields, rows, alone=alone)[0]
+
+
+def _follow(route: Route, fields: Arrays, rows: int, *, alone: bool) -> tuple[dict[str, np.ndarray], float]:
+    """Run rows along one route, which needs no groups; return its outputs, and the seconds of its heads."""
     values: dict[str, Tensor] = {f"recipe:{name}": array for name, array in fields.items()}
     for step in route.steps:
-        values |= step.run({wire: values[wire] for wire in step.takes}, alone=alone)
+        given = step.run({wire: values[wire] for wire in step.takes}, alone=alone)
+        for wire in step.gives:
+            values[wire] = _checked(given[wire], rows)
+    began = perf_counter()
     for stack in route.stacks:
-        values |= stack.run(on_host(values[stack.takes]))
-    return {name: on_host(values[wire]) for name, wire in route.outputs.items()}
+        features = values[stack.takes] = on_host(values[stack.takes])
+        values |= stack.run(features)
+    heads_s = perf_counter() - began
+    return {name: on_host(values[wire]) for name, wire in route.outputs.items()}, heads_s
+
+
+def _checked(tensor: Tensor, rows: int) -> Tensor:
+    if len(tensor) != rows:
+        raise RuntimeFailure(f"a run has one row for each of {rows}, got {len(tensor)}")
+    return tensor
+
+
+def _shared_out(outputs: Arrays, pieces: Sequence[Piece]) -> list[Arrays]:
+    """Return each piece's rows of what all of them gave."""
+    if len(pieces) == 1:
+        return [outputs]
+    shares: list[Arrays] = []
+    start = 0
+    for piece in pieces:
+        stop = start + piece.rows
+        shares.append({name: array[start:stop] for name, array in outputs.items()})
+        start = stop
+    return shares
