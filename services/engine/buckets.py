@@ -47,6 +47,11 @@ def cover(rows: int, *, fill: bool) -> Iterator[tuple[int, int, int]]:
         start = stop
 
 
+def whole(rows: int) -> bool:
+    """Tell whether some rows are one of the sizes as they are."""
+    return 0 < rows <= LARGEST and not rows & (rows - 1)
+
+
 def padded(array: np.ndarray, size: int) -> np.ndarray:
     """Return the rows, and its last one again until there are ``size``."""
     lacking = size - len(array)
