@@ -14,6 +14,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.ExifTags import Base
 
 from registry.errors import InputTooLarge, InvalidRecipe, UndecodableInput, WrongModality
 from registry.recipe.recipe import Prepared, Raw, Recipe
@@ -32,6 +33,7 @@ INTERPOLATIONS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 _MAX_SIDE = 4096
+_UPRIGHT = 1
 _MAX_SCALED_PIXELS = 1 << 22
 
 # The limit above is checked on every header, for every format; Pillow's own would only warn.
@@ -125,7 +127,7 @@ class ImageRecipe(Recipe):
 
     def collate(self, rows: Sequence[Prepared]) -> dict[str, np.ndarray]:
         """Stack prepared items: ``{"pixels": uint8 [batch, height, width, channels]}``."""
-        return {"pixels": np.stack([row["pixels"] for row in rows])}
+        return {"pixels": np.array([row["pixels"] for row in rows])}
 
     def blanks(self) -> tuple[Prepared, ...]:
         """One black picture."""
@@ -172,10 +174,8 @@ class ImageRecipe(Recipe):
 
     def convert(self, image: Image.Image) -> np.ndarray:
         """Return an opened picture's pixels, uint8 [height, width, channels]."""
-        upright = ImageOps.exif_transpose(image)
-        coloured = _flatten(upright, self.colour, self.background)
-        scaled = self._scale(coloured)
-        pixels = np.asarray(scaled, dtype=np.uint8)
+        coloured = _flatten(_upright(image), self.colour, self.background)
+        pixels = np.frombuffer(self._scale(coloured).tobytes(), np.uint8)
         return pixels.reshape(self.height, self.width, self.channels)
 
     def _scale(self, image: Image.Image) -> Image.Image:
@@ -209,6 +209,14 @@ def _crop_centre(
     across, down = image.size[0] / width, image.size[1] / height
     box = (left * across, top * down, (left + crop[0]) * across, (top + crop[1]) * down)
     return image.resize(crop, filter_, box=box)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turn a picture by its EXIF orientation; Pillow would copy those that need no turning."""
+    image.load()  # some formats keep their EXIF behind the pixels
+    if image.getexif().get(Base.Orientation, _UPRIGHT) == _UPRIGHT:
+        return image
+    return ImageOps.exif_transpose(image)
 
 
 def _flatten(image: Image.Image, colour: str, background: int) -> Image.Image:
