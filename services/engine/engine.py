@@ -97,6 +97,7 @@ class Engine:
         self._busy = 0
         self._alone = False
         self._cheap: list[RootQueue] = []
+        self._at_once_s = 0.0
         self._closed = False
         self._threads = [
             threading.Thread(target=self._serve, name=f"lane-{number}", daemon=True)
@@ -139,9 +140,7 @@ class Engine:
             if not inline and self._idle and not self._alone:
                 self._work.notify()
         if inline and queue not in self._cheap:
-            self._cheap.append(queue)
-            if len(self._cheap) == 1:
-                self._loop.call_soon(self._run_inline)
+            self._run_here(queue)
         return request.future
 
     def line(self, route: Route) -> Line:
@@ -224,8 +223,11 @@ class Engine:
         return None
 
     def _oldest(self) -> RootQueue | None:
+        """Return the queue that a lane has to serve next: not one that the event loop is about to."""
         oldest, since = None, float("inf")
         for queue in self._queues.values():
+            if queue in self._cheap:
+                continue
             age = queue.oldest()
             if age is not None and age < since:
                 oldest, since = queue, age
@@ -262,9 +264,32 @@ class Engine:
         work, lasts = queue.clock.work, queue.clock.row_seconds
         return work is not None and lasts is not None and work < INLINE_S and lasts < _WAITS * INLINE_S
 
-    def _run_inline(self) -> None:
-        """Run what came in this turn of the event loop and is cheap; the rest has to wait for a lane."""
+    def _run_here(self, queue: RootQueue) -> None:
+        """Run a queue's rows in the event loop: with what else comes in this turn, or at once.
+
+        Whoever runs at once spares the loop two turns, and those who come beside it a batch. So after a turn in
+        which one request came alone the next ones run at once, until they took ``INLINE_S`` together: many of
+        them in one turn would keep the loop from everything else, and nobody would see that they have company.
+        """
+        self._cheap.append(queue)
+        if len(self._cheap) > 1:  # the turn is awaited already
+            return
+        if self._at_once_s > 0:
+            began = perf_counter()
+            self._run_inline()
+            self._at_once_s -= perf_counter() - began
+        else:
+            self._loop.call_soon(self._run_turn)
+
+    def _run_turn(self) -> None:
+        """Run what came in a turn of the event loop, and learn whether that was more than one request."""
+        company = self._run_inline()
+        self._at_once_s = 0.0 if company else INLINE_S
+
+    def _run_inline(self) -> bool:
+        """Run what is cheap, and tell whether requests shared a batch; the rest has to wait for a lane."""
         cheap, self._cheap = self._cheap, []
+        company = False
         for queue in cheap:
             with self._work:
                 if not queue.rows:  # a lane was there first
@@ -278,9 +303,11 @@ class Engine:
             if again:
                 self._cheap.append(queue)
             if pieces:
+                company |= again or len(pieces) > 1
                 _settle(self._run(queue, pieces, alone=False))
         if self._cheap:
-            self._loop.call_soon(self._run_inline)
+            self._loop.call_soon(self._run_turn)
+        return company
 
     def _run(self, queue: RootQueue, pieces: Sequence[Piece], *, alone: bool) -> Settled:
         batch = Batch(pieces)

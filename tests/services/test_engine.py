@@ -376,10 +376,15 @@ def test_whoever_was_refused_tells_nothing_of_the_pace() -> None:
 
 def slowly(step: Doubling) -> Doubling:
     """Make a step cost more than what runs in the event loop."""
+    return spending(step, 2 * INLINE_S)
+
+
+def spending(step: Doubling, seconds: float) -> Doubling:
+    """Make a step cost some seconds of a core."""
     whole = step.run
 
     def run(values: Tensors, *, alone: bool = False) -> Tensors:
-        end = thread_time() + 2 * INLINE_S
+        end = thread_time() + seconds
         while thread_time() < end:
             pass
         return whole(values, alone=alone)
@@ -444,6 +449,50 @@ def test_what_is_cheap_runs_in_the_event_loop_together_with_what_came_beside_it(
         assert not here[0]
         assert all(here[50:])
         assert [value for batch in step.batches[50:] for value in batch] == [1, 2, 3, 4]
+
+    run(trial)
+
+
+def test_a_cheap_request_that_has_no_company_is_answered_at_once() -> None:
+    async def trial() -> None:
+        step = Doubling()
+        with engine() as made:
+            await prove_cheap(made, step)
+            at_once = 0
+            for value in range(100, 150):
+                answer = made.submit(way(step), rows(value))
+                at_once += answer.done()
+                assert (await answer)["y"][0, 0] == 2 * value
+        assert at_once
+
+    run(trial)
+
+
+def test_many_cheap_requests_in_one_turn_of_the_event_loop_share_batches() -> None:
+    async def trial() -> None:
+        step = spending(Doubling(), INLINE_S / 4)
+        with engine(Limits(batch_rows=4, queue_rows=4000)) as made:
+            await prove_cheap(made, step)
+            before = len(step.batches)
+            answers = [made.submit(way(step), rows(value)) for value in range(100, 200)]
+            assert sum(answer.done() for answer in answers) <= 4
+            await asyncio.gather(*answers)
+        assert [value for batch in step.batches[before:] for value in batch] == list(range(100, 200))
+        assert len(step.batches) - before < 60
+
+    run(trial)
+
+
+def test_a_cheap_request_that_came_too_late_costs_nothing_and_is_told() -> None:
+    async def trial() -> None:
+        step = Doubling()
+        with engine() as made:
+            await prove_cheap(made, step)
+            for _ in range(10):
+                with pytest.raises(DeadlineExceeded):
+                    await made.submit(way(step), rows(100), deadline=perf_counter())
+                await made.submit(way(step), rows(0))
+        assert [100] not in step.batches
 
     run(trial)
 
