@@ -15,6 +15,7 @@ from registry.digests import Digest
 from registry.manifest import LOGITS, MULTILABEL, Head, Manifest
 from registry.names import Ref
 from services.errors import MissingOutput
+from services.settings import DEFAULT_TOP_K
 
 Ranking: TypeAlias = Sequence[tuple[str, float]]
 """Labels with their scores, the highest first."""
@@ -24,8 +25,6 @@ _Scored: TypeAlias = list[tuple[int, float]]
 
 _FEW_LABELS = 32
 """Up to as many are scored in plain Python: for a row or two that takes less than NumPy's calls do."""
-
-DEFAULT_TOP_K = 5
 
 
 @dataclass(frozen=True, slots=True)

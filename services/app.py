@@ -10,11 +10,11 @@ the middleware by public means.
 # mypy: disable-error-code="misc, untyped-decorator, no-any-return"
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
+from functools import cache
 from http import HTTPStatus
 from pathlib import Path
-from time import perf_counter
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import bentoml
 from _bentoml_sdk.service import Service
@@ -26,55 +26,40 @@ from starlette.staticfiles import StaticFiles
 
 from registry.errors import CultivarError
 from registry.settings import Settings
-from registry.tokens import CLASSIFY, EMBED
-from services import metrics
-from services.admission import Receive
-from services.answers import DEFAULT_TOP_K
-from services.deployment import Selector
-from services.errors import TargetUnavailable, problem_of
-from services.hot import GUARDED, Application, Scope, Send
-from services.inference import Inference, Urgency
-from services.opened import Opened
-from services.protocols.native import Inputs, read_document
-from services.settings import OVERRIDE, ServeSettings
+from services.errors import problem_of
+from services.settings import DEFAULT_TOP_K, OVERRIDE, ServeSettings
 from services.supervision import supervise
-from services.tokens import check, hand_on, pick
-from services.worker import Worker
+
+if TYPE_CHECKING:
+    from services.hot import Application
+    from services.worker import Worker
 
 SETTINGS = ServeSettings.read()
-WORKER = Worker(SETTINGS, Settings.read())
+REGISTRY = Settings.read()
 
 _T = TypeVar("_T")
+
+
+@cache
+def worker() -> "Worker":
+    """Return the worker that this process is, once it is asked for.
+
+    BentoML's supervisor imports this module too and is none: it shall neither wait for what a worker imports nor
+    hold it.
+    """
+    from services.worker import Worker
+
+    return Worker(SETTINGS, REGISTRY)
 
 
 class HotService(Service[Any]):
     """A BentoML service that answers Cultivar's routes in front of BentoML's middleware."""
 
-    def to_asgi(self, is_main: bool = True) -> Application:
+    def to_asgi(self, is_main: bool = True) -> "Application":
         """Return BentoML's application with ours in front."""
+        front = worker().front
         application = super().to_asgi(is_main=is_main)
-        return WORKER.front(application, own_paths(application))
-
-
-class DoorFirst:
-    """Answers health in front of BentoML's own routes, which say less, and keeps the door to its operations.
-
-    The mount's middleware.
-    """
-
-    _PATHS = frozenset({"/livez", "/readyz", *GUARDED})
-
-    def __init__(self, app: Application) -> None:
-        self._app = app
-        self._front = WORKER.front(app, frozenset(GUARDED))
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one ASGI connection."""
-        hand_on(None)
-        ours = scope["type"] == "http" and scope["path"] in self._PATHS
-        if scope["type"] == "http" and scope["path"] == "/metrics":
-            metrics.settle()
-        await (self._front if ours else self._app)(scope, receive, send)
+        return front(application, own_paths(application))
 
 
 def own_paths(application: Starlette) -> frozenset[str]:
@@ -105,7 +90,7 @@ class Cultivar:
     """
 
     def __is_ready__(self) -> bool:
-        return WORKER.ready
+        return worker().ready
 
     @bentoml.on_deployment
     def supervise() -> None:
@@ -117,12 +102,12 @@ class Cultivar:
         """Begin to follow the registry."""
         # Nobody sees these lines at BentoML's level, and yet uvicorn would gather what goes into them.
         logging.getLogger("uvicorn.access").propagate = False
-        await WORKER.start()
+        await worker().start()
 
     @bentoml.on_shutdown
     async def stop(self) -> None:
         """Finish the work under way."""
-        await WORKER.stop()
+        await worker().stop()
 
     @bentoml.api
     async def classify(
@@ -136,17 +121,9 @@ class Cultivar:
 
         Images are whole files in base64; a text is a string, or a list of two for models of pairs.
         """
+        from services import operations
 
-        async def run(inference: Inference, opened: Opened, inputs: Inputs) -> dict[str, Any]:
-            rankings = await inference.classify(opened, inputs, top_k, self._urgency())
-            results = [
-                {"labels": [{"label": label, "score": score} for label, score in ranking]}
-                for ranking in rankings
-            ]
-            identity = opened.identity
-            return {**identity.to_json(), "labels_digest": identity.labels_digest, "results": results}
-
-        return await _answer(CLASSIFY, target, images, texts, run)
+        return await _told(operations.classify(worker(), target, images, texts, top_k))
 
     @bentoml.api
     async def embed(
@@ -159,34 +136,15 @@ class Cultivar:
 
         Images are whole files in base64; a text is a string, or a list of two for models of pairs.
         """
+        from services import operations
 
-        async def run(inference: Inference, opened: Opened, inputs: Inputs) -> dict[str, Any]:
-            features = await inference.embed(opened, inputs, self._urgency())
-            return {**opened.identity.to_json(), "dim": features.shape[1], "embeddings": features.tolist()}
-
-        return await _answer(EMBED, target, images, texts, run)
-
-    @staticmethod
-    def _urgency() -> Urgency:
-        return Urgency(perf_counter() + SETTINGS.deadline_s)
+        return await _told(operations.embed(worker(), target, images, texts))
 
 
-async def _answer(
-    operation: str,
-    target: str,
-    images: list[str] | None,
-    texts: list[str | list[str]] | None,
-    run: Callable[[Inference, Opened, Inputs], Awaitable[_T]],
-) -> _T:
-    given = {name: items for name, items in (("images", images), ("texts", texts)) if items is not None}
+async def _told(answer: Awaitable[_T]) -> _T:
+    """Wait for an answer; raise its errors as BentoML's clients see them."""
     try:
-        grant = WORKER.doorkeeper.admitted()
-        check(grant, operation, (target,))
-        if WORKER.inference is None:
-            raise TargetUnavailable("the server is still starting")
-        inputs = read_document(given, SETTINGS.max_rows)
-        opened = pick(WORKER.inference.snapshot, grant, target, Selector())
-        return await run(WORKER.inference, opened, inputs)
+        return await answer
     except CultivarError as error:
         raise Refused(error) from error
 
@@ -204,8 +162,10 @@ def build(front: str) -> Service[Any]:
         tracing={"excluded_urls": ".*"},
     )
     if front != OVERRIDE:
-        service.mount_asgi_app(WORKER.front(), path="/v1", name="cultivar")
-        service.add_asgi_middleware(DoorFirst)
+        from services.door import DoorFirst
+
+        service.mount_asgi_app(worker().front(), path="/v1", name="cultivar")
+        service.add_asgi_middleware(DoorFirst, worker=worker())
     return service
 
 

@@ -19,6 +19,9 @@ OVERRIDE = "override"
 MOUNT = "mount"
 FRONTS = (OVERRIDE, MOUNT)
 
+DEFAULT_TOP_K = 5
+"""Labels of an answer that nobody asked another number of."""
+
 AUTO = "auto"
 REQUIRED = "required"
 OFF = "off"

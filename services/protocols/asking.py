@@ -7,11 +7,11 @@ from urllib.parse import parse_qsl
 
 from services import metrics
 from services.admission import content_length
-from services.answers import DEFAULT_TOP_K
 from services.deployment import Selector
 from services.engine import HIGH, LOW, NORMAL
 from services.errors import MalformedRequest, UnsupportedMedia
 from services.protocols.native import NPY
+from services.settings import DEFAULT_TOP_K
 
 MAX_TARGETS = 256
 """Targets of one request."""

@@ -1,0 +1,32 @@
+"""The door where our application is mounted behind BentoML's middleware."""
+
+from services import metrics
+from services.admission import Receive
+from services.hot import GUARDED, Application, Scope, Send
+from services.tokens import hand_on
+from services.worker import Worker
+
+
+class DoorFirst:
+    """Answers health in front of BentoML's own routes, which say less, and keeps the door to its operations.
+
+    The mount's middleware.
+
+    Args:
+        app: what stands behind.
+        worker: answers health, and knows who may ask.
+    """
+
+    _PATHS = frozenset({"/livez", "/readyz", *GUARDED})
+
+    def __init__(self, app: Application, worker: Worker) -> None:
+        self._app = app
+        self._front = worker.front(app, frozenset(GUARDED))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one ASGI connection."""
+        hand_on(None)
+        ours = scope["type"] == "http" and scope["path"] in self._PATHS
+        if scope["type"] == "http" and scope["path"] == "/metrics":
+            metrics.settle()
+        await (self._front if ours else self._app)(scope, receive, send)

@@ -1,0 +1,73 @@
+"""The operations as BentoML declares them: inputs in one JSON document, an answer in another.
+
+``services.app`` hands on to these, and is imported by processes that are no workers.
+"""
+
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+from typing import Any, TypeVar
+
+from registry.tokens import CLASSIFY, EMBED
+from services.deployment import Selector
+from services.errors import TargetUnavailable
+from services.inference import Inference, Urgency
+from services.opened import Opened
+from services.protocols.native import Inputs, read_document
+from services.tokens import check, pick
+from services.worker import Worker
+
+_T = TypeVar("_T")
+
+
+async def classify(
+    worker: Worker,
+    target: str,
+    images: list[str] | None,
+    texts: list[str | list[str]] | None,
+    top_k: int,
+) -> dict[str, Any]:
+    """Return the best labels for each input, in order; raises what the table of errors has."""
+
+    async def run(inference: Inference, opened: Opened, inputs: Inputs) -> dict[str, Any]:
+        rankings = await inference.classify(opened, inputs, top_k, _urgency(worker))
+        results = [
+            {"labels": [{"label": label, "score": score} for label, score in ranking]} for ranking in rankings
+        ]
+        identity = opened.identity
+        return {**identity.to_json(), "labels_digest": identity.labels_digest, "results": results}
+
+    return await _answer(worker, CLASSIFY, target, images, texts, run)
+
+
+async def embed(
+    worker: Worker, target: str, images: list[str] | None, texts: list[str | list[str]] | None
+) -> dict[str, Any]:
+    """Return a feature vector for each input, in order; raises what the table of errors has."""
+
+    async def run(inference: Inference, opened: Opened, inputs: Inputs) -> dict[str, Any]:
+        features = await inference.embed(opened, inputs, _urgency(worker))
+        return {**opened.identity.to_json(), "dim": features.shape[1], "embeddings": features.tolist()}
+
+    return await _answer(worker, EMBED, target, images, texts, run)
+
+
+async def _answer(
+    worker: Worker,
+    operation: str,
+    target: str,
+    images: list[str] | None,
+    texts: list[str | list[str]] | None,
+    run: Callable[[Inference, Opened, Inputs], Awaitable[_T]],
+) -> _T:
+    given = {name: items for name, items in (("images", images), ("texts", texts)) if items is not None}
+    grant = worker.doorkeeper.admitted()
+    check(grant, operation, (target,))
+    if worker.inference is None:
+        raise TargetUnavailable("the server is still starting")
+    inputs = read_document(given, worker.settings.max_rows)
+    opened = pick(worker.inference.snapshot, grant, target, Selector())
+    return await run(worker.inference, opened, inputs)
+
+
+def _urgency(worker: Worker) -> Urgency:
+    return Urgency(perf_counter() + worker.settings.deadline_s)
