@@ -70,6 +70,16 @@ class Settings:
             cache_bytes=_cache_bytes(environment) if cache_bytes is None else cache_bytes,
         )
 
+    def to_environment(self) -> dict[str, str]:
+        """Return the variables that ``read`` reads these settings from."""
+        return {
+            "CULTIVAR_HOME": str(self.home),
+            "CULTIVAR_CATALOG": self.catalog,
+            "CULTIVAR_BLOBS": self.blobs,
+            "CULTIVAR_ACTOR": self.actor,
+            "CULTIVAR_CACHE_BYTES": str(self.cache_bytes),
+        }
+
     @property
     def blob_folder(self) -> Path | None:
         """The blobs' folder where they are local files, else None."""

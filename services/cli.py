@@ -29,7 +29,7 @@ COMMANDS = {
     "classify": "services.commands:classify",
     "embed": "services.commands:embed",
     "targets": "services.commands:targets",
-    "serve": "services.commands:serve",
+    "serve": "services.serve_command:serve",
     "demo": "services.demo:demo",
 }
 """Every command, in the order of a version's life, and where it is."""

@@ -1,8 +1,5 @@
-"""The commands ``serve``, ``classify`` and ``embed``."""
+"""The commands ``classify``, ``embed`` and ``targets``."""
 
-import json
-import urllib.request
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -16,100 +13,14 @@ from registry.cache import DiskStore
 from registry.names import PRODUCTION
 from registry.registry import Registry
 from registry.shell import Shell, command
-from services.answers import DEFAULT_TOP_K, Ranking
-from services.deployment import READY, UNAVAILABLE
+from services.answers import Ranking
 from services.inputs import Input, PictureFile, inputs_of
 from services.offline import Offline, write_parquet
-from services.server import Server, stopped_by_signals
-from services.settings import AUTHS, REQUIRED, ServeSettings, split_names
+from services.settings import DEFAULT_TOP_K, split_names
 from services.sharing import sharing, tree
 
 _SHOWN_COMPONENTS = 6
 _SHOWN_CHARACTERS = 60
-
-
-@command("serve")
-@click.option("--host", metavar="IP", help="Address to listen on (CULTIVAR_SERVE_HOST, else 127.0.0.1).")
-@click.option("--port", type=click.IntRange(1, 65_535), help="Port (CULTIVAR_SERVE_PORT, else 3000).")
-@click.option(
-    "--workers", type=click.IntRange(1, 256), help="Server processes, each with its own models; default 1."
-)
-@click.option(
-    "--stage", "stages", metavar="STAGE", multiple=True, help="A stage to serve besides production."
-)
-@click.option("--targets", metavar="A,B", help="The targets to serve; default all.")
-@click.option(
-    "--auth", type=click.Choice(AUTHS),
-    help="Whether requests need a token; auto, the default: unless only this machine can ask.",
-)  # fmt: skip
-@click.option(
-    "--strict-ready", is_flag=True, default=None, help="Not ready while any target is without an answer."
-)
-@click.option(
-    "--drain-seconds",
-    "drain_s",
-    type=click.FloatRange(0, 3600),
-    help="On SIGTERM, seconds of 503 on /readyz before it stops listening (CULTIVAR_SERVE_DRAIN_S, else 0).",
-)
-def serve(
-    shell: Shell,
-    host: str | None,
-    port: int | None,
-    workers: int | None,
-    stages: tuple[str, ...],
-    targets: str | None,
-    auth: str | None,
-    strict_ready: bool | None,
-    drain_s: float | None,
-) -> None:
-    """Serve what is in production over HTTP, and follow promotions."""
-    settings = ServeSettings.read(
-        host=host,
-        port=port,
-        workers=workers,
-        stages=tuple(stage for text in stages for stage in split_names(text)) or None,
-        targets=None if targets is None else split_names(targets),
-        auth=auth,
-        strict_ready=strict_ready,
-        drain_s=drain_s,
-    ).decided()
-    if settings.auth == REQUIRED:
-        shell.note("requests need a token; 'cultivar tokens add NAME' makes one")
-    elif not settings.loopback:
-        shell.note(f"warning: tokens are off, anybody who reaches {settings.host} may ask")
-    with Server(settings, shell.settings) as server, stopped_by_signals(server):
-        if server.wait_until_ready(timeout_s=None):
-            document = _served(server, shell)
-            shell.emit(document, lambda console: _show_served(console, document))
-            server.wait()
-
-
-def _served(server: Server, shell: Shell) -> dict[str, Any]:
-    """Return what a server that just became ready answers for; told without a token, so by registry and readiness."""
-    with urllib.request.urlopen(f"{server.url}/readyz", timeout=10) as answer:
-        refused = {(each["target"], each["stage"]) for each in json.load(answer)["refused"]}
-    with Registry.open(shell.settings) as registry:
-        targets = [
-            {
-                "target": version.target,
-                "stage": stage,
-                "ref": str(version.ref),
-                "state": UNAVAILABLE if (version.target, stage) in refused else READY,
-            }
-            for stage in server.settings.served_stages
-            for version in registry.deployed(stage)
-            if not server.settings.targets or version.target in server.settings.targets
-        ]
-    return {
-        "url": server.url,
-        "pid": server.pid,
-        "targets": sorted(targets, key=itemgetter("target", "stage")),
-    }
-
-
-def _show_served(console: Console, document: dict[str, Any]) -> None:
-    names = ", ".join(f"{entry['target']}@{entry['stage']}" for entry in document["targets"])
-    console.print(f"ready on {document['url']}: {names or 'no target yet'}", highlight=False, soft_wrap=True)
 
 
 @command("targets")

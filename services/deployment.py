@@ -26,12 +26,9 @@ from services.meeting import Meeting
 from services.opened import Loaded, Opened
 from services.plan import Plan
 from services.sessions import Sessions
+from services.states import READY, STALE, UNAVAILABLE
 
 _log = logging.getLogger("cultivar.deployment")
-
-READY = "ready"
-STALE = "stale"
-UNAVAILABLE = "unavailable"
 
 Slot: TypeAlias = tuple[str, str]
 """A target and a stage: one version answers there."""

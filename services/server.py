@@ -1,7 +1,7 @@
 """``cultivar serve``: BentoML's server as a child process, with a home of its own.
 
 BentoML keeps its metrics in its home and wipes them at each start, so two servers must not share
-one: every server gets a temporary home, which is removed with it.
+one: every server gets a temporary home, which is removed with it or, where it was killed, by the next one.
 """
 
 import importlib.util
@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -22,6 +21,7 @@ from typing import Self
 
 from registry.errors import InvalidSetting, RuntimeFailure
 from registry.settings import Settings
+from services.home import Home
 from services.lifeline import VARIABLE, Lifeline
 from services.meeting import FOLDER
 from services.settings import ServeSettings
@@ -54,7 +54,7 @@ class Server:
         self.settings = settings
         self._registry = registry
         self._log = log
-        self._home: tempfile.TemporaryDirectory[str] | None = None
+        self._home: Home | None = None
         self._lifeline: Lifeline | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = False
@@ -74,12 +74,12 @@ class Server:
 
     def __enter__(self) -> Self:
         check_port(self.settings.host, self.settings.port)
-        self._home = tempfile.TemporaryDirectory(prefix="cultivar-serve-", ignore_cleanup_errors=True)
+        self._home = Home()
         self._lifeline = Lifeline()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bentoml", "serve", SERVICE, *self._options()],
-            env={**self._environment(self._home.name), VARIABLE: str(self._lifeline.child_end)},
-            pass_fds=(self._lifeline.child_end,),
+            env={**self._environment(self._home.path), VARIABLE: str(self._lifeline.child_end)},
+            pass_fds=(self._lifeline.child_end, self._home.lock),
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=self._log if self._log is not None else sys.stderr.fileno(),
@@ -104,7 +104,7 @@ class Server:
         if lifeline is not None:
             lifeline.let_go()
         if home is not None:
-            home.cleanup()
+            home.remove()
 
     def wait_until_ready(self, timeout_s: float | None = 120.0) -> bool:
         """Wait until ``/readyz`` says so; None waits for as long as the process lives.
@@ -157,17 +157,14 @@ class Server:
     def _options(self) -> list[str]:
         return ["--host", self.settings.host, "--port", str(self.settings.port), "--working-dir", str(ROOT)]
 
-    def _environment(self, home: str) -> Mapping[str, str]:
+    def _environment(self, home: Path) -> Mapping[str, str]:
         return (
             os.environ
             | self.settings.decided().to_environment()
+            | self._registry.to_environment()
             | {
-                "CULTIVAR_HOME": str(self._registry.home),
-                "CULTIVAR_CATALOG": self._registry.catalog,
-                "CULTIVAR_BLOBS": self._registry.blobs,
-                "CULTIVAR_ACTOR": self._registry.actor,
-                "BENTOML_HOME": home,
-                FOLDER: str(Path(home) / "meeting"),
+                "BENTOML_HOME": str(home),
+                FOLDER: str(home / "meeting"),
                 "BENTOML_DO_NOT_TRACK": "True",
             }
         )

@@ -14,11 +14,12 @@ from registry.registry import Registry
 from registry.settings import Settings
 from registry.versions import Version
 from services import deployment as module
-from services.deployment import READY, STALE, UNAVAILABLE, Deployment, Selector
+from services.deployment import Deployment, Selector
 from services.engine.batch import compute
 from services.errors import MalformedRequest, TargetUnavailable
 from services.protocols.status import readiness
 from services.sessions import Sessions
+from services.states import READY, STALE, UNAVAILABLE
 from tests.builders import Tiny, publish, tiny, tiny_text, total, with_segment
 
 ANY = Selector()
