@@ -311,12 +311,16 @@ class Engine:
 
     def _run(self, queue: RootQueue, pieces: Sequence[Piece], *, alone: bool) -> Settled:
         batch = Batch(pieces)
-        began, worked = perf_counter(), thread_time()
+        counts = self._counts_work and not alone
+        measures = counts and queue.clock.doubted
+        worked = thread_time() if measures else 0.0
+        began = perf_counter()
         settled = _attempt(batch, alone=alone)
         run_s = perf_counter() - began
+        work = thread_time() - worked if measures else None
         queue.clock.observe(batch.rows, run_s, alone=alone)
-        if self._counts_work and not alone:
-            queue.clock.work = (thread_time() - worked) / batch.rows
+        if counts:
+            queue.clock.weigh(batch.rows, run_s, work, INLINE_S)
         waits = [began - piece.request.queued_at for piece in batch.pieces]
         self._observer.batch(queue.root, batch.rows, waits, run_s - batch.heads_s, batch.heads_s)
         return settled

@@ -18,6 +18,7 @@ from registry.errors import InvalidInput, RuntimeFailure
 from registry.runtime import on_host
 from registry.signature import TensorSpec
 from services.engine import HIGH, LOW, NORMAL, Answer, Engine, Limits, Route
+from services.engine.clock import Clock
 from services.engine.engine import INLINE_S
 from services.engine.line import Line
 from services.engine.route import Tensors
@@ -372,6 +373,33 @@ def test_whoever_was_refused_tells_nothing_of_the_pace() -> None:
         raise Overloaded("elsewhere", "queue")
     with line.place(1000, perf_counter() + 1):
         line.check(1, perf_counter() + 0.1)
+
+
+def test_a_row_costs_what_it_costs_in_the_best_way_there_is() -> None:
+    clock = Clock(lanes=2)
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        clock.observe(int(2 ** random.integers(4)), random.uniform(0.001, 0.1), alone=random.random() < 0.5)
+        ways = {
+            (rows, alone): cost / rows / (1 if alone else 2)
+            for rows in (1, 2, 4, 8)
+            for alone in (True, False)
+            if (cost := clock.expect(rows, alone=alone)) is not None
+        }
+        assert clock.row_seconds == pytest.approx(min(ways.values()))
+
+
+def test_work_is_measured_where_it_is_unknown_and_after_a_run_that_took_long() -> None:
+    clock = Clock()
+    assert clock.doubted
+    clock.weigh(2, 0.00015, 0.0001, cheap=0.0002)
+    assert (clock.doubted, clock.work) == (False, 0.00005)
+    clock.weigh(2, 0.00004, None, cheap=0.0002)
+    assert (clock.doubted, clock.work) == (False, 0.00002)
+    clock.weigh(1, 0.01, None, cheap=0.0002)  # it waited, perhaps, or became dear
+    assert (clock.doubted, clock.work) == (True, 0.00002)
+    clock.weigh(1, 0.01, 0.009, cheap=0.0002)
+    assert (clock.doubted, clock.work) == (True, 0.009)
 
 
 def slowly(step: Doubling) -> Doubling:
