@@ -31,6 +31,7 @@ from adapters.evaluation.raw import raw_inputs
 from adapters.heads import logistic_head
 from adapters.sources.bundled import GlyphSource
 from adapters.techniques import TECHNIQUES, Workshop, technique
+from benchmarks import code
 from benchmarks.bench import TASKS, TRUNKS, Bench
 from benchmarks.cells import Cell, Log
 from registry.errors import CultivarError
@@ -286,17 +287,21 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was seen")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    arguments.folder.mkdir(parents=True, exist_ok=True)
-    bench, log = Bench(arguments.folder), Log(arguments.folder / "cells.jsonl")
+    folder = code.place(arguments.folder, Path(__file__))
+    bench, log = Bench(folder), Log(folder / "cells.jsonl")
     try:
         report = Report(tuple(_all(bench, log, arguments, Bars(Console(stderr=True)))))
     except KeyboardInterrupt:
         sys.exit(130)
     except CultivarError as error:
         sys.exit(str(error))
-    print(*report.lines(), sep="\n")
+    print(*report.lines(), "", log.account(), sep="\n")
     if arguments.json:
-        document = {"figures": report.figures(), "cells": [asdict(each) for each in report.results]}
+        document = {
+            "code": folder.name,
+            "figures": report.figures(),
+            "cells": [asdict(each) for each in report.results],
+        }
         arguments.json.write_text(json.dumps(document, indent=1) + "\n")
     if not report.met():
         sys.exit(1)

@@ -28,7 +28,7 @@ from adapters.sources.bundled import MINILM
 from adapters.sources.providers import find
 from adapters.sources.source import Source
 from adapters.techniques import Workshop, technique
-from benchmarks import machine, supersenses, word_vectors
+from benchmarks import code, machine, supersenses, word_vectors
 from benchmarks.cells import Cell, Log
 from benchmarks.curves import Curves
 from benchmarks.table import table
@@ -250,12 +250,13 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "cultivar-text")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was seen")
     arguments = parser.parse_args()
-    arguments.folder.mkdir(parents=True, exist_ok=True)
+    folder = code.place(arguments.folder, Path(__file__))
+    log = Log(folder / "text.jsonl")
     wanted = cells(sorted(arguments.shots), arguments.seeds, arguments.contrastive)
     start, progress = time.perf_counter(), Bars(Console(stderr=True))
     try:
-        made = trunks(arguments.folder, progress)
-        accuracies = measure(made, Log(arguments.folder / "text.jsonl"), wanted, progress)
+        made = trunks(folder, progress)
+        accuracies = measure(made, log, wanted, progress)
     except KeyboardInterrupt:
         sys.exit(130)
     except CultivarError as error:
@@ -263,7 +264,9 @@ def main() -> None:
     found = Found.gathered(wanted, accuracies)
     print(*found.lines(), sep="\n")
     tested = len(made[ENCODER].dataset.index(TEST))
-    print(f"{tested} test items, {arguments.seeds} draws; {time.perf_counter() - start:.0f} s\n")
+    print(
+        f"{tested} test items, {arguments.seeds} draws; {time.perf_counter() - start:.0f} s. {log.account()}\n"
+    )
     verdicts = found.verdicts()
     for words, holds in verdicts.items():
         print(f"{words}: {'yes' if holds else 'no'}")
@@ -272,7 +275,7 @@ def main() -> None:
             {"way": way, "cell": asdict(cell), "accuracy": accuracy}
             for (way, cell), accuracy in zip(wanted, accuracies, strict=True)
         ]
-        document = {"machine": machine.describe(), "verdicts": verdicts, "seen": seen}
+        document = {"code": folder.name, "machine": machine.describe(), "verdicts": verdicts, "seen": seen}
         arguments.json.write_text(json.dumps(document, indent=1) + "\n")
     if not all(verdicts.values()):
         sys.exit(1)

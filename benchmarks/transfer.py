@@ -29,7 +29,7 @@ from adapters.heads import logistic_head
 from adapters.sources.bundled import GlyphSource
 from adapters.sources.stages import CARRIED
 from adapters.techniques import Workshop, technique
-from benchmarks import machine
+from benchmarks import code, machine
 from benchmarks.bench import TRUNKS, Bench
 from benchmarks.cells import Cell, Log
 from benchmarks.curves import Curves
@@ -274,10 +274,10 @@ STUDIES = {study.task: study for study in (DIGITS, CYRILLIC)}
 
 
 def measure(
-    study: Study, folder: Path, wanted: Sequence[tuple[Way, Cell]], progress: Progress
+    study: Study, folder: Path, log: Log, wanted: Sequence[tuple[Way, Cell]], progress: Progress
 ) -> list[float]:
     """Fit what is not known yet; return the accuracy of each."""
-    bench, log = study.bench(folder), Log(folder / "transfer.jsonl")
+    bench = study.bench(folder)
     found = []
     with progress.step(f"{study.task}: fits", len(wanted)) as step:
         for way, cell in wanted:
@@ -318,14 +318,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was seen")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    arguments.folder.mkdir(parents=True, exist_ok=True)
+    folder = code.place(arguments.folder, Path(__file__))
     part, parts = arguments.part or (0, 1)
     verdicts, seen = {}, []
     for study in [STUDIES[arguments.task]] if arguments.task else STUDIES.values():
         wanted = study.cells(sorted(arguments.shots), arguments.seeds or study.draws)[part::parts]
-        start = time.perf_counter()
+        start, log = time.perf_counter(), Log(folder / "transfer.jsonl")
         try:
-            accuracies = measure(study, arguments.folder, wanted, Bars(Console(stderr=True)))
+            accuracies = measure(study, folder, log, wanted, Bars(Console(stderr=True)))
         except KeyboardInterrupt:
             sys.exit(130)
         except CultivarError as error:
@@ -335,7 +335,7 @@ def main() -> None:
         found = Found.gathered(wanted, accuracies)
         print(*study.lines(found), sep="\n")
         draws = arguments.seeds or study.draws
-        print(f"{study.task}: {draws} draws; {time.perf_counter() - start:.0f} s\n")
+        print(f"{study.task}: {draws} draws; {time.perf_counter() - start:.0f} s. {log.account()}\n")
         for words, holds in study.claims(found).items():
             print(f"{study.task}: {words}: {'yes' if holds else 'no'}")
             verdicts[f"{study.task}: {words}"] = holds
@@ -345,7 +345,7 @@ def main() -> None:
             for (way, cell), accuracy in zip(wanted, accuracies, strict=True)
         ]
     if arguments.json:
-        document = {"machine": machine.describe(), "verdicts": verdicts, "seen": seen}
+        document = {"code": folder.name, "machine": machine.describe(), "verdicts": verdicts, "seen": seen}
         arguments.json.write_text(json.dumps(document, indent=1) + "\n")
     if not all(verdicts.values()):
         sys.exit(1)
