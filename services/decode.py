@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib import import_module
 from queue import SimpleQueue
 from time import perf_counter
 from typing import TypeAlias
@@ -92,7 +93,7 @@ class Decoder:
         self._observe = observe
         self._turn = threading.Lock()
         self._calls: SimpleQueue[tuple[_Call, int, int] | None] = SimpleQueue()
-        Image.init()  # or the first picture would wait for every format's plugin
+        _load_plugins()
         self._threads = [
             threading.Thread(target=self._serve, name=f"decode-{number}", daemon=True)
             for number in range(threads)
@@ -203,6 +204,13 @@ def prepare_item(
     except InvalidInput as error:
         error.index = index
         raise
+
+
+def _load_plugins() -> None:
+    """Import Pillow's plugins for the accepted formats, or the first picture would wait; it has forty more."""
+    Image.preinit()
+    for plugin in ("TiffImagePlugin", "WebPImagePlugin"):
+        import_module(f"PIL.{plugin}")
 
 
 def _is_small(item: Raw) -> bool:

@@ -1,0 +1,64 @@
+"""What each process of a server imports: no more than it needs, since all of it is waited for."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from registry.recipe.image import FORMATS
+from services.server import ROOT
+
+HEAVY = (
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "PIL",
+    "sqlalchemy",
+    "tokenizers",
+    "bentoml",
+    "torch",
+    "sklearn",
+    "scipy",
+)
+
+
+def told(script: str, home: Path) -> list[str]:
+    """Run a script in a new process and return the list that it prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"import json, sys\n{script}"],
+        cwd=ROOT,
+        env=os.environ | {"CULTIVAR_HOME": str(home), "BENTOML_HOME": str(home / "bentoml")},
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    names: list[str] = json.loads(done.stdout)
+    return names
+
+
+@pytest.mark.parametrize(
+    ("module", "allowed"),
+    [
+        ("services.serve_command", set()),
+        ("services.app", {"bentoml"}),
+        ("services.worker", {"numpy", "onnx", "onnxruntime", "PIL", "sqlalchemy", "tokenizers"}),
+    ],
+    ids=["command", "supervisor", "worker"],
+)
+def test_a_process_imports_what_it_needs(module: str, allowed: set[str], tmp_path: Path) -> None:
+    script = f"import {module}\nprint(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
+    assert set(told(script, tmp_path)) <= allowed
+
+
+def test_every_accepted_format_is_there_before_the_first_picture_and_few_others(tmp_path: Path) -> None:
+    script = (
+        "import asyncio\nfrom PIL import Image\nfrom services.decode import Decoder, ItemLimits\n"
+        "async def make(): Decoder(threads=1, limits=ItemLimits(), observe=lambda s: None).close()\n"
+        "asyncio.run(make())\nprint(json.dumps(list(Image.OPEN)))"
+    )
+    found = told(script, tmp_path)
+    assert set(FORMATS) <= set(found)
+    assert len(found) < 2 * len(FORMATS)
