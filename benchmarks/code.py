@@ -1,10 +1,10 @@
 """The code that figures come from, as a digest: figures of other code are not those of this one."""
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.contender import say
 from registry.digests import Digest
 
 ROOT = Path(__file__).parents[1]
@@ -38,9 +38,8 @@ def place(folder: Path, program: Path, root: Path = ROOT) -> Path:
     ours.mkdir(parents=True, exist_ok=True)
     others = sorted(each.name for each in folder.iterdir() if each != ours)
     if others:
-        say(
-            f"figures go to {ours}; what is beside it comes of other code and is left alone: {', '.join(others)}"
-        )
+        words = "what is beside it comes of other code and is left alone"
+        print(f"figures go to {ours}; {words}: {', '.join(others)}", file=sys.stderr)
     return ours
 
 

@@ -331,6 +331,7 @@ def main() -> None:
         except CultivarError as error:
             sys.exit(str(error))
         if arguments.part:
+            print(f"{study.task}: {log.account()}")
             continue
         found = Found.gathered(wanted, accuracies)
         print(*study.lines(found), sep="\n")
