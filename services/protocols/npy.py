@@ -41,13 +41,11 @@ def read_uint8(data: bytes) -> np.ndarray:
         raise UndecodableInput(f"a .npy file has version 1, 2 or 3, got {major}")
     if length > MAX_HEADER_BYTES:
         raise UndecodableInput(f"a .npy header has at most {MAX_HEADER_BYTES} bytes, got {length}")
-    shape = _shape(data[start : start + length])
+    shape, size = _shape(data[start : start + length])
     body = len(data) - start - length
-    if math.prod(shape) != body:
-        raise UndecodableInput(
-            f"an array of shape {list(shape)} has {math.prod(shape):,} bytes, got {body:,}"
-        )
-    return np.frombuffer(data, np.uint8, offset=start + length).reshape(shape)
+    if size != body:
+        raise UndecodableInput(f"an array of shape {list(shape)} has {size:,} bytes, got {body:,}")
+    return np.ndarray(shape, np.uint8, data, start + length)
 
 
 def write(array: np.ndarray) -> bytes:
@@ -61,8 +59,8 @@ def write(array: np.ndarray) -> bytes:
 
 
 @lru_cache(maxsize=256)
-def _shape(data: bytes) -> tuple[int, ...]:
-    """Read a header; requests of one client have the same again and again."""
+def _shape(data: bytes) -> tuple[tuple[int, ...], int]:
+    """Read a header; requests of one client have the same again and again. Return a shape and its bytes."""
     header = _HEADER.fullmatch(data.decode("latin-1"))
     if header is None:
         raise UndecodableInput(
@@ -77,4 +75,5 @@ def _shape(data: bytes) -> tuple[int, ...]:
         sizes.pop()
     if len(sizes) > MAX_DIMENSIONS or not all(re.fullmatch(r"0|[1-9][0-9]{0,9}", size) for size in sizes):
         raise UndecodableInput(f"a shape is at most {MAX_DIMENSIONS} whole numbers, got ({text[:100]})")
-    return tuple(map(int, sizes))
+    shape = tuple(map(int, sizes))
+    return shape, math.prod(shape)
