@@ -18,6 +18,7 @@ from registry.tokens import Grant
 from services import metrics
 from services.admission import Admission, ClientLeft, Receive, Visit, content_length
 from services.answers import Identity
+from services.deployment import Snapshot
 from services.errors import (
     DeadlineExceeded,
     Forbidden,
@@ -208,10 +209,12 @@ class Hot:
     ) -> Reply:
         # Looked up before the body is read, so that a request in vain is refused early, and again
         # after, so that a slow upload is answered by the version that is in force by then.
-        opened = _pick(inference, grant, target, head)
+        snapshot = inference.snapshot
+        opened = _pick(snapshot, grant, target, head)
         inference.check_time(opened, visit.deadline)
         body = await visit.body(head.length)
-        opened = _pick(inference, grant, target, head)
+        if inference.snapshot is not snapshot:
+            opened = _pick(inference.snapshot, grant, target, head)
         inputs = native.parse(head.content_type, body, inference.settings.max_rows)
         del body
         identity, urgency = opened.identity, Urgency(visit.deadline, head.priority)
@@ -233,9 +236,10 @@ class Hot:
         self, inference: Inference, visit: Visit, head: Asking, targets: Sequence[str], grant: Grant
     ) -> Reply:
         for target in targets:
-            inference.check_time(_pick(inference, grant, target, head), visit.deadline)
+            inference.check_time(_pick(inference.snapshot, grant, target, head), visit.deadline)
         body = await visit.body(head.length)
-        opened = {target: _pick(inference, grant, target, head) for target in targets}
+        snapshot = inference.snapshot
+        opened = {target: _pick(snapshot, grant, target, head) for target in targets}
         inputs = native.parse(head.content_type, body, inference.settings.max_rows)
         del body
         rankings = await inference.classify_all(
@@ -249,8 +253,8 @@ class Hot:
         return Reply(200, native.JSON, answer)
 
 
-def _pick(inference: Inference, grant: Grant, target: str, head: Asking) -> Opened:
-    opened = pick(inference.snapshot, grant, target, head.selector)
+def _pick(snapshot: Snapshot, grant: Grant, target: str, head: Asking) -> Opened:
+    opened = pick(snapshot, grant, target, head.selector)
     if head.expected_space is not None:
         _check_space(opened.identity, head.expected_space)
     return opened
