@@ -1,8 +1,7 @@
 """What the head of a request to one of the operations says: everything but its body."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from services import metrics
@@ -25,8 +24,7 @@ _PRIORITIES = {b"high": HIGH, b"normal": NORMAL, b"low": LOW}
 _PRODUCTION = Selector()
 
 
-@dataclass(frozen=True, slots=True)
-class Asking:
+class Asking(NamedTuple):
     """The head of a request.
 
     Attributes:
