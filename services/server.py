@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 """The folder that the packages are in: the working directory of BentoML's processes."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_POLL_S = 0.05
+_POLL_S = 0.01
 _STOP_S = 30.0
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
