@@ -20,10 +20,9 @@ def ranked(logits: np.ndarray, kind: str, top_k: int = 5) -> list[Ranking]:
 
 def scores_of(logits: np.ndarray, kind: str) -> np.ndarray:
     exact = logits.astype(np.float32).astype(np.longdouble)
-    if kind == MULTILABEL:
-        return 1 / (1 + np.exp(-exact))
-    powers = np.exp(exact - exact.max())
-    return powers / powers.sum()
+    powers = np.exp(-exact if kind == MULTILABEL else exact - exact.max())
+    scores: np.ndarray = 1 / (1 + powers) if kind == MULTILABEL else powers / powers.sum()
+    return scores
 
 
 @pytest.mark.parametrize("kind", KINDS)
