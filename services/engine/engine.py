@@ -91,6 +91,7 @@ class Engine:
         self._counts_work = not fill
         self._observer = observer
         self._queues: dict[Key, RootQueue] = {}
+        self._by_root: dict[str, list[RootQueue]] = {}
         self._lines: dict[str, Line] = {}
         self._work = threading.Condition(threading.Lock())
         self._idle = 0
@@ -134,6 +135,7 @@ class Engine:
             queue = self._queues.get(key)
             if queue is None:
                 queue = self._queues[key] = RootQueue(route.root, _row_tokens(route, fields), self._lanes)
+                self._by_root.setdefault(route.root, []).append(queue)
             self._check_room(queue, rows)
             queue.put(request, priority)
             inline = self._runs_inline(queue)
@@ -158,7 +160,7 @@ class Engine:
 
     def row_seconds(self, root: str) -> float:
         """Return the seconds that a row of a root costs, 0.0 where nothing was measured; the event loop's business."""
-        costs = [queue.clock.row_seconds for queue in self._queues.values() if queue.root == root]
+        costs = [queue.clock.row_seconds for queue in self._by_root.get(root, ())]
         return max((cost for cost in costs if cost is not None), default=0.0)
 
     def forget(self, roots: set[str]) -> None:
@@ -167,7 +169,9 @@ class Engine:
             for key in [
                 key for key, queue in self._queues.items() if queue.root not in roots and not queue.rows
             ]:
-                del self._queues[key]
+                queue = self._queues.pop(key)
+                self._by_root[queue.root].remove(queue)
+            self._by_root = {root: queues for root, queues in self._by_root.items() if queues}
         for root in [root for root, line in self._lines.items() if root not in roots and not line.rows]:
             del self._lines[root]
 
