@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -32,7 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _POLL_S = 0.01
-_STOP_S = 30.0
+_REMIND_S = 1.0
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
@@ -143,9 +144,23 @@ class Server:
     def stop(self) -> None:
         """Tell the process to finish what is under way and end; told again, it ends at once. Returns at once."""
         again, self._stopping = self._stopping, True
-        if self._process is not None and self._process.poll() is None:
+        if self._process is None or self._process.poll() is not None:
+            return
+        if again:
             # The workers hold on to this process: without it they end, those that were told before at once.
-            (self._process.kill if again else self._process.terminate)()
+            self._process.kill()
+        else:
+            self._process.terminate()
+            threading.Thread(target=self._remind, args=(self._process,), daemon=True).start()
+
+    @staticmethod
+    def _remind(process: subprocess.Popen[bytes]) -> None:
+        """Say it again, ever more seldom: Circus forgets a signal that comes while it starts a worker."""
+        wait_s = _REMIND_S
+        while process.poll() is None:
+            time.sleep(wait_s)
+            process.terminate()
+            wait_s *= 2
 
     def _is_ready(self) -> bool:
         try:

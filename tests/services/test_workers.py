@@ -11,6 +11,9 @@ import httpx
 import pytest
 import uvicorn
 
+from registry.settings import Settings
+from services.server import Server, free_port
+from services.settings import ServeSettings
 from tests.builders import picture
 from tests.contracts.http import PNG, Running, metric, serving, worker_pids
 
@@ -86,6 +89,22 @@ def test_workers_run_on_the_fast_loop_and_parser(running: Running) -> None:
         mapped = Path(f"/proc/{pid}/maps").read_text()
         assert "/uvloop/loop." in mapped
         assert "/httptools/parser/parser." in mapped
+
+
+def test_a_server_that_is_told_to_stop_while_it_replaces_a_worker_ends(tmp_path: Path) -> None:
+    settings = ServeSettings.read({}, port=free_port(), workers=2)
+    with (
+        (tmp_path / "log").open("wb") as log,
+        Server(settings, Settings.read(tmp_path / "home"), log.fileno()) as server,
+    ):
+        server.wait_until_ready()
+        os.kill(worker_pids(server.pid)[0], signal.SIGKILL)
+        time.sleep(0.06)  # by then Circus starts another one, and would not listen
+        server.stop()
+        end = threading.Thread(target=server.wait, daemon=True)
+        end.start()
+        end.join(30)
+        assert not end.is_alive()
 
 
 def _kill_and_wait_for_another(running: Running) -> None:
