@@ -24,8 +24,7 @@ class Line:
     Args:
         longest_s: seconds that a newcomer may be expected to take, however far its deadline is: as long as
             the line is when an overload ends, so long does it take until nobody feels it any more.
-        short: rows of a line to which that does not apply: as many as run together are no overload, however
-            slow the model.
+        short: rows of a line to which that does not apply: so few are no overload, however slow the model.
 
     Attributes:
         rows: how many.
@@ -52,10 +51,10 @@ class Line:
         if not self.rows:
             return
         line = self.rows + rows
-        allowed = (deadline - perf_counter()) * _MARGIN
+        allowed = deadline - perf_counter()
         if line > self._short:
             allowed = min(allowed, self._longest_s)
-        if self._pace * line > allowed:
+        if self._pace * line > allowed * _MARGIN:
             raise Overloaded("more waits already than can be done in time", "deadline")
 
     def place(self, rows: int, deadline: float) -> "Place":

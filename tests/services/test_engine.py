@@ -336,7 +336,7 @@ def test_a_line_is_no_longer_than_it_may_be_however_far_the_deadline_is() -> Non
         line.check(20, perf_counter() + 100)
 
 
-def test_a_line_of_one_batch_may_take_as_long_as_there_is_time() -> None:
+def test_a_short_line_may_take_as_long_as_there_is_time() -> None:
     line = Line(longest_s=0.5, short=32)
     with line.place(1, perf_counter() + 1):
         time.sleep(0.05)
