@@ -33,6 +33,9 @@ class Meeting:
         patience_s: seconds that those who are done wait for those who are not.
         worker: this worker's number; its process id unless given.
         alive: tells whether a worker lives.
+
+    Attributes:
+        folder: the place.
     """
 
     def __init__(
@@ -43,7 +46,7 @@ class Meeting:
         worker: int | None = None,
         alive: "Callable[[int], bool] | None" = None,
     ) -> None:
-        self._folder = folder
+        self.folder = folder
         self._patience_s = patience_s
         self._worker = os.getpid() if worker is None else worker
         self._alive = alive or _lives
@@ -117,7 +120,7 @@ class Meeting:
 
     def _numbers(self, suffix: str) -> dict[int, str]:
         found = {}
-        for path in self._folder.glob(f"*{suffix}"):
+        for path in self.folder.glob(f"*{suffix}"):
             with suppress(OSError, ValueError):
                 found[int(path.name.removesuffix(suffix))] = path.read_text()
         return found
@@ -126,18 +129,18 @@ class Meeting:
         """Name the moment, unless another worker just did."""
         draft = self._write(f"{self._worker}.draft", repr(time.monotonic() + _LEAD_S))
         with suppress(FileExistsError):
-            os.link(draft, self._folder / f"{position}{_MOMENT}")
+            os.link(draft, self.folder / f"{position}{_MOMENT}")
 
     def _forget(self, position: int) -> None:
         """Take away the moments before this one."""
         for each in self._moments():
             if each < position:
-                (self._folder / f"{each}{_MOMENT}").unlink(missing_ok=True)
+                (self.folder / f"{each}{_MOMENT}").unlink(missing_ok=True)
 
     def _write(self, name: str, text: str) -> Path:
-        part = self._folder / f"{name}.{self._worker}.part"
+        part = self.folder / f"{name}.{self._worker}.part"
         part.write_text(text)
-        return part.replace(self._folder / name)
+        return part.replace(self.folder / name)
 
 
 def _lives(process: int) -> bool:

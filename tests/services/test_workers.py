@@ -2,9 +2,11 @@
 
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -77,6 +79,21 @@ def test_a_worker_killed_under_load_returns_and_what_it_answered_stays_counted(r
     assert len(answered) <= counted <= len(answered) + len(lost)
 
 
+def test_connections_that_come_at_once_are_shared_out(running: Running) -> None:
+    _until(lambda: len(worker_pids(running.server.pid)) == 2 and _loaded(running.url) == 2)
+    pids = worker_pids(running.server.pid)
+    before = [_open_files(pid) for pid in pids]
+
+    def more() -> list[int]:
+        return [_open_files(pid) - files for pid, files in zip(pids, before, strict=True)]
+
+    with ExitStack() as stack:
+        for _ in range(24):
+            stack.enter_context(socket.create_connection(("127.0.0.1", running.server.settings.port)))
+        _until(lambda: sum(more()) >= 20)  # some of those that were open may have closed
+        assert max(more()) - min(more()) <= 8
+
+
 def test_workers_run_on_the_fast_loop_and_parser(running: Running) -> None:
     config = uvicorn.Config(app=lambda scope: None)
     config.load()
@@ -116,6 +133,10 @@ def _kill_and_wait_for_another(running: Running) -> None:
         return len(pids) == 2 and killed not in pids and other in pids
 
     _until(replaced)
+
+
+def _open_files(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 def _count(url: str, outcome: str) -> float:
