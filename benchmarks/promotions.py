@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -88,14 +87,13 @@ class Pace:
 QUICK = Pace((1,), 1, 5, 4.0, 5, 1.0)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Reign:
-    """A version's time in production, as wide as it can be seen from here; by ``time.monotonic()``."""
+    """The beginning of a version's time in production: when its move began, and was done; by ``time.monotonic()``."""
 
     ref: str
     began: float
     moved: float = 0.0
-    ended: float = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +129,8 @@ class Trial:
         damaged: answers of the damaged version.
         steady_p99_ms: before and after the moves.
         moving_p99_ms: during them.
-        reached_ms: from each move's end to the first answer of its version.
+        reached_ms: from each move's end to the first answer of its version; moves that the server passed over,
+            having seen the next one, are left out.
         generator: cores that the load generator took.
     """
 
@@ -238,17 +237,19 @@ def judge(
     """Check every answer against what was in production and against the offline labels."""
     answered = records.where(records.status == 200)
     named = {name: number for number, name in enumerate(records.names)}
-    reached = []
-    for before, reign in pairwise(reigns):
-        ours = answered.ref == named.get(reign.ref, -2)
-        seen = answered.ended[ours & (answered.ended >= reign.moved)]
-        first = float(seen.min(initial=np.inf))
-        reached.append(1e3 * (first - reign.moved))
-        before.ended = first + (SLACK_S if workers > 1 else 0.0)
+    versions = [answered.ref == named.get(reign.ref, -2) for reign in reigns]
+    # A version reigns more than once: its answer is taken to be of the last time that had begun.
+    reign_of = np.full(len(answered.due), -1)
+    for number, (reign, ours) in enumerate(zip(reigns, versions, strict=True)):
+        reign_of[ours & (answered.ended >= reign.began)] = number
+    seen = np.array([answered.ended[reign_of == number].min(initial=np.inf) for number in range(len(reigns))])
+    # A server may pass over a reign that was short; it may not go back to one.
+    over = np.append(np.minimum.accumulate(seen[::-1])[::-1][1:], np.inf) + (SLACK_S if workers > 1 else 0.0)
     right = np.zeros(len(answered.due), bool)
-    for reign in reigns:
-        ours = answered.ref == named.get(reign.ref, -2)
-        right |= ours & (answered.ended >= reign.began) & (answered.sent <= reign.ended)
+    for reign, ours, end in zip(reigns, versions, over, strict=True):
+        right |= ours & (answered.ended >= reign.began) & (answered.sent <= end)
+    moved = np.array([reign.moved for reign in reigns])
+    reached = 1e3 * np.maximum(seen - moved, 0.0)[1:]
     names = records.names
     labels = [
         names[label] == material.labels.get((names[ref], int(number) % prepared.DISTINCT))
@@ -266,7 +267,7 @@ def judge(
         damaged=int((answered.ref == named.get(material.damaged, -2)).sum()),
         steady_p99_ms=quantile(steady.tolist(), 0.99),
         moving_p99_ms=quantile(took[answered.phase == MOVING].tolist(), 0.99),
-        reached_ms=tuple(reached),
+        reached_ms=tuple(reached[np.isfinite(reached)].tolist()),
         generator=float(records.cores().mean()),
     )
 

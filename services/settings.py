@@ -58,8 +58,8 @@ class ServeSettings:
         max_queue_rows: rows that wait for one trunk in one shape; more are answered 503.
         max_queue_tokens: rows times length of the texts that wait likewise.
         deadline_s: seconds from a request's first byte to its answer; later is 504.
-        line_s: seconds that a request may be expected to take when it is let in, where more than 8 rows a lane
-            are in line; more are answered 503 at once; 0 takes a tenth of the deadline.
+        line_s: seconds that a request may be expected to take when it is let in, where more than a batch is in
+            line, or somebody was refused of late; more are answered 503 at once; 0 takes a tenth of the deadline.
         decode_threads: threads that decode pictures and tokenize texts; 0 takes the cores of the machine's quota.
         max_batch_rows: rows of one batch, at most 64.
         max_batch_tokens: rows times length of one batch of texts.

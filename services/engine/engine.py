@@ -33,9 +33,6 @@ INLINE_S = 0.0002
 _WAITS = 50
 """What takes this many times as long waits for something, whatever its own work is, and has no place there."""
 
-_SHORT = 8
-"""Rows for each lane that are no overload, however slow the model."""
-
 Key = tuple[object, ...]
 Settled = Sequence[tuple[Piece, Arrays | Exception]]
 
@@ -62,7 +59,7 @@ class Limits:
         queue_rows: rows that may wait for one root in one shape.
         queue_tokens: rows times length of the texts that may wait likewise.
         line_s: seconds that a request may be expected to take when it is let in, where the line is longer than
-            8 rows a lane.
+            a batch, or somebody was refused of late.
     """
 
     batch_rows: int = 32
@@ -152,7 +149,7 @@ class Engine:
         """Return the line that a route's rows stand in until they are answered."""
         line = self._lines.get(route.root)
         if line is None:
-            line = self._lines[route.root] = Line(self._limits.line_s, _SHORT * self._lanes)
+            line = self._lines[route.root] = Line(self._limits.line_s, self._limits.batch_rows)
         return line
 
     @property

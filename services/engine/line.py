@@ -17,6 +17,9 @@ _WEIGHT = 0.1
 _MARGIN = 0.8
 """Share of the time that is left that a newcomer may be expected to take: some take longer than expected."""
 
+_CALM_S = 1.0
+"""Without a refusal for so long an overload is over: those who were told to come again after it have come."""
+
 
 class Line:
     """The rows of one root that were let in and are not answered yet; one event loop's.
@@ -24,19 +27,21 @@ class Line:
     Args:
         longest_s: seconds that a newcomer may be expected to take, however far its deadline is: as long as
             the line is when an overload ends, so long does it take until nobody feels it any more.
-        short: rows of a line to which that does not apply: so few are no overload, however slow the model.
+        short: rows of a line to which that does not apply as long as nobody was refused of late: as many as run
+            together are no overload, however slow the model.
 
     Attributes:
         rows: how many.
     """
 
-    __slots__ = ("_longest_s", "_pace", "_short", "rows")
+    __slots__ = ("_calm_at", "_longest_s", "_pace", "_short", "rows")
 
     def __init__(self, longest_s: float = float("inf"), short: int = 0) -> None:
         self.rows = 0
         self._longest_s = longest_s
         self._short = short
         self._pace = 0.0
+        self._calm_at = 0.0
 
     def check(self, rows: int, deadline: float) -> None:
         """Check that more rows can be answered in time, as far as is known.
@@ -51,10 +56,12 @@ class Line:
         if not self.rows:
             return
         line = self.rows + rows
-        allowed = deadline - perf_counter()
-        if line > self._short:
+        now = perf_counter()
+        allowed = deadline - now
+        if line > self._short or now < self._calm_at:
             allowed = min(allowed, self._longest_s)
         if self._pace * line > allowed * _MARGIN:
+            self._calm_at = now + _CALM_S
             raise Overloaded("more waits already than can be done in time", "deadline")
 
     def place(self, rows: int, deadline: float) -> "Place":

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,16 @@ MATERIAL = Material(
 TOOK = np.full(len(DUE), 0.03)
 
 
-def judged(ref: np.ndarray, label: np.ndarray | None = None, took: np.ndarray = TOOK) -> Trial:
-    """Judge a run in which the second version was promoted at 6 s."""
-    reigns = [Reign(NAMES[FIRST], 0.0), Reign(NAMES[SECOND], 6.0, moved=6.01)]
+REIGNS = (Reign(NAMES[FIRST], 0.0), Reign(NAMES[SECOND], 6.0, moved=6.01))
+
+
+def judged(
+    ref: np.ndarray,
+    label: np.ndarray | None = None,
+    took: np.ndarray = TOOK,
+    reigns: Sequence[Reign] = REIGNS,
+) -> Trial:
+    """Judge a run; unless told otherwise the second version was promoted at 6 s."""
     label = np.full(len(DUE), LABEL) if label is None else label
     seen = records(DUE, took, EDGES, ref=ref.astype(np.int16), label=label.astype(np.int16), names=NAMES)
     return judge(seen, reigns, MATERIAL, workers=1, capacity=Capacity(200, 100))
@@ -46,6 +54,22 @@ def test_the_new_version_may_not_answer_before_it_was_promoted() -> None:
     ref = np.where(DUE < 6.02, FIRST, SECOND)
     ref[np.argmin(abs(DUE - 5))] = SECOND
     assert judged(ref).wrong_version == 1
+
+
+def test_a_version_that_the_server_passed_over_is_neither_wrong_nor_reached() -> None:
+    reigns = [*REIGNS, Reign(NAMES[FIRST], 6.5, moved=6.51), Reign(NAMES[SECOND], 7.5, moved=7.51)]
+    trial = judged(np.where(DUE < 7.6, FIRST, SECOND), reigns=reigns)
+    assert trial.wrong_version == 0
+    assert len(trial.reached_ms) == 2
+
+
+def test_the_server_may_not_go_back_to_a_version_that_it_left() -> None:
+    reigns = [*REIGNS, Reign(NAMES[FIRST], 8.0, moved=8.01)]
+    ref = np.where((DUE < 6.02) | (DUE > 8.05), FIRST, SECOND)
+    assert judged(ref, reigns=reigns).wrong_version == 0
+    ref[np.argmin(abs(DUE - 7))] = FIRST
+    ref[np.argmin(abs(DUE - 9))] = SECOND
+    assert judged(ref, reigns=reigns).wrong_version == 2
 
 
 def test_answers_of_the_damaged_version_and_wrong_labels_are_counted() -> None:

@@ -336,7 +336,7 @@ def test_a_line_is_no_longer_than_it_may_be_however_far_the_deadline_is() -> Non
         line.check(20, perf_counter() + 100)
 
 
-def test_a_short_line_may_take_as_long_as_there_is_time() -> None:
+def test_a_line_of_one_batch_may_take_as_long_as_there_is_time() -> None:
     line = Line(longest_s=0.5, short=32)
     with line.place(1, perf_counter() + 1):
         time.sleep(0.05)
@@ -346,6 +346,22 @@ def test_a_short_line_may_take_as_long_as_there_is_time() -> None:
             line.check(2, perf_counter() + 100)
         with pytest.raises(Overloaded):
             line.check(1, perf_counter() + 1)
+
+
+def test_once_somebody_was_refused_a_short_line_is_held_to_its_length_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    line = Line(longest_s=0.5, short=32)
+    with line.place(1, perf_counter() + 1):
+        time.sleep(0.05)
+    with line.place(31, perf_counter() + 100), pytest.raises(Overloaded):
+        line.check(2, perf_counter() + 100)
+    with line.place(15, perf_counter() + 100):
+        with pytest.raises(Overloaded):
+            line.check(1, perf_counter() + 100)
+        later = perf_counter() + 2
+        monkeypatch.setattr("services.engine.line.perf_counter", lambda: later)
+        line.check(1, later + 100)
 
 
 def test_nobody_is_refused_where_nobody_waits() -> None:
