@@ -201,6 +201,7 @@ class Session:
                     binding.bind_cpu_input(name, np.ascontiguousarray(value))
             for name in self._output_names:
                 binding.bind_output(name, device)
+            binding.synchronize_inputs()  # page-locked memory may be fetched behind our back
             self._session.run_with_iobinding(binding, self._run_options)
             values = binding.get_outputs()
         except Exception as error:

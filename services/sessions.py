@@ -18,6 +18,7 @@ from registry.signature import TensorSpec
 from services.engine import Route, buckets
 from services.engine.route import Tensors
 from services.plan import Path, Place, Run
+from services.staging import Staging
 
 Read: TypeAlias = Callable[[Digest], bytes]
 """Returns the bytes of a segment, checked against its digest."""
@@ -42,8 +43,8 @@ class OpenRun:
     """
 
     __slots__ = (
-        "__weakref__", "_narrow", "_ports", "_results", "_stays", "_wide", "depth", "gives", "key", "providers",
-        "takes",
+        "__weakref__", "_narrow", "_ports", "_results", "_staging", "_stays", "_wide", "depth", "gives", "key",
+        "providers", "takes",
     )  # fmt: skip
 
     def __init__(self, run: Run, read: Read, *, threads: int, cores: int, stays: bool) -> None:
@@ -71,6 +72,7 @@ class OpenRun:
         if cores > threads and self._narrow.providers[0] != CUDA:
             self._wide = Session(merged, name=name, threads=cores)
         self._stays = stays
+        self._staging = Staging()
         self.providers = self._narrow.providers
 
     @property
@@ -108,7 +110,7 @@ class OpenRun:
         """Run once, filled up; what another session left on the device is filled up already."""
         size = buckets.ceiling(rows)
         filled = {
-            port: tensor if isinstance(tensor, OnDevice) else buckets.padded(tensor, size)
+            port: tensor if isinstance(tensor, OnDevice) else self._staging.stage(port, tensor, size)
             for port, tensor in feeds.items()
         }
         return self._narrow.run_on_device(filled, rows)

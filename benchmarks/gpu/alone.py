@@ -19,10 +19,16 @@ from benchmarks.table import table
 from benchmarks.verdict import finite
 from registry.manifest import FEATURES, LOGITS
 from registry.runtime import CPU, CUDA, Session, Tensor, cpu_quota
+from services.staging import Staging
 
 COMPARED_ROWS = 16
-HOST, STAYS, THERE = "host to host", "outputs stay", "inputs there, outputs stay"
-WAYS = (HOST, STAYS, THERE)
+HOST, STAYS, LOCKED, THERE = (
+    "host to host",
+    "outputs stay",
+    "inputs page-locked, outputs stay",
+    "inputs there, outputs stay",
+)
+WAYS = (HOST, STAYS, LOCKED, THERE)
 FP32, FP16 = "float32", "float16"
 IN_FLOAT32 = ("ReduceL2", "LpNormalization", "ReduceMean", "ReduceSum", "Pow", "Sqrt")
 """Operators that stay in float32: sums of squares leave float16's range, and norms are made of them
@@ -176,10 +182,17 @@ def to_json(results: Rounds) -> dict[str, object]:
 
 def _steps(session: Session, network: Network, rows: int) -> dict[str, Callable[[], object]]:
     feeds = network.feeds(rows)
+    staging = Staging()
+
+    def staged() -> object:
+        locked = {name: staging.stage(name, array, rows) for name, array in feeds.items()}
+        return session.run_on_device(locked, rows)
+
     there: Mapping[str, Tensor] = {name: lying_there(array) for name, array in feeds.items()}
     return {
         HOST: partial(session.run, feeds),
         STAYS: partial(session.run_on_device, feeds, rows),
+        LOCKED: staged,
         THERE: partial(session.run_on_device, there, rows),
     }
 
