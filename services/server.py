@@ -170,7 +170,11 @@ class Server:
             return False
 
     def _options(self) -> list[str]:
-        return ["--host", self.settings.host, "--port", str(self.settings.port), "--working-dir", str(ROOT)]
+        settings = self.settings
+        return [
+            *("--host", settings.host, "--port", str(settings.port), "--working-dir", str(ROOT)),
+            *("--timeout-keep-alive", str(settings.keep_alive_s)),
+        ]
 
     def _environment(self, home: Path) -> Mapping[str, str]:
         return (

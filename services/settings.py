@@ -67,6 +67,8 @@ class ServeSettings:
         model_threads: cores of one run, whatever else is under way; 0 gives a run among others a lane's share
             and a run that is alone all cores, for twice the memory.
         feature_cache_bytes: memory for features of inputs that were asked about before; 0 keeps none.
+        keep_alive_s: seconds that a connection may be idle. Longer than a proxy keeps its own, commonly 60: one that
+            sends at the moment at which the server gives the connection up gets no answer.
         poll_s: seconds between two looks at the registry.
         flip_s: seconds that workers wait for one another before what they serve changes.
         drain_s: seconds between the signal to end and the end of listening, in which readiness says no.
@@ -96,6 +98,7 @@ class ServeSettings:
     lanes: int = 0
     model_threads: int = 0
     feature_cache_bytes: int = 64 << 20
+    keep_alive_s: int = 75
     poll_s: float = 0.2
     flip_s: float = 10.0
     drain_s: float = 0.0
@@ -115,6 +118,7 @@ class ServeSettings:
         _within("lanes", self.lanes, 0, 64)
         _within("feature_cache_bytes", self.feature_cache_bytes, 0, 1 << 40)
         _within("model_threads", self.model_threads, 0, 1024)
+        _within("keep_alive_s", self.keep_alive_s, 1, 86_400)
         _within("poll_s", self.poll_s, 0.01, 60)
         _within("flip_s", self.flip_s, 0.01, 3600)
         _within("drain_s", self.drain_s, 0, 3600)

@@ -108,6 +108,12 @@ def test_workers_run_on_the_fast_loop_and_parser(running: Running) -> None:
         assert "/httptools/parser/parser." in mapped
 
 
+def test_idle_connections_outlast_those_of_proxies(running: Running) -> None:
+    for pid in worker_pids(running.server.pid):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        assert words[words.index(b"--timeout-keep-alive") + 1] == b"75"
+
+
 def test_a_server_that_is_told_to_stop_while_it_replaces_a_worker_ends(tmp_path: Path) -> None:
     settings = ServeSettings.read({}, port=free_port(), workers=2)
     with (
