@@ -54,7 +54,7 @@ SHARE = 0.7
 """Of what the server sustains."""
 SLACK_S = 0.3
 """Several workers look at the registry on their own: so much later than the first the last one may follow."""
-QUIET_POLL_S = 0.002
+QUIET_POLL_S = 0.01
 QUIET_MOVES = 15
 SPACING_S = 0.002
 TAIL_AIM = 1.5
@@ -275,7 +275,7 @@ def judge(
 def in_the_quiet(material: Material, moves: int) -> list[float]:
     """Return milliseconds from the end of each promotion to the first answer of its version.
 
-    Nothing else is asked; the server looks at the registry every 2 ms, and is asked 2 ms after each
+    Nothing else is asked; the server looks at the registry every 10 ms, and is asked 2 ms after each
     answer, so that a figure is above the truth by up to both and an answer's own time.
     """
     kind = MEDIA[PICTURES]
