@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +19,6 @@ from registry.signature import TensorSpec
 from services.engine import HIGH, LOW, NORMAL, Answer, Engine, Limits, Route
 from services.engine.clock import Clock
 from services.engine.engine import INLINE_S
-from services.engine.line import Line
 from services.engine.route import Tensors
 from services.errors import DeadlineExceeded, Overloaded
 
@@ -313,82 +311,6 @@ def test_the_queue_and_the_batch_of_texts_are_bounded_in_tokens() -> None:
         assert step.batches == [[0], [1, 2], [3, 4]]
 
     run(trial)
-
-
-def test_whoever_cannot_be_answered_in_time_is_refused_at_the_door() -> None:
-    line = Line()
-    with line.place(1, perf_counter() + 1):
-        time.sleep(0.05)
-    places = [line.place(1, perf_counter() + 10) for _ in range(40)]
-    for place in places:
-        place.__enter__()
-    with pytest.raises(Overloaded) as refused:
-        line.place(1, perf_counter() + 1)
-    assert refused.value.reason == "deadline"
-    line.check(1, perf_counter() + 100)
-
-
-def test_a_line_is_no_longer_than_it_may_be_however_far_the_deadline_is() -> None:
-    line = Line(longest_s=0.5)
-    with line.place(1, perf_counter() + 1):
-        time.sleep(0.05)
-    with line.place(5, perf_counter() + 100), pytest.raises(Overloaded):
-        line.check(20, perf_counter() + 100)
-
-
-def test_a_line_of_one_batch_may_take_as_long_as_there_is_time() -> None:
-    line = Line(longest_s=0.5, short=32)
-    with line.place(1, perf_counter() + 1):
-        time.sleep(0.05)
-    with line.place(31, perf_counter() + 100):
-        line.check(1, perf_counter() + 100)
-        with pytest.raises(Overloaded):
-            line.check(2, perf_counter() + 100)
-        with pytest.raises(Overloaded):
-            line.check(1, perf_counter() + 1)
-
-
-def test_once_somebody_was_refused_a_short_line_is_held_to_its_length_too(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    line = Line(longest_s=0.5, short=32)
-    with line.place(1, perf_counter() + 1):
-        time.sleep(0.05)
-    with line.place(31, perf_counter() + 100), pytest.raises(Overloaded):
-        line.check(2, perf_counter() + 100)
-    with line.place(15, perf_counter() + 100):
-        with pytest.raises(Overloaded):
-            line.check(1, perf_counter() + 100)
-        later = perf_counter() + 2
-        monkeypatch.setattr("services.engine.line.perf_counter", lambda: later)
-        line.check(1, later + 100)
-
-
-def test_nobody_is_refused_where_nobody_waits() -> None:
-    line = Line()
-    with line.place(1, perf_counter()):
-        time.sleep(0.05)
-    line.check(256, perf_counter() + 0.01)
-
-
-def test_a_line_forgets_how_slow_it_was() -> None:
-    line = Line()
-    with line.place(1, perf_counter() + 1):
-        time.sleep(0.2)
-    for _ in range(60):
-        with line.place(1, perf_counter() + 1):
-            pass
-    with line.place(10, perf_counter() + 1):
-        line.check(1, perf_counter() + 0.5)
-
-
-def test_whoever_was_refused_tells_nothing_of_the_pace() -> None:
-    line = Line()
-    with pytest.raises(Overloaded), line.place(1, perf_counter() + 1):
-        time.sleep(0.05)
-        raise Overloaded("elsewhere", "queue")
-    with line.place(1000, perf_counter() + 1):
-        line.check(1, perf_counter() + 0.1)
 
 
 def test_a_row_costs_what_it_costs_in_the_best_way_there_is() -> None:
