@@ -103,11 +103,11 @@ class Worker:
             self._keyring.start()
         elif not settings.loopback:
             _log.warning("anybody who reaches %s may ask: tokens are off", settings.host)
-        if meeting is not None:
+        if settings.workers > 1:
             await self._join(meeting)
 
-    async def _join(self, meeting: Meeting) -> None:
-        """Wait, for a while, before connections are taken: for what is loaded, and for the other workers.
+    async def _join(self, meeting: Meeting | None) -> None:
+        """Wait, for a while, before connections are taken: for what is loaded, and for the workers met with.
 
         Until this worker is ready the others can answer; and at the server's start the first one would take,
         and keep, all connections that come at once.
@@ -115,6 +115,8 @@ class Worker:
         limit = perf_counter() + self.settings.flip_s
         while not self._calm and perf_counter() < limit:
             await asyncio.sleep(_JOIN_POLL_S)
+        if meeting is None:
+            return
         counts = Counts(meeting.folder / FILE)
         while counts.workers < self.settings.workers and perf_counter() < limit:
             await asyncio.sleep(_JOIN_POLL_S)
