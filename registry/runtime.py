@@ -232,10 +232,7 @@ def _share_memory(options: ort.SessionOptions) -> None:
 def _make_arena() -> None:
     """Make the arena that sessions share: ONNX Runtime has one of a kind in a process."""
     info = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
-    defaults = dict.fromkeys(
-        ("arena_extend_strategy", "initial_chunk_size_bytes", "max_dead_bytes_per_chunk"), -1
-    )
-    ort.create_and_register_allocator(info, ort.OrtArenaCfg({"max_mem": 0, **defaults}))
+    ort.create_and_register_allocator(info, ort.OrtArenaCfg(0, -1, -1, -1))  # no limit, all else by default
 
 
 def _with_options(provider: str) -> str | tuple[str, dict[str, str]]:
