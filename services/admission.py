@@ -6,15 +6,12 @@ for the client's leaving.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
 from time import perf_counter
-from typing import Any, TypeAlias
+from typing import Any
 
 from registry.errors import InputTooLarge
 from services.errors import DeadlineExceeded, MalformedRequest, Overloaded
-
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
+from services.wire.asgi import Message, Receive
 
 _SWEEP_S = 0.05
 _DISCONNECT = "http.disconnect"

@@ -31,7 +31,7 @@ from services.settings import DEFAULT_TOP_K, OVERRIDE, ServeSettings
 from services.supervision import supervise
 
 if TYPE_CHECKING:
-    from services.hot import Application
+    from services.wire.asgi import Application
     from services.worker import Worker
 
 SETTINGS = ServeSettings.read()
@@ -56,7 +56,10 @@ class HotService(Service[Any]):
     """A BentoML service that answers Cultivar's routes in front of BentoML's middleware."""
 
     def to_asgi(self, is_main: bool = True) -> "Application":
-        """Return BentoML's application with ours in front."""
+        """Return BentoML's application with ours in front, on connections of our own: uvicorn is made after this."""
+        from services.wire.connection import stand_in
+
+        stand_in()
         front = worker().front
         application = super().to_asgi(is_main=is_main)
         return front(application, own_paths(application))

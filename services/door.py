@@ -1,9 +1,9 @@
 """The door where our application is mounted behind BentoML's middleware."""
 
 from services import metrics
-from services.admission import Receive
-from services.hot import GUARDED, Application, Scope, Send
+from services.hot import GUARDED
 from services.tokens import hand_on
+from services.wire.asgi import Application, Receive, Scope, Send
 from services.worker import Worker
 
 

@@ -7,16 +7,16 @@ reach it.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from time import perf_counter
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import orjson
 
 from registry.errors import CultivarError
 from registry.tokens import Grant
 from services import metrics
-from services.admission import Admission, ClientLeft, Receive, Visit, content_length
+from services.admission import Admission, ClientLeft, Visit, content_length
 from services.answers import Identity
 from services.deployment import Snapshot
 from services.errors import (
@@ -36,10 +36,8 @@ from services.opened import Opened
 from services.protocols import asking, native, npy, status
 from services.protocols.asking import Asking
 from services.tokens import Doorkeeper, hand_on, pick, visible
+from services.wire.asgi import Application, Receive, Scope, Send
 
-Scope: TypeAlias = MutableMapping[str, Any]
-Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 
 RETRY_AFTER_S = 1

@@ -17,15 +17,16 @@ from registry.settings import Settings
 from services import metrics
 from services.admission import Admission
 from services.deployment import Deployment, Snapshot
-from services.hot import Application, Hot
+from services.hot import Hot
 from services.inference import Inference
 from services.leaving import leave_on_sigterm
 from services.lifeline import hold_on
-from services.listener import FILE, Counts, share_out
 from services.meeting import FOLDER, Meeting
 from services.sessions import Sessions
 from services.settings import OFF, ServeSettings
 from services.tokens import Doorkeeper, Keyring
+from services.wire.asgi import Application
+from services.wire.listener import FILE, Counts, share_out
 
 _log = logging.getLogger("cultivar.worker")
 

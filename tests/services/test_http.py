@@ -1,10 +1,12 @@
 """The HTTP contract, under BentoML's real server: in front of its middleware, and mounted behind it."""
 
+import socket
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
+from services.wire.connection import MAX_HEAD_BYTES
 from tests.builders import picture
 from tests.contracts.http import PNG, HttpContract, Running, serving
 
@@ -22,6 +24,12 @@ class TestOverride(HttpContract):
         assert "/v1/classify" not in "\n".join(
             line for line in client.get("/metrics").text.splitlines() if line.startswith("bentoml_")
         )
+
+    def test_connections_are_our_own(self, running: Running) -> None:
+        with socket.create_connection(("127.0.0.1", running.server.settings.port), 10) as connection:
+            head = b"GET /livez HTTP/1.1\r\nX-Long: " + b"x" * MAX_HEAD_BYTES
+            connection.sendall(head)
+            assert connection.recv(100).startswith(b"HTTP/1.1 431 ")
 
     def test_unknown_paths_never_reach_bentoml(self, client: httpx.Client) -> None:
         answer = client.get("/made/up/path")

@@ -101,7 +101,6 @@ def test_workers_run_on_the_fast_loop_and_parser(running: Running) -> None:
     assert factory is not None
     (loop := factory()).close()
     assert type(loop).__module__ == "uvloop"
-    assert config.http_protocol_class.__name__ == "HttpToolsProtocol"
     for pid in worker_pids(running.server.pid):
         mapped = Path(f"/proc/{pid}/maps").read_text()
         assert "/uvloop/loop." in mapped

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from services.listener import Counts, Listener, share_out
+from services.wire.listener import Counts, Listener, share_out
 
 
 class Echo(asyncio.Protocol):
@@ -103,7 +103,7 @@ def test_only_who_holds_more_than_another_is_ahead(counts: Counts, file: Path) -
 
 def test_a_worker_takes_the_place_of_one_that_was_killed_and_of_none_that_lives(file: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from services.listener import Counts;"
+        "import sys; from pathlib import Path; from services.wire.listener import Counts;"
         f"counts = Counts(Path({str(file)!r})); counts.held = 9; print(counts.workers, flush=True); sys.stdin.read()"
     )
     process = subprocess.Popen(

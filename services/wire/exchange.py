@@ -1,0 +1,257 @@
+"""One request and its answer, as ASGI has them: the body as it comes, and the answer in one write where it fits.
+
+Head and body of an answer leave together: handed over one after the other they cost a system call each, which is a
+sixth of what a small answer costs altogether.
+"""
+
+import asyncio
+import logging
+import re
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Protocol, TypeAlias
+
+from services.wire.asgi import Application, Message, Scope
+
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+
+MAX_WAITING_BYTES = 64 << 10
+"""Of a body that nobody asked for yet; the client sends more when somebody does."""
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_STATUS_LINES = {each.value: b"HTTP/1.1 %d %b\r\n" % (each, each.phrase.encode()) for each in HTTPStatus}
+_WITHOUT_BODY = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
+_FAILED: Headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"21")]
+
+_FORBIDDEN_IN_NAMES = re.compile(rb'[\x00-\x20\x7f-\xff()<>@,;:\\"/\[\]?={}]')
+_FORBIDDEN_IN_VALUES = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_CLOSE = re.compile(rb"(?:^|,)\s*close\s*(?:,|$)", re.IGNORECASE)
+
+_log = logging.getLogger("uvicorn.error")
+
+
+class Client(Protocol):
+    """The connection that a request came on, as far as it is seen from here.
+
+    Attributes:
+        transport: takes the answer's bytes.
+        writable: done when the client takes more bytes; None where it does at once.
+        default_headers: of every answer.
+    """
+
+    transport: asyncio.Transport
+    writable: "asyncio.Future[None] | None"
+
+    @property
+    def default_headers(self) -> Headers:
+        """Headers of every answer."""
+        ...
+
+    def pause_reading(self) -> None:
+        """Let the client wait before it sends more."""
+        ...
+
+    def resume_reading(self) -> None:
+        """Let it go on."""
+        ...
+
+    def answered(self, exchange: "Exchange") -> None:
+        """Go on: the last byte of the answer was handed over."""
+        ...
+
+    def finished(self, exchange: "Exchange") -> None:
+        """Take note that the application is done with a request."""
+        ...
+
+
+class Exchange:
+    """A request under way.
+
+    Args:
+        client: who asks.
+        scope: the request's head, as ASGI has it.
+        keeps_alive: the client may ask again on the same connection.
+
+    Attributes:
+        keeps_alive: the connection is left open after the answer.
+        task: what runs the application, or None before.
+    """
+
+    __slots__ = (
+        "_body", "_chunked", "_client", "_ended", "_gone", "_head", "_left", "_scope", "_silent", "_told", "_waiter",
+        "_waiting_bytes", "_whole", "keeps_alive", "task",
+    )  # fmt: skip
+
+    def __init__(self, client: Client, scope: Scope, *, keeps_alive: bool) -> None:
+        self.keeps_alive = keeps_alive
+        self._client = client
+        self._scope = scope
+        self.task: asyncio.Task[None] | None = None
+        # What came, whether that is all and the application was told so, or all that ever will.
+        self._body: list[bytes] = []
+        self._waiting_bytes = 0
+        self._whole = False
+        self._told = False
+        self._gone = False
+        self._waiter: asyncio.Future[None] | None = None
+        # What is sent: a head that waits for its body, how the body's end is told, and how much of it is left.
+        self._head: Message | None = None
+        self._silent = True
+        self._chunked = False
+        self._left = 0
+        self._ended = False
+
+    def feed(self, body: bytes) -> None:
+        """Take a part of the body."""
+        if self._ended:
+            return
+        self._body.append(body)
+        self._waiting_bytes += len(body)
+        if self._waiting_bytes > MAX_WAITING_BYTES:
+            self._client.pause_reading()
+        if self._waiter is not None:
+            self._wake()
+
+    def feed_end(self) -> None:
+        """Take note that the body is whole."""
+        self._whole = True
+        if self._waiter is not None:
+            self._wake()
+
+    def leave(self) -> None:
+        """Take note that the client is gone."""
+        self._gone = True
+        if self._waiter is not None:
+            self._wake()
+
+    async def run(self, application: Application) -> None:
+        """Let an application answer; whatever becomes of it, the client hears of it or is left alone."""
+        try:
+            await application(self._scope, self.receive, self.send)
+            if not self._ended and not self._gone:
+                _log.error("the application did not finish its answer to %s", self._scope["path"])
+        except Exception as error:
+            _log.error("Exception in ASGI application\n", exc_info=error)
+        finally:
+            if not self._ended and not self._gone:
+                self._give_up()
+            self._client.finished(self)
+
+    async def receive(self) -> Message:
+        """Return the next part of the body, or that the client is gone or was answered."""
+        while not self._gone and not self._ended:
+            if self._body or (self._whole and not self._told):
+                body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+                self._body, self._waiting_bytes = [], 0
+                self._told = self._whole
+                return {"type": "http.request", "body": body, "more_body": not self._whole}
+            await self._wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        """Take the head of an answer, then its body in one part or more.
+
+        Raises:
+            RuntimeError: the answer is none that HTTP allows.
+        """
+        client = self._client
+        if client.writable is not None:
+            await client.writable
+        if self._gone:
+            return
+        if self._silent:
+            if self._head is None:
+                self._head = message
+                return
+            written = self._opening(self._head)
+        elif self._ended:
+            raise RuntimeError("expected nothing after the end of an answer")
+        else:
+            written = []
+        body: bytes = message.get("body", b"")
+        more: bool = message.get("more_body", False)
+        if self._scope["method"] == "HEAD":
+            pass
+        elif self._chunked:
+            if body:
+                written += (b"%x\r\n" % len(body), body, b"\r\n")
+            if not more:
+                written.append(b"0\r\n\r\n")
+        else:
+            self._left -= len(body)
+            written.append(body)
+        if self._left < 0 or (self._left and not more):
+            raise RuntimeError("expected as many bytes as Content-Length says")
+        self._silent = False
+        client.transport.write(b"".join(written))
+        if not more:
+            self._ended = True
+            if self._waiter is not None:
+                self._wake()
+            client.answered(self)
+
+    def _opening(self, head: Message) -> list[bytes]:
+        """Return an answer's first lines, and learn how its body will end."""
+        status: int = head["status"]
+        lines = [_STATUS_LINES[status]]
+        length: bytes | None = None
+        closes = False
+        for headers in (self._client.default_headers, head["headers"]):
+            for name, value in headers:
+                lines.append(_line(name, value))
+                if name == b"content-length":
+                    length = value
+                elif name == b"transfer-encoding":
+                    self._chunked = True
+                elif name == b"connection":
+                    closes = _CLOSE.search(value) is not None
+        if self._scope["method"] != "HEAD" and not self._chunked:
+            if length is not None:
+                self._left = int(length)
+            elif status not in _WITHOUT_BODY:
+                self._chunked = True
+                lines.append(b"transfer-encoding: chunked\r\n")
+        if closes:
+            self.keeps_alive = False
+        elif not self.keeps_alive:
+            lines.append(b"connection: close\r\n")
+        lines.append(b"\r\n")
+        return lines
+
+    def _give_up(self) -> None:
+        """Say that something went wrong, where that can be said still, and hang up."""
+        self.keeps_alive = False
+        self._ended = True
+        if self._silent:
+            opening = self._opening({"status": 500, "headers": _FAILED})
+            self._client.transport.write(b"".join((*opening, b"Internal Server Error")))
+        self._client.answered(self)
+
+    async def _wait(self) -> None:
+        """Wait until something comes."""
+        if not self._whole:
+            self._client.resume_reading()
+            if self._silent and self._waiter is None and _expects_word(self._scope["headers"]):
+                self._client.transport.write(_CONTINUE)
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+def _expects_word(headers: Headers) -> bool:
+    return any(name == b"expect" and value.lower() == b"100-continue" for name, value in headers)
+
+
+@lru_cache(1024)
+def _line(name: bytes, value: bytes) -> bytes:
+    """Return a header as it is sent; most are sent again and again.
+
+    Raises:
+        RuntimeError: it would be more than one.
+    """
+    if _FORBIDDEN_IN_NAMES.search(name) or _FORBIDDEN_IN_VALUES.search(value):
+        raise RuntimeError("expected a header of one line, got something else")
+    return b"%b: %b\r\n" % (name, value)
