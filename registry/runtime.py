@@ -149,7 +149,7 @@ class Session:
         except Exception as error:
             raise RuntimeFailure(f"ONNX Runtime cannot open {name}: {_first_line(error)}") from error
         self._name = name
-        self._output_names = tuple(node.name for node in self._session.get_outputs())
+        self._output_names = [node.name for node in self._session.get_outputs()]
         self._run_options = ort.RunOptions()
         self._run_options.log_severity_level = _FATAL_ONLY
         self.inputs = tuple(_spec(node) for node in self._session.get_inputs())
@@ -172,12 +172,20 @@ class Session:
         Raises:
             RuntimeFailure: the runtime cannot run these inputs.
         """
-        names = self._output_names if outputs is None else outputs
+        names = self._output_names if outputs is None else list(outputs)
+        return dict(zip(names, self.run_in_order(dict(feeds), names), strict=True))
+
+    def run_in_order(
+        self, feeds: dict[str, np.ndarray], outputs: list[str] | None = None
+    ) -> list[np.ndarray]:
+        """Run the model once, as ``run`` does; return the outputs in their order."""
         try:
-            values = self._session.run(list(names), dict(feeds), self._run_options)
+            values: list[np.ndarray] = self._session.run(
+                self._output_names if outputs is None else outputs, feeds, self._run_options
+            )
         except Exception as error:
             raise RuntimeFailure(f"ONNX Runtime cannot run {self._name}: {_first_line(error)}") from error
-        return dict(zip(names, values, strict=True))
+        return values
 
     def run_on_device(self, feeds: Mapping[str, Tensor], rows: int) -> dict[str, OnDevice]:
         """Run the model once, and leave what comes out where it is.

@@ -7,7 +7,7 @@ reach it.
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from time import perf_counter
 from typing import NamedTuple, TypeAlias
 
@@ -36,9 +36,10 @@ from services.opened import Opened
 from services.protocols import asking, native, npy, status
 from services.protocols.asking import Asking
 from services.tokens import Doorkeeper, hand_on, pick, visible
-from services.wire.asgi import Application, Receive, Scope, Send
+from services.wire.asgi import WHOLE_ANSWER, Application, Receive, Scope, Send, TakesWholeAnswer
 
 Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
+_NONE: Mapping[str, object] = {}
 
 RETRY_AFTER_S = 1
 _OPERATIONS = frozenset({metrics.CLASSIFY, metrics.EMBED})
@@ -102,7 +103,7 @@ class Hot:
         elif self._beyond is not None and path in self._beyond_paths:
             await self._hand_over(self._beyond, scope, receive, send)
         else:
-            await _send(send, self._describe(scope, path))
+            await _send(scope, send, self._describe(scope, path))
 
     async def _hand_over(self, beyond: Application, scope: Scope, receive: Receive, send: Send) -> None:
         """Let BentoML answer those who may ask, within the limit on bodies, which it has none for."""
@@ -114,7 +115,7 @@ class Hot:
             length = content_length(dict(scope["headers"]).get(b"content-length"))
             self._admission.check_length(length or 0)
         except CultivarError as error:
-            await _send(send, _problem(error))
+            await _send(scope, send, _problem(error))
             return
         if scope["path"] == "/metrics":
             metrics.settle()
@@ -156,7 +157,9 @@ class Hot:
         """Answer an operation on a target, or on several where None."""
         method = scope["method"]
         if method != "POST":
-            await _send(send, _allow(_POST) if method == "OPTIONS" else _problem(WrongMethod(method, _POST)))
+            await _send(
+                scope, send, _allow(_POST) if method == "OPTIONS" else _problem(WrongMethod(method, _POST))
+            )
             return
         started = perf_counter()
         visit: Visit | None = None
@@ -197,7 +200,7 @@ class Hot:
             if reply is not None:
                 if visit is not None:
                     visit.answering()
-                await _send(send, reply)
+                await _send(scope, send, reply)
         finally:
             if visit is not None:
                 visit.leave()
@@ -297,9 +300,14 @@ def _outcome(error: BaseException) -> str:
     return metrics.CLIENT_ERROR if problem_of(error).status < 500 else metrics.SERVER_ERROR
 
 
-async def _send(send: Send, reply: Reply) -> None:
-    headers = list(reply.headers)
+async def _send(scope: Scope, send: Send, reply: Reply) -> None:
+    headers = reply.headers
     if reply.content_type:
-        headers += ((b"content-type", reply.content_type), (b"content-length", b"%d" % len(reply.body)))
+        headers = (*headers, (b"content-type", reply.content_type))
+    whole: TakesWholeAnswer | None = scope.get("extensions", _NONE).get(WHOLE_ANSWER)
+    if whole is not None and whole(reply.status, headers, reply.body):
+        return
+    if reply.content_type:
+        headers = (*headers, (b"content-length", b"%d" % len(reply.body)))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})

@@ -12,7 +12,7 @@ import numpy as np
 
 from registry.digests import Digest
 from registry.manifest import RECIPE
-from registry.runtime import CUDA, OnDevice, Session, on_host, usable_providers
+from registry.runtime import CUDA, OnDevice, Session, Tensor, on_host, usable_providers
 from registry.segments import Linear, Node, merge_detached, read_linear
 from registry.signature import TensorSpec
 from services.engine import Route, buckets
@@ -43,7 +43,7 @@ class OpenRun:
     """
 
     __slots__ = (
-        "__weakref__", "_narrow", "_ports", "_results", "_staging", "_stays", "_wide", "depth", "gives", "key",
+        "__weakref__", "_names", "_narrow", "_ports", "_staging", "_stays", "_wide", "depth", "gives", "key",
         "providers", "takes",
     )  # fmt: skip
 
@@ -53,7 +53,6 @@ class OpenRun:
         self.gives = run.gives
         self.depth = run.depth
         self._ports = {wire: _port(wire, number) for number, wire in enumerate(run.takes)}
-        self._results = {f"y{number}": wire for number, wire in enumerate(run.gives)}
         nodes = [
             Node(
                 place.key,
@@ -65,7 +64,8 @@ class OpenRun:
             )
             for place in run.places
         ]
-        merged = merge_detached(nodes, self._results)
+        self._names = [f"y{number}" for number in range(len(run.gives))]
+        merged = merge_detached(nodes, dict(zip(self._names, run.gives, strict=True)))
         name = f"segment {run.places[0].segment.digest.short}"
         self._narrow = Session(merged, name=name, threads=threads)
         self._wide = self._narrow
@@ -84,39 +84,35 @@ class OpenRun:
         """Compute what it gives, in runs of the sizes that there are.
 
         Args:
-            values: the rows of each wire that it takes.
+            values: the rows of each wire that it takes, others perhaps beside them.
             alone: nothing else runs, so all cores are free.
 
         Raises:
             RuntimeFailure: the runtime cannot run these rows.
         """
-        feeds = {port: values[wire] for wire, port in self._ports.items()}
-        rows = len(next(iter(feeds.values())))
+        rows = len(values[self.takes[0]])
         if self._stays and rows <= buckets.LARGEST:
-            return self._named(self._run_on_device(feeds, rows))
+            return self._run_on_device(values, rows)
         session = self._wide if alone else self._narrow
-        arrays = {port: on_host(tensor) for port, tensor in feeds.items()}
+        arrays = {port: on_host(values[wire]) for wire, port in self._ports.items()}
         if buckets.whole(rows):
-            return self._named(session.run(arrays))
+            return dict(zip(self.gives, session.run_in_order(arrays, self._names), strict=True))
         parts = []
         for start, stop, size in buckets.cover(rows, fill=self._stays):
             part = {port: buckets.padded(array[start:stop], size) for port, array in arrays.items()}
-            parts.append({name: array[: stop - start] for name, array in session.run(part).items()})
-        if len(parts) == 1:
-            return self._named(parts[0])
-        return {wire: np.concatenate([part[name] for part in parts]) for name, wire in self._results.items()}
+            parts.append([array[: stop - start] for array in session.run_in_order(part, self._names)])
+        whole = parts[0] if len(parts) == 1 else [np.concatenate(each) for each in zip(*parts, strict=True)]
+        return dict(zip(self.gives, whole, strict=True))
 
-    def _run_on_device(self, feeds: Tensors, rows: int) -> Tensors:
+    def _run_on_device(self, values: Tensors, rows: int) -> Tensors:
         """Run once, filled up; what another session left on the device is filled up already."""
         size = buckets.ceiling(rows)
-        filled = {
-            port: tensor if isinstance(tensor, OnDevice) else self._staging.stage(port, tensor, size)
-            for port, tensor in feeds.items()
-        }
-        return self._narrow.run_on_device(filled, rows)
-
-    def _named(self, outputs: Tensors) -> Tensors:
-        return {wire: outputs[name] for name, wire in self._results.items()}
+        filled: dict[str, Tensor] = {}
+        for wire, port in self._ports.items():
+            tensor = values[wire]
+            filled[port] = tensor if isinstance(tensor, OnDevice) else self._staging.stage(port, tensor, size)
+        given = self._narrow.run_on_device(filled, rows)
+        return {wire: given[name] for wire, name in zip(self.gives, self._names, strict=True)}
 
 
 class OpenHead:

@@ -1,8 +1,8 @@
 """One batch's way through the steps that its requests need.
 
-Every step runs once, on the rows whose route leads through it: all of them at the root, fewer
-behind each branch. Rows of one route lie side by side, so that a branch takes a slice wherever
-the routes allow it. Where all rows go one way, as most do, they follow it without any of that.
+Where all rows go one way, as most do, they follow it. Where they part, every step runs once, on the
+rows whose route leads through it: all of them at the root, fewer behind each branch. Rows of one route
+lie side by side, so that a branch takes a slice wherever the routes allow it.
 """
 
 from collections.abc import Sequence
@@ -21,34 +21,28 @@ Members: TypeAlias = tuple[int, ...]
 
 
 class Batch:
-    """Rows that share a root, in groups of one route each.
+    """Rows that share a root.
 
     Args:
         pieces: the rows, one piece or more, all of one root and one shape.
 
     Attributes:
-        pieces: the same, ordered by route.
+        pieces: the same.
         rows: how many.
         heads_s: seconds that the linear heads took, after ``run``.
     """
 
-    __slots__ = ("_bounds", "_groups", "_routes", "_values", "heads_s", "pieces", "rows")
+    __slots__ = ("_route", "heads_s", "pieces", "rows")
 
     def __init__(self, pieces: Sequence[Piece]) -> None:
-        by_route: dict[Route, list[Piece]] = {}
-        for piece in pieces:
-            by_route.setdefault(piece.request.route, []).append(piece)
-        self._routes = tuple(by_route)
-        self._groups = tuple(by_route.values())
-        self.pieces = [piece for group in self._groups for piece in group]
-        self._bounds: list[tuple[int, int]] = []
+        self.pieces = pieces
         self.rows = 0
-        for group in self._groups:
-            start = self.rows
-            self.rows += sum(piece.rows for piece in group)
-            self._bounds.append((start, self.rows))
-        self._values: dict[str, tuple[Tensor, Members]] = {}
         self.heads_s = 0.0
+        self._route: Route | None = pieces[0].request.route
+        for piece in pieces:
+            self.rows += piece.rows
+            if piece.request.route is not self._route:
+                self._route = None
 
     def run(self, *, alone: bool) -> list[Arrays]:
         """Compute the outputs of every piece, in their order.
@@ -56,28 +50,58 @@ class Batch:
         Raises:
             RuntimeFailure: the runtime cannot run these rows.
         """
-        if len(self._routes) == 1:
-            outputs, self.heads_s = _follow(self._routes[0], self._fields(), self.rows, alone=alone)
-            return _shared_out(outputs, self.pieces)
+        if self._route is None:
+            forked = Forked(self.pieces)
+            outputs = forked.run(alone=alone)
+            self.heads_s = forked.heads_s
+            return outputs
+        whole, self.heads_s = _follow(self._route, _joined(self.pieces), self.rows, alone=alone)
+        return _shared_out(whole, self.pieces)
+
+
+class Forked:
+    """Rows that share a root and part later, in groups of one route each.
+
+    Args:
+        pieces: the rows.
+
+    Attributes:
+        heads_s: seconds that the linear heads took, after ``run``.
+    """
+
+    __slots__ = ("_bounds", "_groups", "_pieces", "_routes", "_values", "heads_s")
+
+    def __init__(self, pieces: Sequence[Piece]) -> None:
+        by_route: dict[Route, list[Piece]] = {}
+        for piece in pieces:
+            by_route.setdefault(piece.request.route, []).append(piece)
+        self._pieces = pieces
+        self._routes = tuple(by_route)
+        self._groups = tuple(by_route.values())
+        self._bounds: list[tuple[int, int]] = []
+        start = 0
+        for group in self._groups:
+            stop = start + sum(piece.rows for piece in group)
+            self._bounds.append((start, stop))
+            start = stop
+        self._values: dict[str, tuple[Tensor, Members]] = {}
+        self.heads_s = 0.0
+
+    def run(self, *, alone: bool) -> list[Arrays]:
+        """Compute the outputs of every piece, in their order; raises as ``Batch.run`` does."""
         everyone = tuple(range(len(self._routes)))
-        for name, array in self._fields().items():
-            self._values[f"recipe:{name}"] = array, everyone
+        fields = _joined([piece for group in self._groups for piece in group])
+        for name, wire in self._routes[0].fields.items():
+            self._values[wire] = fields[name], everyone
         for step, members in self._steps(everyone):
             given = step.run({wire: self._select(wire, members) for wire in step.takes}, alone=alone)
             rows = sum(stop - start for start, stop in map(self._bounds.__getitem__, members))
             for wire in step.gives:
                 self._values[wire] = _checked(given[wire], rows), members
-        return [
-            outputs
-            for number, route in enumerate(self._routes)
-            for outputs in _shared_out(self._group(number, route), self._groups[number])
-        ]
-
-    def _fields(self) -> Arrays:
-        if len(self.pieces) == 1:
-            return self.pieces[0].fields()
-        parts = [piece.fields() for piece in self.pieces]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        found: dict[Piece, Arrays] = {}
+        for number, (route, group) in enumerate(zip(self._routes, self._groups, strict=True)):
+            found |= zip(group, _shared_out(self._group(number, route), group), strict=True)
+        return [found[piece] for piece in self._pieces]
 
     def _steps(self, everyone: Members) -> list[tuple[Step, Members]]:
         """Return the steps of all routes, each after those that feed it, with the groups that need it."""
@@ -145,10 +169,10 @@ def compute(route: Route, fields: Arrays, *, alone: bool = True) -> dict[str, np
 
 
 def _follow(route: Route, fields: Arrays, rows: int, *, alone: bool) -> tuple[dict[str, np.ndarray], float]:
-    """Run rows along one route, which needs no groups; return its outputs, and the seconds of its heads."""
-    values: dict[str, Tensor] = {f"recipe:{name}": array for name, array in fields.items()}
+    """Run rows along one route; return its outputs, and the seconds of its heads."""
+    values: dict[str, Tensor] = {wire: fields[name] for name, wire in route.fields.items()}
     for step in route.steps:
-        given = step.run({wire: values[wire] for wire in step.takes}, alone=alone)
+        given = step.run(values, alone=alone)
         for wire in step.gives:
             values[wire] = _checked(given[wire], rows)
     began = perf_counter()
@@ -157,6 +181,14 @@ def _follow(route: Route, fields: Arrays, rows: int, *, alone: bool) -> tuple[di
         values |= stack.run(features)
     heads_s = perf_counter() - began
     return {name: on_host(values[wire]) for name, wire in route.outputs.items()}, heads_s
+
+
+def _joined(pieces: Sequence[Piece]) -> Arrays:
+    """Return the rows of every field."""
+    if len(pieces) == 1:
+        return pieces[0].fields()
+    parts = [piece.fields() for piece in pieces]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _checked(tensor: Tensor, rows: int) -> Tensor:

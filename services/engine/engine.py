@@ -127,8 +127,10 @@ class Engine:
             Overloaded: too many rows wait already.
         """
         rows = _count(route, fields)
-        key = (route.steps[0].key, *(fields[spec.name].shape[1:] for spec in route.inputs))
+        key = (route.steps[0].key, *[fields[spec.name].shape[1:] for spec in route.inputs])
         request = Request(route, fields, rows, self._loop.create_future(), deadline, perf_counter())
+        if self._at_once_s > 0 and self._run_at_once(key, request):
+            return request.future
         with self._work:
             if self._closed:
                 raise Overloaded("the server is shutting down", "shutdown")
@@ -142,7 +144,9 @@ class Engine:
             if not inline and self._idle and not self._alone:
                 self._work.notify()
         if inline and queue not in self._cheap:
-            self._run_here(queue)
+            self._cheap.append(queue)
+            if len(self._cheap) == 1:
+                self._loop.call_soon(self._run_turn)
         return request.future
 
     def line(self, route: Route) -> Line:
@@ -268,30 +272,29 @@ class Engine:
         work, lasts = queue.clock.work, queue.clock.row_seconds
         return work is not None and lasts is not None and work < INLINE_S and lasts < _WAITS * INLINE_S
 
-    def _run_here(self, queue: RootQueue) -> None:
-        """Run a queue's rows in the event loop: with what else comes in this turn, or at once.
+    def _run_at_once(self, key: Key, request: Request) -> bool:
+        """Run a request here and now where it is cheap and nothing waits beside it, or return False.
 
-        Whoever runs at once spares the loop two turns, and those who come beside it a batch. So after a turn in
-        which one request came alone the next ones run at once, until they took ``INLINE_S`` together: many of
-        them in one turn would keep the loop from everything else, and nobody would see that they have company.
+        That spares the loop two turns, and those who come beside it a batch. So after a turn in which one
+        request came alone the next ones run at once, until they took ``INLINE_S`` together: many of them in one
+        turn would keep the loop from everything else, and nobody would see that they have company.
         """
-        self._cheap.append(queue)
-        if len(self._cheap) > 1:  # the turn is awaited already
-            return
-        if self._at_once_s > 0:
-            began = perf_counter()
-            self._run_inline()
-            self._at_once_s -= perf_counter() - began
-        else:
-            self._loop.call_soon(self._run_turn)
+        queue = self._queues.get(key)  # only this thread adds any
+        if queue is None or queue.rows or self._cheap or self._closed or not self._runs_inline(queue):
+            return False
+        if request.rows > min(INLINE_S / (queue.clock.work or INLINE_S), self._most(queue)):
+            return False
+        if request.deadline <= request.queued_at:
+            return False
+        _settle(self._run(queue, (Piece(request, 0, request.rows),), alone=False))
+        self._at_once_s -= perf_counter() - request.queued_at
+        return True
 
     def _run_turn(self) -> None:
-        """Run what came in a turn of the event loop, and learn whether that was more than one request."""
-        company = self._run_inline()
-        self._at_once_s = 0.0 if company else INLINE_S
+        """Run what is cheap of what came in a turn of the event loop; the rest has to wait for a lane.
 
-    def _run_inline(self) -> bool:
-        """Run what is cheap, and tell whether requests shared a batch; the rest has to wait for a lane."""
+        And learn whether requests shared a batch: where one came alone, the next ones need not wait out a turn.
+        """
         cheap, self._cheap = self._cheap, []
         company = False
         for queue in cheap:
@@ -311,7 +314,7 @@ class Engine:
                 _settle(self._run(queue, pieces, alone=False))
         if self._cheap:
             self._loop.call_soon(self._run_turn)
-        return company
+        self._at_once_s = 0.0 if company else INLINE_S
 
     def _run(self, queue: RootQueue, pieces: Sequence[Piece], *, alone: bool) -> Settled:
         batch = Batch(pieces)

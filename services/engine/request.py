@@ -7,7 +7,7 @@ import numpy as np
 
 from services.engine.route import Arrays, Route
 
-Answer: TypeAlias = "asyncio.Future[dict[str, np.ndarray]]"
+Answer: TypeAlias = "asyncio.Future[Arrays]"
 
 
 class Request:
@@ -38,6 +38,10 @@ class Request:
 
     def settle(self, start: int, rows: int, outputs: Arrays) -> None:
         """Take the outputs of some rows; the last ones complete the answer."""
+        if rows == self.rows:
+            if not self.future.done():
+                self.future.set_result(outputs)
+            return
         self._left -= rows
         self._parts.append((start, outputs))
         if not self._left and not self.future.done():
@@ -49,8 +53,6 @@ class Request:
             self.future.set_exception(error)
 
     def _whole(self) -> dict[str, np.ndarray]:
-        if len(self._parts) == 1:
-            return dict(self._parts[0][1])
         self._parts.sort(key=lambda part: part[0])
         parts = [outputs for _, outputs in self._parts]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

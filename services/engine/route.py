@@ -39,7 +39,7 @@ class Step(Protocol):
         """Compute what it gives; rows do not see one another.
 
         Args:
-            values: the rows of each wire that it takes, perhaps on a device.
+            values: the rows of each wire that it takes, perhaps on a device, and of others perhaps.
             alone: nothing else runs, so all cores are free.
         """
         ...
@@ -86,6 +86,8 @@ class Stack:
         """Return every head's logits, float32 [rows, C], by wire."""
         logits = features.dot(self._weight)  # few rows cost a third of what `@` takes
         logits += self._bias
+        if len(self._columns) == 1:
+            return {self._columns[0][0]: logits}
         return {wire: logits[:, start:stop] for wire, start, stop in self._columns}
 
 
@@ -102,6 +104,7 @@ class Route:
     Attributes:
         root: a short name for queues and metrics.
         inputs: the recipe's fields.
+        fields: the wire of each of them, by name.
         steps: what is run, each after those that feed it; the first is what batches form around.
         heads: the linear heads.
         stacks: the linear heads, those on one wire as one product.
@@ -109,7 +112,9 @@ class Route:
         pivot: the output from which all others come by heads alone, or None: whoever knows it knows them.
     """
 
-    __slots__ = ("__weakref__", "_parts", "heads", "inputs", "outputs", "pivot", "root", "stacks", "steps")
+    __slots__ = (
+        "__weakref__", "_parts", "fields", "heads", "inputs", "outputs", "pivot", "root", "stacks", "steps",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -121,6 +126,7 @@ class Route:
     ) -> None:
         self.root = root
         self.inputs = inputs
+        self.fields = {spec.name: f"recipe:{spec.name}" for spec in inputs}
         self.steps = tuple(sorted(steps, key=lambda step: step.depth))
         self.outputs = dict(outputs)
         self.heads = tuple(heads)

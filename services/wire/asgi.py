@@ -1,10 +1,28 @@
 """The types of ASGI (asgi.readthedocs.io), as far as they are used here."""
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, TypeAlias
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any, Protocol, TypeAlias
 
 Message: TypeAlias = MutableMapping[str, Any]
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
+Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+WHOLE_ANSWER = "cultivar.whole_answer"
+"""The extension by which a server takes an answer whole: two messages cost as much again as writing it."""
+
+
+class TakesWholeAnswer(Protocol):
+    """What stands under ``WHOLE_ANSWER`` in a scope's extensions."""
+
+    def __call__(self, status: int, headers: Headers, body: bytes) -> bool:
+        """Answer, and return True; or False where the client is slow to take bytes: then send messages.
+
+        Args:
+            status: of HTTP.
+            headers: without the body's length.
+            body: all of it.
+        """
+        ...

@@ -16,8 +16,8 @@ import httptools
 from uvicorn.config import HTTP_PROTOCOLS, Config
 from uvicorn.server import ServerState
 
-from services.wire.asgi import Application
-from services.wire.exchange import Exchange, Headers
+from services.wire.asgi import WHOLE_ANSWER, Application, Headers, Scope
+from services.wire.exchange import Exchange
 
 MAX_HEAD_BYTES = 64 << 10
 """Of a request's line and headers, as they come in pieces; what comes at once is no more than 256 KiB."""
@@ -68,11 +68,11 @@ class Connection(asyncio.Protocol):
         self._scheme = "http"
         # The request that is answered, those that wait behind it, and the one whose body comes in.
         self._exchange: Exchange | None = None
-        self._waiting: deque[Exchange] = deque()
+        self._waiting: deque[tuple[Exchange, Scope]] = deque()
         self._reading: Exchange | None = None
         # The head that comes in.
         self._url = b""
-        self._headers: Headers = []
+        self._headers: list[tuple[bytes, bytes]] = []
         self._head_bytes = -1
         self._paused = False
         self._last = False
@@ -165,30 +165,31 @@ class Connection(asyncio.Protocol):
             return
         version = parser.get_http_version()
         path, raw_path, query = (_split if len(url) <= _REMEMBERED_URL_BYTES else _split.__wrapped__)(url)
+        method = parser.get_method().decode("ascii")
+        scope: Scope = {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": version,
+            "method": method,
+            "scheme": self._scheme,
+            "path": self._root_path + path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "root_path": self._root_path,
+            "headers": self._headers,
+            "client": self._client,
+            "server": self._server,
+            "state": self._app_state.copy(),
+        }
         exchange = Exchange(
-            self,
-            {
-                "type": "http",
-                "asgi": _ASGI,
-                "http_version": version,
-                "method": parser.get_method().decode("ascii"),
-                "scheme": self._scheme,
-                "path": self._root_path + path,
-                "raw_path": raw_path,
-                "query_string": query,
-                "root_path": self._root_path,
-                "headers": self._headers,
-                "client": self._client,
-                "server": self._server,
-                "state": self._app_state.copy(),
-            },
-            keeps_alive=version != "1.0" and parser.should_keep_alive(),
+            self, method, self._headers, keeps_alive=version != "1.0" and parser.should_keep_alive()
         )
+        scope["extensions"] = {WHOLE_ANSWER: exchange.answer_whole}
         self._reading = exchange
         if self._exchange is None:
-            self._begin(exchange)
+            self._begin(exchange, scope)
         else:
-            self._waiting.append(exchange)
+            self._waiting.append((exchange, scope))
             self.pause_reading()
 
     def on_body(self, part: bytes) -> None:
@@ -224,7 +225,7 @@ class Connection(asyncio.Protocol):
             self._last = True
             self.transport.close()
         elif self._waiting:
-            self._begin(self._waiting.popleft())
+            self._begin(*self._waiting.popleft())
         else:
             self._idle_since = self._loop.time()
             self.resume_reading()
@@ -234,15 +235,15 @@ class Connection(asyncio.Protocol):
         if exchange.task is not None:
             self._state.tasks.discard(exchange.task)
 
-    def _begin(self, exchange: Exchange) -> None:
+    def _begin(self, exchange: Exchange, scope: Scope) -> None:
         self._exchange = exchange
-        exchange.task = self._loop.create_task(exchange.run(self._application))
+        exchange.task = self._loop.create_task(exchange.run(self._application, scope))
         self._state.tasks.add(exchange.task)
 
     def _end_with_this(self) -> None:
         """Let the last request so far be the connection's last."""
         self._last = True
-        last = self._waiting[-1] if self._waiting else self._exchange
+        last = self._waiting[-1][0] if self._waiting else self._exchange
         if last is not None:
             last.keeps_alive = False
 
@@ -267,8 +268,8 @@ class Connection(asyncio.Protocol):
     def _misunderstood(self, status: HTTPStatus) -> None:
         """Refuse what came last, after what came before it was answered, and hang up."""
         broken, self._reading = self._reading, None
-        if broken is not None and broken in self._waiting:
-            self._waiting.remove(broken)
+        if self._waiting and broken is self._waiting[-1][0]:
+            self._waiting.pop()
         elif broken is not None and broken is self._exchange:
             broken.leave()
             self._exchange = None

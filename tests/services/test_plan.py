@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from registry.digests import Digest
 from registry.manifest import FEATURES, LOGITS
-from services.engine import Engine, Limits, Route
+from services.engine import Arrays, Engine, Limits, Route
 from services.engine.batch import compute
 from services.plan import Plan
 from services.sessions import Sessions
@@ -108,7 +108,7 @@ def test_shared_execution_answers_as_each_version_alone(
         (at % len(versions), pixels(seed, rows), embeds) for seed, (at, rows, embeds) in enumerate(asked)
     ]
 
-    async def serve() -> list[dict[str, np.ndarray]]:
+    async def serve() -> list[Arrays]:
         engine = Engine(Limits(batch_rows=16), lanes=1, fill=sessions is STAYING, observer=Ledger())
         try:
             futures = [

@@ -1,6 +1,7 @@
 """Connections as clients see them, on uvicorn's own server over real sockets."""
 
 import asyncio
+import gc
 import http.client
 import socket
 import threading
@@ -15,7 +16,7 @@ import uvicorn
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.wire.asgi import Application, Message, Receive, Scope, Send
+from services.wire.asgi import WHOLE_ANSWER, Application, Message, Receive, Scope, Send
 from services.wire.connection import MAX_HEAD_BYTES, Connection, stand_in
 from services.wire.exchange import MAX_WAITING_BYTES
 
@@ -153,23 +154,29 @@ def test_an_answer_has_a_date_and_names_no_server(port: int) -> None:
         assert "server" not in found.headers
 
 
+class Paper(asyncio.Transport):
+    """Keeps what is written, as it is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written.append(bytes(data))
+
+
 def test_head_and_body_of_an_answer_leave_together() -> None:
     async def trial() -> list[bytes]:
-        written: list[bytes] = []
-
-        class Paper(asyncio.Transport):
-            def write(self, data: bytes | bytearray | memoryview) -> None:
-                written.append(bytes(data))
-
         config = uvicorn.Config(echo, log_config=None)
         config.load()
         connection = Connection(config, uvicorn.server.ServerState(), {})
-        connection.connection_made(Paper())
+        paper = Paper()
+        connection.connection_made(paper)
         connection.data_received(post("/a", b"body"))
-        while not written:
+        while not paper.written:
             await asyncio.sleep(0)
         connection.connection_lost(None)
-        return written
+        return paper.written
 
     (whole,) = asyncio.run(trial())
     assert whole.startswith(b"HTTP/1.1 200 OK\r\n")
@@ -289,6 +296,68 @@ def test_a_client_that_reads_slowly_gets_everything() -> None:
         connection.sendall(get("/"))
         time.sleep(0.2)
         assert answer(connection)[1] == 8 * part
+
+
+@pytest.mark.parametrize(("status", "body"), [(200, b"body"), (204, b"")])
+def test_an_answer_may_be_handed_over_whole(status: int, body: bytes) -> None:
+    async def whole(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["extensions"][WHOLE_ANSWER](status, [(b"a", b"b")], body)
+
+    with served(whole) as (_, port), connected(port) as connection:
+        for _ in range(2):
+            connection.sendall(get("/"))
+            found, came = answer(connection)
+            assert (found.status, found.headers["a"], came) == (status, "b", body)
+            assert found.headers["date"]
+        connection.sendall(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+        found, came = answer(connection, "HEAD")
+        assert (found.status, came) == (status, b"")
+        connection.sendall(get("/", "Connection: close"))
+        assert b"connection: close\r\n" in rest(connection)
+
+
+def test_an_answer_is_not_taken_whole_while_the_client_is_slow_to_read() -> None:
+    taken: list[bool] = []
+
+    async def whole(scope: Scope, receive: Receive, send: Send) -> None:
+        body = bytes(32 << 20) if not taken else b"body"
+        taken.append(scope["extensions"][WHOLE_ANSWER](200, [], body))
+        if not taken[-1]:
+            await answered(send, body)
+
+    with served(whole) as (_, port), connected(port) as connection:
+        connection.sendall(get("/") + get("/"))
+        until(lambda: len(taken) == 2)
+        file = connection.makefile("rb")
+        assert len(read_answer(file)[1]) == 32 << 20
+        assert read_answer(file)[1] == b"body"
+    assert taken == [True, False]
+
+
+def test_requests_leave_nothing_to_the_garbage_collector() -> None:
+    async def whole(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        scope["extensions"][WHOLE_ANSWER](200, [], b"body")
+
+    async def trial(application: Application) -> int:
+        config = uvicorn.Config(application, log_config=None)
+        config.load()
+        connection = Connection(config, uvicorn.server.ServerState(), {})
+        connection.connection_made(Paper())
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(100):
+                connection.data_received(post("/", b"body"))
+                for _ in range(3):
+                    await asyncio.sleep(0)
+            return gc.collect()
+        finally:
+            gc.enable()
+            connection.connection_lost(None)
+
+    for application in (echo, whole):
+        assert asyncio.run(trial(application)) < 50
 
 
 def test_an_application_that_fails_answers_500_and_hangs_up() -> None:
