@@ -162,6 +162,7 @@ class Admission:
         self.held_bytes = 0
         self.leaving = False
         self._sweeping = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def enter(self, receive: Receive) -> Visit:
         """Let a request in; its own task is the one that calls.
@@ -171,14 +172,17 @@ class Admission:
         """
         if len(self.visits) >= self.max_requests:
             raise Overloaded(f"{self.max_requests} requests are under way already", "requests")
-        task = asyncio.current_task()
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        # Without the loop Python would ask the system whether this process was forked, for every request.
+        task = asyncio.current_task(self._loop)
         if task is None:
             raise RuntimeError("a visit belongs to a task")
         visit = Visit(self, receive, task, perf_counter())
         self.visits.add(visit)
         if not self._sweeping:
             self._sweeping = True
-            task.get_loop().call_later(_SWEEP_S, self._sweep)
+            self._loop.call_later(_SWEEP_S, self._sweep)
         return visit
 
     def leave(self) -> None:

@@ -4,7 +4,7 @@ The server and the offline commands both make their answers here.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import exp
 from typing import TypeAlias
@@ -19,9 +19,6 @@ from services.settings import DEFAULT_TOP_K
 
 Ranking: TypeAlias = Sequence[tuple[str, float]]
 """Labels with their scores, the highest first."""
-
-_Scored: TypeAlias = list[tuple[int, float]]
-"""Places of labels with their scores."""
 
 _FEW_LABELS = 32
 """Up to as many are scored in plain Python: for a row or two that takes less than NumPy's calls do."""
@@ -39,6 +36,7 @@ class Identity:
         space_id: the space of its features, or None.
         labels_digest: digest of the ordered labels, or None without a head.
         json_prefix: the JSON object of the first five, without its closing brace.
+        classified_prefix: the same with the sixth.
         headers: ``X-Cultivar-Version`` and ``X-Cultivar-Space``, as they are sent.
     """
 
@@ -49,6 +47,7 @@ class Identity:
     space_id: Digest | None
     labels_digest: Digest | None
     json_prefix: bytes
+    classified_prefix: bytes
     headers: tuple[tuple[bytes, bytes], ...]
 
     @classmethod
@@ -61,6 +60,7 @@ class Identity:
             "digest": manifest.digest,
             "space_id": manifest.space_id,
         }
+        labels_digest = manifest.heads[0].labels_digest if manifest.heads else None
         headers = [(b"x-cultivar-version", str(ref).encode())]
         if manifest.space_id is not None:
             headers.append((b"x-cultivar-space", manifest.space_id.encode()))
@@ -70,8 +70,9 @@ class Identity:
             version=number,
             digest=manifest.digest,
             space_id=manifest.space_id,
-            labels_digest=manifest.heads[0].labels_digest if manifest.heads else None,
-            json_prefix=json.dumps(document, separators=(",", ":")).encode()[:-1],
+            labels_digest=labels_digest,
+            json_prefix=_open_object(document),
+            classified_prefix=_open_object({**document, "labels_digest": labels_digest}),
             headers=tuple(headers),
         )
 
@@ -79,6 +80,10 @@ class Identity:
         """Return the fields that ``json_prefix`` holds."""
         fields: dict[str, object] = json.loads(self.json_prefix + b"}")
         return fields
+
+
+def _open_object(document: Mapping[str, object]) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()[:-1]
 
 
 def head_of(manifest: Manifest) -> Head:
@@ -102,12 +107,10 @@ def rank(head: Head, outputs: Mapping[str, np.ndarray], top_k: int = DEFAULT_TOP
         top_k: how many labels, at least 1; clamped to the number of labels.
     """
     logits = outputs[LOGITS] if LOGITS in outputs else outputs[f"{LOGITS}.{head.name}"]
-    best = _best_of_few if logits.shape[1] <= _FEW_LABELS else _best_of_many
-    labels = head.labels
-    return [
-        [(labels[place], score) for place, score in row]
-        for row in best(logits, top_k, multilabel=head.kind == MULTILABEL)
-    ]
+    multilabel = head.kind == MULTILABEL
+    if logits.shape[1] <= _FEW_LABELS:
+        return [_best_of_few(row, head.labels, top_k, multilabel=multilabel) for row in logits.tolist()]
+    return _best_of_many(logits, head.labels, top_k, multilabel=multilabel)
 
 
 def require_features(manifest: Manifest) -> None:
@@ -122,19 +125,22 @@ def require_features(manifest: Manifest) -> None:
         )
 
 
-def _best_of_few(logits: np.ndarray, count: int, *, multilabel: bool) -> Iterator[_Scored]:
-    for row in logits.tolist():
-        places = sorted(range(len(row)), key=row.__getitem__, reverse=True)[:count]
-        scores = _probabilities(row) if multilabel else _shares(row)
-        yield [(place, scores[place]) for place in places]
+def _best_of_few(logits: list[float], labels: Sequence[str], count: int, *, multilabel: bool) -> Ranking:
+    scores = _probabilities(logits) if multilabel else _shares(logits)
+    places = sorted(range(len(logits)), key=logits.__getitem__, reverse=True)
+    return [(labels[place], scores[place]) for place in places[:count]]
 
 
-def _best_of_many(logits: np.ndarray, count: int, *, multilabel: bool) -> Iterator[_Scored]:
+def _best_of_many(
+    logits: np.ndarray, labels: Sequence[str], count: int, *, multilabel: bool
+) -> list[Ranking]:
     order = np.argsort(-logits, axis=1, kind="stable")[:, :count]
-    scores = sigmoid(logits) if multilabel else softmax(logits)
-    best = scores[np.arange(len(order))[:, None], order]
-    for places, values in zip(order.tolist(), best.tolist(), strict=True):
-        yield list(zip(places, values, strict=True))
+    probabilities = sigmoid(logits) if multilabel else softmax(logits)
+    best = probabilities[np.arange(len(order))[:, None], order]
+    return [
+        [(labels[place], score) for place, score in zip(places, scores, strict=True)]
+        for places, scores in zip(order.tolist(), best.tolist(), strict=True)
+    ]
 
 
 def _shares(logits: list[float]) -> list[float]:

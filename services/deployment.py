@@ -92,6 +92,10 @@ class Selector:
         )
 
 
+ANY = Selector()
+"""Of those who do not choose: what is in production."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """The deployed versions of one target.
@@ -121,6 +125,8 @@ class Target:
             AmbiguousRef: several are meant.
         """
         stage = selector.stage
+        if selector is ANY and (opened := self.stages.get(PRODUCTION)) is not None:
+            return opened
         if stage is None and selector.number is None and selector.digest is None and selector.source is None:
             stage = PRODUCTION
         if stage is not None:

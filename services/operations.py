@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Any, TypeVar
 
 from registry.tokens import CLASSIFY, EMBED
-from services.deployment import Selector
+from services.deployment import ANY
 from services.errors import TargetUnavailable
 from services.inference import Inference, Urgency
 from services.opened import Opened
@@ -65,7 +65,7 @@ async def _answer(
     if worker.inference is None:
         raise TargetUnavailable("the server is still starting")
     inputs = read_document(given, worker.settings.max_rows)
-    opened = pick(worker.inference.snapshot, grant, target, Selector())
+    opened = pick(worker.inference.snapshot, grant, target, ANY)
     return await run(worker.inference, opened, inputs)
 
 

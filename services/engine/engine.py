@@ -93,7 +93,8 @@ class Engine:
         self._queues: dict[Key, RootQueue] = {}
         self._by_root: dict[str, list[RootQueue]] = {}
         self._lines: dict[str, Line] = {}
-        self._work = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)
         self._idle = 0
         self._busy = 0
         self._alone = False
@@ -131,7 +132,7 @@ class Engine:
         request = Request(route, fields, rows, self._loop.create_future(), deadline, perf_counter())
         if self._at_once_s > 0 and self._run_at_once(key, request):
             return request.future
-        with self._work:
+        with self._lock:
             if self._closed:
                 raise Overloaded("the server is shutting down", "shutdown")
             queue = self._queues.get(key)
@@ -159,7 +160,7 @@ class Engine:
     @property
     def queues(self) -> tuple[RootQueue, ...]:
         """The queues there are, empty ones too."""
-        with self._work:
+        with self._lock:
             return tuple(self._queues.values())
 
     def row_seconds(self, root: str) -> float:
@@ -169,7 +170,7 @@ class Engine:
 
     def forget(self, roots: set[str]) -> None:
         """Drop the empty queues of every root but these: their sessions are gone."""
-        with self._work:
+        with self._lock:
             for key in [
                 key for key, queue in self._queues.items() if queue.root not in roots and not queue.rows
             ]:
@@ -181,7 +182,7 @@ class Engine:
 
     def close(self) -> None:
         """Stop the lanes after the batches under way; what waits is refused."""
-        with self._work:
+        with self._lock:
             self._closed = True
             waiting = [request for queue in self._queues.values() for request in queue.drain()]
             self._work.notify_all()
@@ -202,7 +203,7 @@ class Engine:
         while (work := self._next()) is not None:
             queue, pieces, alone = work
             settled = self._run(queue, pieces, alone=alone)
-            with self._work:
+            with self._lock:
                 self._busy -= 1
                 if alone:
                     self._alone = False
@@ -212,7 +213,7 @@ class Engine:
 
     def _next(self) -> tuple[RootQueue, list[Piece], bool] | None:
         """Wait for the next batch, and whether it runs alone; None when the engine closes."""
-        with self._work:
+        with self._lock:
             while not self._closed:
                 queue = None if self._alone else self._oldest()
                 if queue is None:
@@ -298,7 +299,7 @@ class Engine:
         cheap, self._cheap = self._cheap, []
         company = False
         for queue in cheap:
-            with self._work:
+            with self._lock:
                 if not queue.rows:  # a lane was there first
                     continue
                 if not self._runs_inline(queue):

@@ -5,14 +5,14 @@ along that a client was told. Everything else gathers first.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
 from prometheus_client import Counter, multiprocess
 
 from services.metrics import names
-from services.metrics.tally import Tallies, Tally
+from services.metrics.tally import Tallies, Tally, written_through
 
 TALLIES = Tallies()
 
@@ -30,8 +30,9 @@ ENCODE_SECONDS = _phase("encode")
 
 def answered(target: str, operation: str, outcome: str, seconds: float) -> None:
     """Count a request, before its answer is sent; targets are those served, or ``unknown``."""
-    _requests(target, operation, outcome).inc()
-    _request_seconds(target, operation).observe(seconds)
+    count, observe = _answered(target, operation, outcome)
+    count()
+    observe(seconds)
 
 
 def rejected(reason: str) -> None:
@@ -83,8 +84,11 @@ def _alive(pid: int) -> bool:
 
 
 @cache
-def _requests(target: str, operation: str, outcome: str) -> Counter:
-    return names.REQUESTS.labels(target, operation, outcome)
+def _answered(
+    target: str, operation: str, outcome: str
+) -> tuple[Callable[[], None], Callable[[float], None]]:
+    counter = names.REQUESTS.labels(target, operation, outcome)
+    return written_through(counter), _request_seconds(target, operation).observe
 
 
 @cache

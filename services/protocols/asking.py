@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl
 
 from services import metrics
 from services.admission import content_length
-from services.deployment import Selector
+from services.deployment import ANY, Selector
 from services.engine import HIGH, LOW, NORMAL
 from services.errors import MalformedRequest, UnsupportedMedia
 from services.protocols.native import NPY
@@ -21,7 +21,6 @@ _CHOICE = frozenset({"stage", "version", "source"})
 _FIELDS = {metrics.CLASSIFY: _CHOICE | {"top_k"}, metrics.EMBED: _CHOICE}
 _TARGETS = "targets"
 _PRIORITIES = {b"high": HIGH, b"normal": NORMAL, b"low": LOW}
-_PRODUCTION = Selector()
 
 
 class Asking(NamedTuple):
@@ -81,7 +80,7 @@ def read(scope: Mapping[str, Any], operation: str, *, several: bool = False) -> 
             raise UnsupportedMedia(
                 f"bodies come uncompressed, got content-encoding {value[:40].decode('latin-1')!r}"
             )
-    selector, top_k = _PRODUCTION, DEFAULT_TOP_K
+    selector, top_k = ANY, DEFAULT_TOP_K
     if query := scope["query_string"]:
         fields = _fields(query, _FIELDS[operation] | {_TARGETS} if several else _FIELDS[operation], operation)
         selector = Selector.parse(fields.get("stage"), fields.get("version"), fields.get("source"))

@@ -23,6 +23,8 @@ NPY = b"application/x-npy"
 IMAGE = ImageRecipe.modality
 TEXT = TextRecipe.modality
 
+_AS_MOST_WRITE_IT = frozenset({"application/x-npy", "application/json", "image/jpeg", "image/png"})
+
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
@@ -89,7 +91,9 @@ def parse(content_type: str, body: bytes, max_rows: int) -> Inputs:
         UndecodableInput: one of its items is not.
         InputTooLarge: it holds more inputs than allowed.
     """
-    media = content_type.partition(";")[0].strip().lower()
+    media = content_type
+    if media not in _AS_MOST_WRITE_IT:
+        media = content_type.partition(";")[0].strip().lower()
     if media.startswith("image/"):
         return Inputs(IMAGE, (body,))
     if media == "application/x-npy":
@@ -109,11 +113,7 @@ def classification(identity: Identity, rankings: Sequence[Ranking]) -> bytes:
     results = [
         {"labels": [{"label": label, "score": score} for label, score in ranking]} for ranking in rankings
     ]
-    return b'%b,"labels_digest":%b,"results":%b}' % (
-        identity.json_prefix,
-        orjson.dumps(identity.labels_digest),
-        orjson.dumps(results),
-    )
+    return b'%b,"results":%b}' % (identity.classified_prefix, orjson.dumps(results))
 
 
 def classifications(answers: Mapping[str, tuple[Identity, Sequence[Ranking]]]) -> bytes:
