@@ -26,6 +26,7 @@ from starlette.staticfiles import StaticFiles
 
 from registry.errors import CultivarError
 from registry.settings import Settings
+from services.collector import resting
 from services.errors import problem_of
 from services.settings import DEFAULT_TOP_K, OVERRIDE, ServeSettings
 from services.supervision import supervise
@@ -47,7 +48,8 @@ def worker() -> "Worker":
     BentoML's supervisor imports this module too and is none: it shall neither wait for what a worker imports nor
     hold it.
     """
-    from services.worker import Worker
+    with resting():
+        from services.worker import Worker
 
     return Worker(SETTINGS, REGISTRY)
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import ctypes
-import gc
 import logging
 import os
 from contextlib import suppress
@@ -14,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from registry.registry import Registry
 from registry.runtime import cpu_quota
 from registry.settings import Settings
-from services import metrics
+from services import collector, metrics
 from services.admission import Admission
 from services.deployment import Deployment, Snapshot
 from services.hot import Hot
@@ -137,7 +136,7 @@ class Worker:
 
     def _swapped(self, snapshot: Snapshot) -> None:
         if snapshot.settled and not self._calm:
-            calm_collector()
+            collector.calm()
             give_memory_back()
             self._calm = True
         if self._loop is not None and not self._loop.is_closed():
@@ -154,16 +153,6 @@ def _meeting(settings: ServeSettings) -> Meeting | None:
     if settings.workers == 1 or folder is None:
         return None
     return Meeting(Path(folder), patience_s=settings.flip_s)
-
-
-def calm_collector() -> None:
-    """Take everything that is loaded out of the garbage collector's sight, and let it look less often.
-
-    Full collections over a loaded server's objects were measured to be its latency's tail.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 1000)
 
 
 def give_memory_back() -> None:
