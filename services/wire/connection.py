@@ -22,6 +22,9 @@ from services.wire.exchange import Exchange
 MAX_HEAD_BYTES = 64 << 10
 """Of a request's line and headers, as they come in pieces; what comes at once is no more than 256 KiB."""
 
+MAX_AHEAD = 256
+"""Requests that a client may send before the first of them is answered; one that sends more is answered no further."""
+
 _REMEMBERED_URL_BYTES = 256
 
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
@@ -188,9 +191,12 @@ class Connection(asyncio.Protocol):
         self._reading = exchange
         if self._exchange is None:
             self._begin(exchange, scope)
-        else:
+        elif len(self._waiting) < MAX_AHEAD:
             self._waiting.append((exchange, scope))
             self.pause_reading()
+        else:
+            self._reading = None
+            self._end_with_this()
 
     def on_body(self, part: bytes) -> None:
         """Take a part of a request's body."""

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.wire.asgi import WHOLE_ANSWER, Application, Message, Receive, Scope, Send
-from services.wire.connection import MAX_HEAD_BYTES, Connection, stand_in
+from services.wire.connection import MAX_AHEAD, MAX_HEAD_BYTES, Connection, stand_in
 from services.wire.exchange import MAX_WAITING_BYTES
 
 HOST = "127.0.0.1"
@@ -198,6 +198,21 @@ def test_a_client_that_sends_ahead_is_answered_in_order(port: int) -> None:
         file = connection.makefile("rb")
         for number in range(40):
             assert read_answer(file)[1] == f"POST /{number}  ".encode() + b"x" * number
+
+
+def test_a_client_that_sends_too_far_ahead_is_answered_no_further() -> None:
+    go = threading.Event()
+
+    async def late(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.to_thread(go.wait)
+        await answered(send, b"late")
+
+    with served(late) as (server, port), connected(port) as connection:
+        connection.sendall(get("/") * (2 * MAX_AHEAD))
+        until(lambda: bool(server.server_state.tasks))
+        time.sleep(0.1)
+        go.set()
+        assert rest(connection).count(b"HTTP/1.1 200 OK") == 1 + MAX_AHEAD
 
 
 def test_a_large_body_waits_until_it_is_asked_for() -> None:
