@@ -135,7 +135,8 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Let them go on."""
         if self.writable is not None:
-            self.writable.set_result(None)
+            if not self.writable.done():  # whoever waits may have been cancelled
+                self.writable.set_result(None)
             self.writable = None
 
     def shutdown(self) -> None:

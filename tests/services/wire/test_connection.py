@@ -583,6 +583,24 @@ def test_a_server_that_stops_finishes_what_is_under_way_and_closes_the_rest() ->
     assert whole.endswith(b"done")
 
 
+def test_an_answer_that_is_given_up_while_it_waits_for_a_slow_client_harms_nobody() -> None:
+    given_up: list[BaseException] = []
+
+    async def give_up(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": bytes(32 << 20), "more_body": True})
+        task = asyncio.ensure_future(send({"type": "http.response.body"}))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        given_up.extend(each for each in await asyncio.gather(task, return_exceptions=True) if each)
+
+    with served(give_up) as (server, port), connected(port) as connection:
+        connection.sendall(get("/"))
+        until(lambda: len(given_up) == 1)
+        assert len(rest(connection)) > 32 << 20
+        until(lambda: not server.server_state.connections)
+
+
 def test_servers_of_this_process_make_such_connections() -> None:
     before = dict(uvicorn.config.HTTP_PROTOCOLS)
     try:
