@@ -27,6 +27,12 @@ def test_a_session_runs_and_describes_its_ports() -> None:
     assert session.providers == (CPU,)
 
 
+def test_threads_that_wait_awake_compute_the_same() -> None:
+    rows = np.arange(6, dtype=np.float32).reshape(2, 3)
+    awake = Session(doubling(), providers=[CPU], threads=2, spin_us=100).run({"x": rows})
+    assert np.array_equal(awake["y"], Session(doubling(), providers=[CPU], threads=2).run({"x": rows})["y"])
+
+
 def test_a_damaged_model_is_refused_in_one_line() -> None:
     with pytest.raises(RuntimeFailure, match="cannot open flowers") as caught:
         Session(doubling()[:-20], name="flowers")
