@@ -25,8 +25,11 @@ Read: TypeAlias = Callable[[Digest], bytes]
 
 
 SPIN_US = 100
-"""For which the threads of a run on all cores wait awake for its next part. ResNet-18 answers a lonely request in 0.965 of
-the time for as much CPU; awake until the next request they would take 8 % more (two cores, ONNX Runtime 1.31)."""
+"""For which the threads of a run on all cores wait awake for its next part.
+
+ResNet-18 answers a lonely request in 0.965 of the time for as much CPU; threads that stay awake until the next request
+take 8 % more (two cores, ONNX Runtime 1.31).
+"""
 
 
 class OpenRun:
