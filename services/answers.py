@@ -134,13 +134,28 @@ def _best_of_few(logits: list[float], labels: Sequence[str], count: int, *, mult
 def _best_of_many(
     logits: np.ndarray, labels: Sequence[str], count: int, *, multilabel: bool
 ) -> list[Ranking]:
-    order = np.argsort(-logits, axis=1, kind="stable")[:, :count]
     probabilities = sigmoid(logits) if multilabel else softmax(logits)
-    best = probabilities[np.arange(len(order))[:, None], order]
-    return [
-        [(labels[place], score) for place, score in zip(places, scores, strict=True)]
-        for places, scores in zip(order.tolist(), best.tolist(), strict=True)
-    ]
+    rankings: list[Ranking] = []
+    for row, scores in zip(logits, probabilities, strict=True):
+        places = _highest(row, count)
+        best = zip(places.tolist(), scores[places].tolist(), strict=True)
+        rankings.append([(labels[place], score) for place, score in best])
+    return rankings
+
+
+def _highest(row: np.ndarray, count: int) -> np.ndarray:
+    """Return the places of the highest values of a row, the highest first, among equals the first one.
+
+    Only those that can be among them are put in order: all thousand labels of a large head take four times as
+    long. What is not a number comes last, as NumPy sorts it.
+    """
+    falling = -row
+    if count < len(row):
+        least = np.partition(falling, count - 1)[count - 1]
+        candidates = np.flatnonzero(falling <= least)
+        if len(candidates) >= count:
+            return candidates[np.argsort(falling[candidates], kind="stable")[:count]]
+    return np.argsort(falling, kind="stable")[:count]
 
 
 def _shares(logits: list[float]) -> list[float]:

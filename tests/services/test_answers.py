@@ -52,6 +52,27 @@ def test_among_equals_the_first_label_comes_first(labels: int, kind: str) -> Non
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("labels", LABELS)
+@pytest.mark.parametrize("top_k", (1, 2, 5))
+def test_among_more_equals_than_are_asked_for_the_first_ones_are_taken(
+    labels: int, kind: str, top_k: int
+) -> None:
+    logits = np.resize([0.5, 1.5, 1.5, 0.5, 1.5], (1, labels))
+    (ranking,) = ranked(logits, kind, top_k)
+    order = sorted(range(labels), key=lambda place: (-logits[0, place], place))[:top_k]
+    assert [label for label, _ in ranking] == [f"label {place}" for place in order]
+
+
+@pytest.mark.parametrize("missing", (1, 997, 1000))
+def test_what_is_not_a_number_comes_last(missing: int) -> None:
+    logits = np.random.default_rng(missing).normal(size=(1, 1000))
+    logits[0, :missing] = np.nan
+    (ranking,) = ranked(logits, CLASSIFICATION)
+    order = np.argsort(-logits[0], kind="stable")[:5]
+    assert [label for label, _ in ranking] == [f"label {place}" for place in order]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("labels", (3, 33))
 def test_logits_of_any_size_have_scores_from_0_to_1(labels: int, kind: str) -> None:
     largest = 1e38
