@@ -1,8 +1,8 @@
 """Who comes in, and for how long: limits on requests and bytes, deadlines, clients that left.
 
 A request is a ``Visit``. Timers for each one would cost more than small answers do, so a sweep
-looks at those that have been here for a while: it ends visits whose time is up and begins to listen
-for the client's leaving.
+looks at those that have been here for a while: it ends visits whose time is up and, where the server does not
+tell of itself that the client left, begins to listen for that.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from typing import Any
 
 from registry.errors import InputTooLarge
 from services.errors import DeadlineExceeded, MalformedRequest, Overloaded
-from services.wire.asgi import Message, Receive
+from services.wire.asgi import Message, Receive, TellsWhenLeft
 
 _SWEEP_S = 0.05
 _DISCONNECT = "http.disconnect"
@@ -36,13 +36,19 @@ class Visit:
         "_listener",
         "_receive",
         "_task",
+        "_told",
         "_whole",
         "deadline",
         "started",
     )
 
     def __init__(
-        self, admission: "Admission", receive: Receive, task: "asyncio.Task[Any]", now: float
+        self,
+        admission: "Admission",
+        receive: Receive,
+        when_left: TellsWhenLeft | None,
+        task: "asyncio.Task[Any]",
+        now: float,
     ) -> None:
         self.started = now
         self.deadline = now + admission.deadline_s
@@ -51,8 +57,11 @@ class Visit:
         self._task = task
         self._held = 0
         self._whole = False
+        self._told = when_left is not None
         self._listener: asyncio.Task[None] | None = None
         self._end: Exception | None = None
+        if when_left is not None:
+            when_left(self._abandon)
 
     async def body(self, announced: int | None) -> bytes:
         """Read the whole body.
@@ -89,7 +98,7 @@ class Visit:
         return b"".join(chunks)
 
     def ended(self) -> Exception | None:
-        """Return why the sweep cancelled this visit's task, or None where someone else did."""
+        """Return why this visit's task was cancelled from here, or None where someone else did it."""
         if self._end is not None:
             self._task.uncancel()
         return self._end
@@ -110,18 +119,23 @@ class Visit:
             self._listener.cancel()
 
     def sweep(self, now: float) -> None:
-        """End the visit if its time is up; listen for the client once its body is whole."""
+        """End the visit if its time is up; see that its client's leaving is noticed once its body is whole."""
         if self._end is not None:
             return
         if now >= self.deadline:
             self._cancel(DeadlineExceeded(f"no answer within {self._admission.deadline_s:g} seconds"))
-        elif self._whole and self._listener is None and now - self.started >= _SWEEP_S:
+        elif not self._told and self._whole and self._listener is None and now - self.started >= _SWEEP_S:
             self._listener = asyncio.ensure_future(self._listen())
 
     async def _listen(self) -> None:
         while (await self._receive())["type"] != _DISCONNECT:
             pass
-        self._cancel(ClientLeft())
+        self._abandon()
+
+    def _abandon(self) -> None:
+        """End the visit, if its client had said everything and was not answered: nobody waits any more."""
+        if self._whole and self._end is None:
+            self._cancel(ClientLeft())
 
     def _cancel(self, end: Exception) -> None:
         self._end = end
@@ -164,8 +178,12 @@ class Admission:
         self._sweeping = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def enter(self, receive: Receive) -> Visit:
+    def enter(self, receive: Receive, when_left: TellsWhenLeft | None = None) -> Visit:
         """Let a request in; its own task is the one that calls.
+
+        Args:
+            receive: the client's messages.
+            when_left: tells that the client is gone; None where only its messages do.
 
         Raises:
             Overloaded: as many as allowed are in already.
@@ -178,7 +196,7 @@ class Admission:
         task = asyncio.current_task(self._loop)
         if task is None:
             raise RuntimeError("a visit belongs to a task")
-        visit = Visit(self, receive, task, perf_counter())
+        visit = Visit(self, receive, when_left, task, perf_counter())
         self.visits.add(visit)
         if not self._sweeping:
             self._sweeping = True

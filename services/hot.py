@@ -36,7 +36,15 @@ from services.opened import Opened
 from services.protocols import asking, native, npy, status
 from services.protocols.asking import Asking
 from services.tokens import Doorkeeper, hand_on, pick, visible
-from services.wire.asgi import WHOLE_ANSWER, Application, Receive, Scope, Send, TakesWholeAnswer
+from services.wire.asgi import (
+    WHEN_LEFT,
+    WHOLE_ANSWER,
+    Application,
+    Receive,
+    Scope,
+    Send,
+    TakesWholeAnswer,
+)
 
 Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 _NONE: Mapping[str, object] = {}
@@ -174,7 +182,7 @@ class Hot:
                 raise TargetUnavailable("the server is still starting")
             served = inference.snapshot.targets
             labels = [name if name in served else metrics.UNKNOWN for name in targets]
-            visit = self._admission.enter(receive)
+            visit = self._admission.enter(receive, scope.get("extensions", _NONE).get(WHEN_LEFT))
             head = asking.read(scope, operation, several=target is None)
             visit.deadline = min(visit.deadline, started + head.timeout_s)
             if target is None:

@@ -10,8 +10,19 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+WHEN_LEFT = "cultivar.when_left"
+"""The extension by which a server says that the client is gone: a task that waits to be told costs more."""
+
 WHOLE_ANSWER = "cultivar.whole_answer"
 """The extension by which a server takes an answer whole: two messages cost as much again as writing it."""
+
+
+class TellsWhenLeft(Protocol):
+    """What stands under ``WHEN_LEFT`` in a scope's extensions."""
+
+    def __call__(self, tell: Callable[[], None]) -> None:
+        """Let something be called once when the client goes away before it was answered, at once where it did."""
+        ...
 
 
 class TakesWholeAnswer(Protocol):

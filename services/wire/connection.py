@@ -16,7 +16,7 @@ import httptools
 from uvicorn.config import HTTP_PROTOCOLS, Config
 from uvicorn.server import ServerState
 
-from services.wire.asgi import WHOLE_ANSWER, Application, Headers, Scope
+from services.wire.asgi import WHEN_LEFT, WHOLE_ANSWER, Application, Headers, Scope
 from services.wire.exchange import Exchange
 
 MAX_HEAD_BYTES = 64 << 10
@@ -111,6 +111,9 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError:
             self._misunderstood(HTTPStatus.BAD_REQUEST)
         else:
+            # A body that is whole lets nobody wait: who does not read does not learn either that the client left.
+            if self._reading is not None and self._reading.full:
+                self.pause_reading()
             if self._head_bytes >= 0:
                 self._head_bytes += len(data)
                 if self._head_bytes > MAX_HEAD_BYTES:
@@ -188,7 +191,7 @@ class Connection(asyncio.Protocol):
         exchange = Exchange(
             self, method, self._headers, keeps_alive=version != "1.0" and parser.should_keep_alive()
         )
-        scope["extensions"] = {WHOLE_ANSWER: exchange.answer_whole}
+        scope["extensions"] = {WHOLE_ANSWER: exchange.answer_whole, WHEN_LEFT: exchange.when_left}
         self._reading = exchange
         if self._exchange is None:
             self._begin(exchange, scope)

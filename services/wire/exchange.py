@@ -7,6 +7,7 @@ sixth of what a small answer costs altogether.
 import asyncio
 import logging
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Protocol
@@ -45,12 +46,8 @@ class Client(Protocol):
         """Headers of every answer."""
         ...
 
-    def pause_reading(self) -> None:
-        """Let the client wait before it sends more."""
-        ...
-
     def resume_reading(self) -> None:
-        """Let it go on."""
+        """Let the client send more of the body."""
         ...
 
     def answered(self, exchange: "Exchange") -> None:
@@ -77,8 +74,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "_body", "_chunked", "_client", "_ended", "_gone", "_head", "_headers", "_left", "_method", "_silent", "_told",
-        "_waiter", "_waiting_bytes", "_whole", "keeps_alive", "task",
+        "_body", "_chunked", "_client", "_ended", "_gone", "_head", "_headers", "_left", "_method", "_silent", "_tell",
+        "_told", "_waiter", "_waiting_bytes", "_whole", "keeps_alive", "task",
     )  # fmt: skip
 
     def __init__(self, client: Client, method: str, headers: Headers, *, keeps_alive: bool) -> None:
@@ -93,6 +90,7 @@ class Exchange:
         self._whole = False
         self._told = False
         self._gone = False
+        self._tell: Callable[[], None] | None = None
         self._waiter: asyncio.Future[None] | None = None
         # What is sent: a head that waits for its body, how the body's end is told, and how much of it is left.
         self._head: Message | None = None
@@ -101,14 +99,17 @@ class Exchange:
         self._left = 0
         self._ended = False
 
+    @property
+    def full(self) -> bool:
+        """Whether more of the body waits than should, before somebody asks for it."""
+        return not self._ended and self._waiting_bytes > MAX_WAITING_BYTES
+
     def feed(self, body: bytes) -> None:
         """Take a part of the body."""
         if self._ended:
             return
         self._body.append(body)
         self._waiting_bytes += len(body)
-        if self._waiting_bytes > MAX_WAITING_BYTES:
-            self._client.pause_reading()
         if self._waiter is not None:
             self._wake()
 
@@ -123,6 +124,16 @@ class Exchange:
         self._gone = True
         if self._waiter is not None:
             self._wake()
+        tell, self._tell = self._tell, None
+        if tell is not None:
+            tell()
+
+    def when_left(self, tell: Callable[[], None]) -> None:
+        """Call something when the client goes, as ``TellsWhenLeft`` says."""
+        if self._gone:
+            tell()
+        else:
+            self._tell = tell
 
     async def run(self, application: Application, scope: Scope) -> None:
         """Let an application answer; whatever becomes of it, the client hears of it or is left alone.
@@ -217,6 +228,7 @@ class Exchange:
 
     def _end(self) -> None:
         self._ended = True
+        self._tell = None
         if self._waiter is not None:
             self._wake()
         self._client.answered(self)
@@ -253,6 +265,7 @@ class Exchange:
         """Say that something went wrong, where that can be said still, and hang up."""
         self.keeps_alive = False
         self._ended = True
+        self._tell = None
         if self._silent:
             opening = self._opening({"status": 500, "headers": _FAILED})
             self._client.transport.write(b"".join((*opening, b"Internal Server Error")))

@@ -9,6 +9,7 @@ import pytest
 from registry.errors import InputTooLarge
 from services.admission import Admission, ClientLeft, content_length
 from services.errors import DeadlineExceeded, MalformedRequest, Overloaded
+from services.wire.asgi import TellsWhenLeft
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
@@ -81,16 +82,28 @@ def test_all_bodies_together_are_bounded_and_given_back() -> None:
     asyncio.run(trial())
 
 
+def leaving_soon(tell: Callable[[], None]) -> None:
+    """What a server tells of itself: the client goes in a moment."""
+    asyncio.get_running_loop().call_later(0.01, tell)
+
+
 @pytest.mark.parametrize(
-    ("then", "deadline_s", "end"),
-    [([{"type": "http.disconnect"}], 10.0, ClientLeft), ([], 0.01, DeadlineExceeded)],
-    ids=["client-left", "deadline"],
+    ("then", "when_left", "deadline_s", "end"),
+    [
+        ([{"type": "http.disconnect"}], None, 10.0, ClientLeft),
+        ([], leaving_soon, 10.0, ClientLeft),
+        ([], None, 0.01, DeadlineExceeded),
+    ],
+    ids=["client-left", "client-left-by-what-the-server-tells", "deadline"],
 )
 def test_a_visit_ends_with_its_client_or_its_time(
-    then: list[MutableMapping[str, Any]], deadline_s: float, end: type[Exception]
+    then: list[MutableMapping[str, Any]],
+    when_left: TellsWhenLeft | None,
+    deadline_s: float,
+    end: type[Exception],
 ) -> None:
     async def trial() -> None:
-        visit = door(deadline_s=deadline_s).enter(arriving(b"x", then=then))
+        visit = door(deadline_s=deadline_s).enter(arriving(b"x", then=then), when_left)
         await visit.body(1)
         try:
             await asyncio.wait_for(asyncio.Event().wait(), 5)
@@ -106,10 +119,19 @@ def test_a_visit_ends_with_its_client_or_its_time(
 
 def test_an_answer_on_its_way_is_not_cut() -> None:
     async def trial() -> None:
-        visit = door(deadline_s=0.01).enter(arriving(b"x"))
+        visit = door(deadline_s=0.01).enter(arriving(b"x"), leaving_soon)
+        await visit.body(1)
         visit.answering()
         await asyncio.sleep(0.12)
         visit.leave()
+
+    asyncio.run(trial())
+
+
+def test_a_client_that_leaves_before_its_body_is_whole_leaves_it_to_the_reader_to_notice() -> None:
+    async def trial() -> None:
+        visit = door().enter(arriving(b"x"), lambda tell: tell())
+        assert await visit.body(1) == b"x"
 
     asyncio.run(trial())
 

@@ -1,13 +1,16 @@
 """Bodies that are long, slow or broken off, and the connections that they come on."""
 
 import http.client
+import io
+import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import httpx
+from PIL import Image
 
 from tests.builders import picture
-from tests.contracts.http.asking import PNG, Asking, refused
+from tests.contracts.http.asking import PNG, Asking, metrics, refused
 from tests.contracts.http.running import Running, connection_to
 
 
@@ -55,6 +58,22 @@ class Connections(Asking):
             assert answer.status == status
             assert connection.sock is first
         connection.close()
+
+    def test_a_client_that_leaves_while_it_is_worked_for_is_counted_as_gone(
+        self, running: Running, client: httpx.Client
+    ) -> None:
+        key = 'cultivar_requests_total{operation="classify",outcome="abandoned",target="digits"}'
+        large = io.BytesIO()
+        Image.new("RGB", (6000, 6000)).save(large, "png")
+        head = "POST /v1/classify/digits HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
+        length = f"Content-Length: {large.tell()}\r\n\r\n"
+        before = metrics(client).get(key, 0.0)
+        with connection_to(running) as sock:
+            sock.sendall((head + length).encode() + large.getvalue())
+        deadline = time.monotonic() + 10
+        while metrics(client).get(key, 0.0) == before and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert metrics(client)[key] == before + 1
 
     def test_a_client_that_leaves_harms_nobody(self, running: Running, client: httpx.Client) -> None:
         head = "POST /v1/classify/digits HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 9999\r\n\r\n"

@@ -8,7 +8,7 @@ import time
 import pytest
 import uvicorn
 
-from services.wire.asgi import WHOLE_ANSWER, Application, Message, Receive, Scope, Send
+from services.wire.asgi import WHEN_LEFT, WHOLE_ANSWER, Application, Message, Receive, Scope, Send
 from services.wire.connection import Connection
 from services.wire.exchange import MAX_WAITING_BYTES
 from tests.services.wire.clients import (
@@ -195,7 +195,13 @@ def test_requests_leave_nothing_to_the_garbage_collector() -> None:
             gc.enable()
             connection.connection_lost(None)
 
-    for application in (echo, whole):
+    async def attentive(scope: Scope, receive: Receive, send: Send) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        scope["extensions"][WHEN_LEFT](task.cancel)
+        await whole(scope, receive, send)
+
+    for application in (echo, whole, attentive):
         assert asyncio.run(trial(application)) < 50
 
 
@@ -270,6 +276,48 @@ def test_an_application_learns_that_its_client_left() -> None:
         until(lambda: len(told) == 2)
         until(lambda: not server.server_state.tasks and not server.server_state.connections)
     assert told[0]["body"] == b"body"
+
+
+def test_who_asked_for_it_is_told_once_that_the_client_left_and_late_ones_at_once() -> None:
+    told: list[str] = []
+    asked_for, late = asyncio.Event(), asyncio.Event()
+
+    async def attentive(scope: Scope, receive: Receive, send: Send) -> None:
+        when_left = scope["extensions"][WHEN_LEFT]
+        when_left(lambda: told.append("early"))
+        asked_for.set()
+        await late.wait()
+        when_left(lambda: told.append("late"))
+
+    async def trial() -> None:
+        config = uvicorn.Config(attentive, log_config=None)
+        config.load()
+        connection = Connection(config, uvicorn.server.ServerState(), {})
+        connection.connection_made(Paper())
+        connection.data_received(post("/", b"body"))
+        await asked_for.wait()
+        assert told == []
+        connection.connection_lost(None)
+        assert told == ["early"]
+        late.set()
+        await asyncio.sleep(0.01)
+        assert told == ["early", "late"]
+
+    asyncio.run(trial())
+
+
+def test_a_client_that_leaves_after_its_answer_is_nobodys_business() -> None:
+    told: list[str] = []
+
+    async def attentive(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["extensions"][WHEN_LEFT](lambda: told.append("left"))
+        await answered(send, b"answer")
+
+    with served(attentive) as (server, port):
+        with connected(port) as connection:
+            assert asked(connection, get("/")) == (200, b"answer")
+        until(lambda: not server.server_state.connections)
+    assert told == []
 
 
 def test_an_application_that_reads_on_after_its_answer_learns_that_it_is_over() -> None:
