@@ -222,7 +222,7 @@ class Engine:
                     self._idle -= 1
                     continue
                 alone = not self._busy and self._should_run_alone(queue)
-                pieces = self._take(queue, 1 if alone else self._lanes)
+                pieces = self._take(queue, 1 if alone else self._lanes, alone=alone)
                 if pieces:
                     self._busy += 1
                     self._alone = alone
@@ -248,16 +248,19 @@ class Engine:
             return False
         if any(each.rows for each in self._queues.values() if each is not queue):
             return False
-        return queue.clock.choose_alone(min(queue.rows, self._most(queue)))
+        return queue.clock.choose_alone(min(queue.rows, self._most(queue, alone=True)))
 
-    def _most(self, queue: RootQueue) -> int:
+    def _most(self, queue: RootQueue, *, alone: bool = False) -> int:
         """Return the rows that a batch may have."""
         most = min(self._limits.batch_rows, buckets.LARGEST)
-        return max(1, min(most, self._limits.batch_tokens // queue.row_tokens))
+        most = max(1, min(most, self._limits.batch_tokens // queue.row_tokens))
+        return most if self._fill else queue.clock.worthwhile(most, alone=alone)
 
-    def _take(self, queue: RootQueue, lanes: int, most: int = buckets.LARGEST) -> list[Piece]:
+    def _take(
+        self, queue: RootQueue, lanes: int, most: int = buckets.LARGEST, *, alone: bool = False
+    ) -> list[Piece]:
         """Take a batch: an equal share, or one lane would have all and the others scraps."""
-        share = min(most, self._most(queue), -(-queue.rows // lanes))
+        share = min(most, self._most(queue, alone=alone), -(-queue.rows // lanes))
         pieces, expired = queue.take(share if self._fill else buckets.floor(share), perf_counter())
         self._observer.queued(queue.root, queue.rows)
         if expired:

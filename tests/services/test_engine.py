@@ -327,6 +327,31 @@ def test_a_row_costs_what_it_costs_in_the_best_way_there_is() -> None:
         assert clock.row_seconds == pytest.approx(min(ways.values()))
 
 
+@pytest.mark.parametrize(
+    ("fixed_s", "row_s", "sizes", "expected"),
+    [
+        pytest.param(0.0, 0.0, (), 8, id="nothing-measured"),
+        pytest.param(0.0001, 0.001, (1,), 32, id="cheap"),
+        pytest.param(0.001, 0.015, (1, 2, 4), 8, id="dear"),
+        pytest.param(0.001, 0.015, (8,), 8, id="dear-and-always-many"),
+        pytest.param(0.0, 0.2, (1, 2), 1, id="dearer-than-a-long-batch"),
+        pytest.param(0.2, 0.01, (1,), 2, id="long-for-a-reason-that-is-not-known"),
+        pytest.param(0.2, 0.01, (1, 2), 4, id="no-more-than-twice-what-was-measured"),
+        pytest.param(0.2, 0.01, (1, 2, 4, 8, 16), 32, id="costs-much-apart-from-its-rows"),
+        pytest.param(0.2, 0.2, (1, 2, 4, 8, 16), 16, id="until-the-rows-outweigh-it"),
+    ],
+)
+@pytest.mark.parametrize("alone", (False, True))
+def test_a_batch_has_more_rows_for_as_long_as_that_pays(
+    fixed_s: float, row_s: float, sizes: Sequence[int], expected: int, alone: bool
+) -> None:
+    clock = Clock()
+    for size in sizes:
+        clock.observe(size, fixed_s + size * row_s, alone=alone)
+    assert clock.worthwhile(32, alone=alone) == expected
+    assert clock.worthwhile(1, alone=alone) == 1
+
+
 def test_work_is_measured_where_it_is_unknown_and_after_a_run_that_took_long() -> None:
     clock = Clock()
     assert clock.doubted
