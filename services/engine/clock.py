@@ -7,7 +7,7 @@ _TRIAL = 32
 """Every so many choices the other way is tried, or one bad measurement would stand for ever."""
 
 _LONG_S = 0.1
-"""A batch that takes less may be doubled: beside it what a run costs apart from its rows is worth sparing."""
+"""A batch that takes less of the cores' time may be doubled: beside it what a run costs apart from its rows is worth sparing."""
 
 _WORTH = 0.05
 """Of a row's time: what doubling a longer batch has to spare."""
@@ -102,7 +102,8 @@ class Clock:
             return min(rows, _FIRST)
         if self._best[0] * self._lanes * rows <= _LONG_S:
             return rows
-        known = self._seconds[alone] or self._seconds[not alone]
+        way = alone if self._seconds[alone] else not alone
+        known, cores = self._seconds[way], self._lanes if way else 1
         smallest, largest = min(known), max(known)
         if largest > smallest:
             a_row = (known[largest] - known[smallest]) / (largest - smallest)
@@ -112,7 +113,7 @@ class Clock:
         size = 1
         while size < rows:
             lasts = known.get(size) or fixed_s + (known[largest] - fixed_s) * size / largest
-            if lasts > _LONG_S and (size > largest or fixed_s / (2 * lasts) < _WORTH):
+            if lasts * cores > _LONG_S and (size > largest or fixed_s / (2 * lasts) < _WORTH):
                 break
             size *= 2
         return min(rows, size)

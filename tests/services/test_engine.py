@@ -352,6 +352,14 @@ def test_a_batch_has_more_rows_for_as_long_as_that_pays(
     assert clock.worthwhile(1, alone=alone) == 1
 
 
+def test_a_batch_alone_on_all_cores_has_as_many_rows_as_one_on_a_lane() -> None:
+    clock = Clock(lanes=2)
+    for size in (1, 2, 4, 8):
+        clock.observe(size, size * 0.015, alone=False)
+        clock.observe(size, size * 0.0075, alone=True)
+    assert (clock.worthwhile(32, alone=False), clock.worthwhile(32, alone=True)) == (8, 8)
+
+
 def test_work_is_measured_where_it_is_unknown_and_after_a_run_that_took_long() -> None:
     clock = Clock()
     assert clock.doubted
