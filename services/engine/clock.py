@@ -7,10 +7,10 @@ _TRIAL = 32
 """Every so many choices the other way is tried, or one bad measurement would stand for ever."""
 
 _LONG_S = 0.1
-"""A batch that takes less of the cores' time may be doubled: beside it what a run costs apart from its rows is worth sparing."""
+"""A batch that takes less of the cores' time may be doubled: there, what a run costs apart from its rows counts."""
 
 _WORTH = 0.05
-"""Of a row's time: what doubling a longer batch has to spare."""
+"""Of a row's time: what doubling a batch that takes longer has to spare."""
 
 _FIRST = 8
 """Rows of a batch before anything was measured."""
