@@ -63,13 +63,15 @@ class Connections(Asking):
         self, running: Running, client: httpx.Client
     ) -> None:
         key = 'cultivar_requests_total{operation="classify",outcome="abandoned",target="digits"}'
-        large = io.BytesIO()
-        Image.new("RGB", (6000, 6000)).save(large, "png")
-        head = "POST /v1/classify/digits HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
-        length = f"Content-Length: {large.tell()}\r\n\r\n"
+        page = io.BytesIO()
+        Image.new("RGB", (1000, 1000)).save(page, "png")
+        form = client.build_request("POST", "/", files=[("images", page.getvalue())] * 64)
+        body = form.read()
+        head = f"POST /v1/classify/digits HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+        kind = f"Content-Type: {form.headers['content-type']}\r\n\r\n"
         before = metrics(client).get(key, 0.0)
         with connection_to(running) as sock:
-            sock.sendall((head + length).encode() + large.getvalue())
+            sock.sendall((head + kind).encode() + body)
         deadline = time.monotonic() + 10
         while metrics(client).get(key, 0.0) == before and time.monotonic() < deadline:
             time.sleep(0.02)
