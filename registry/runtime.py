@@ -35,6 +35,7 @@ _DTYPES = {
     "tensor(float16)": "float16",
     "tensor(bool)": "bool",
 }
+_FLOATING = frozenset({"float16", "float32"})
 _ERRORS_ONLY = 3
 _FATAL_ONLY = 4
 _CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
@@ -98,6 +99,34 @@ class OnDevice:
         binding.bind_ortvalue_input(name, self._value)
 
 
+class Placed:
+    """A model whose weights lie where sessions run, one copy for all that are opened on it.
+
+    Args:
+        model: the model beside its weights.
+
+    Attributes:
+        model: the same.
+    """
+
+    __slots__ = ("_weights", "model")
+
+    def __init__(self, model: Detached) -> None:
+        device = "cuda" if usable_providers()[0] == CUDA else "cpu"
+        self.model = model
+        # A session takes only what somebody else owns: a view of a value, which keeps the value.
+        self._weights = {
+            name: ort.OrtValue.from_dlpack(ort.OrtValue.ortvalue_from_numpy(array, device, 0))
+            for name, array in model.weights.items()
+            if array.dtype.name in _FLOATING
+        }
+
+    def share(self, options: ort.SessionOptions) -> None:
+        """Let a session take the weights from here; where its optimiser made others of them, it has its own."""
+        for name, value in self._weights.items():
+            options.add_initializer(name, value)
+
+
 Tensor: TypeAlias = np.ndarray | OnDevice
 """Rows, wherever they are."""
 
@@ -111,8 +140,8 @@ class Session:
     """One ONNX model, loaded and ready to run; safe to call from several threads.
 
     Args:
-        model: the model's bytes, the path of its file, or the model beside its weights (any size,
-            and the least memory).
+        model: the model's bytes, the path of its file, the model beside its weights (any size, and the
+            least memory), or such a model placed where it runs.
         name: what it is called in messages.
         providers: where to run, the preferred one first; None takes ``usable_providers()``.
         threads: cores that one run may use; None takes ``cpu_quota()``.
@@ -126,7 +155,7 @@ class Session:
 
     def __init__(
         self,
-        model: bytes | Path | Detached,
+        model: bytes | Path | Detached | Placed,
         *,
         name: str = "model",
         providers: Sequence[str] | None = None,
@@ -152,6 +181,7 @@ class Session:
         except Exception as error:
             raise RuntimeFailure(f"ONNX Runtime cannot open {name}: {_first_line(error)}") from error
         self._name = name
+        self._placed = model if isinstance(model, Placed) else None  # the weights live as long as the session
         self._output_names = [node.name for node in self._session.get_outputs()]
         self._run_options = ort.RunOptions()
         self._run_options.log_severity_level = _FATAL_ONLY
@@ -220,8 +250,11 @@ class Session:
         return {name: OnDevice(value, rows) for name, value in zip(self._output_names, values, strict=True)}
 
 
-def _openable(model: bytes | Path | Detached, options: ort.SessionOptions) -> bytes | str:
+def _openable(model: bytes | Path | Detached | Placed, options: ort.SessionOptions) -> bytes | str:
     """Return what ONNX Runtime opens; weights beside the model go into the options."""
+    if isinstance(model, Placed):
+        model.share(options)
+        return _openable(model.model, options)
     if isinstance(model, Detached):
         values = [ort.OrtValue.ortvalue_from_numpy(array) for array in model.weights.values()]
         options.add_external_initializers(list(model.weights), values)

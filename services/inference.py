@@ -55,6 +55,7 @@ class Inference:
             limits=ItemLimits(settings.max_pixels, settings.max_characters),
             observe=metrics.DECODE_SECONDS.observe,
         )
+        gpu = usable_providers()[0] == CUDA
         self._engine = Engine(
             Limits(
                 settings.max_batch_rows,
@@ -63,8 +64,8 @@ class Inference:
                 settings.max_queue_tokens,
                 settings.line_s or settings.deadline_s / 10,
             ),
-            lanes=settings.lanes_of(cores),
-            fill=usable_providers()[0] == CUDA,
+            lanes=settings.lanes_of(cores, gpu=gpu),
+            fill=gpu,
             observer=metrics.EngineMetrics(),
         )
         self._remembered = Remembered(settings.feature_cache_bytes)

@@ -138,7 +138,7 @@ def open_alone(registry: Registry, version: Version) -> Opened:
 def _warm(loaded: Loaded, route: Route, widths: Mapping[str, int]) -> None:
     for alone in (False, True) if route.wide else (False,):
         for blank in loaded.recipe.blanks():
-            for rows in _WARM_ROWS:
+            for rows in sorted({*_WARM_ROWS, *route.sizes}):
                 outputs = compute(route, loaded.recipe.collate([blank] * rows), alone=alone)
                 for name, width in widths.items():
                     if outputs[name].shape != (rows, width):

@@ -12,37 +12,28 @@ import numpy as np
 
 from registry.digests import Digest
 from registry.manifest import RECIPE
-from registry.runtime import CUDA, OnDevice, Session, Tensor, on_host, usable_providers
+from registry.runtime import CUDA, OnDevice, Tensor, on_host, usable_providers
 from registry.segments import Linear, Node, merge_detached, read_linear
 from registry.signature import TensorSpec
 from services.engine import Route, buckets
 from services.engine.route import Tensors
 from services.plan import Path, Place, Run
 from services.staging import Staging
+from services.variants import open_variants
 
 Read: TypeAlias = Callable[[Digest], bytes]
 """Returns the bytes of a segment, checked against its digest."""
 
 
-SPIN_US = 100
-"""For which the threads of a run on all cores wait awake for its next part.
-
-ResNet-18 answers a lonely request in 0.965 of the time for as much CPU; threads that stay awake until the next request
-take 8 % more (two cores, ONNX Runtime 1.31).
-"""
-
-
 class OpenRun:
-    """A run of the plan as one session, or as two: one core a run, and all cores for one run.
-
-    ONNX Runtime settles a session's threads when it opens it, and neither number is best for both a lonely
-    request and full load (the figures are in docs/performance.md).
+    """A run of the plan, in the sessions that it needs here.
 
     Args:
         run: which.
         read: reads segments.
         threads: cores of one run among others.
         cores: cores of one run that is alone.
+        largest: rows of the largest batch; 0 where batches have few sizes anyhow.
         stays: what it gives stays on the device, and batches are filled up to their size.
 
     Raises:
@@ -51,11 +42,11 @@ class OpenRun:
     """
 
     __slots__ = (
-        "__weakref__", "_names", "_narrow", "_ports", "_staging", "_stays", "_wide", "depth", "gives", "key",
+        "__weakref__", "_names", "_ports", "_staging", "_stays", "_variants", "depth", "gives", "key",
         "providers", "takes",
     )  # fmt: skip
 
-    def __init__(self, run: Run, read: Read, *, threads: int, cores: int, stays: bool) -> None:
+    def __init__(self, run: Run, read: Read, *, threads: int, cores: int, largest: int, stays: bool) -> None:
         self.key = run.key
         self.takes = run.takes
         self.gives = run.gives
@@ -75,18 +66,20 @@ class OpenRun:
         self._names = [f"y{number}" for number in range(len(run.gives))]
         merged = merge_detached(nodes, dict(zip(self._names, run.gives, strict=True)))
         name = f"segment {run.places[0].segment.digest.short}"
-        self._narrow = Session(merged, name=name, threads=threads)
-        self._wide = self._narrow
-        if cores > threads and self._narrow.providers[0] != CUDA:
-            self._wide = Session(merged, name=name, threads=cores, spin_us=SPIN_US)
+        self._variants = open_variants(merged, name, threads=threads, cores=cores, largest=largest)
         self._stays = stays
         self._staging = Staging()
-        self.providers = self._narrow.providers
+        self.providers = self._variants.providers
 
     @property
     def wide(self) -> bool:
         """Whether there is a session for all cores."""
-        return self._wide is not self._narrow
+        return self._variants.wide
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Rows of a run before which it has to be warmed apart."""
+        return self._variants.sizes
 
     def run(self, values: Tensors, *, alone: bool = False) -> Tensors:
         """Compute what it gives, in runs of the sizes that there are.
@@ -101,14 +94,15 @@ class OpenRun:
         rows = len(values[self.takes[0]])
         if self._stays and rows <= buckets.LARGEST:
             return self._run_on_device(values, rows)
-        session = self._wide if alone else self._narrow
         arrays = {port: on_host(values[wire]) for wire, port in self._ports.items()}
         if buckets.whole(rows):
+            session = self._variants.pick(rows, alone=alone)
             return dict(zip(self.gives, session.run_in_order(arrays, self._names), strict=True))
         parts = []
         for start, stop, size in buckets.cover(rows, fill=self._stays):
             part = {port: buckets.padded(array[start:stop], size) for port, array in arrays.items()}
-            parts.append([array[: stop - start] for array in session.run_in_order(part, self._names)])
+            given = self._variants.pick(size, alone=alone).run_in_order(part, self._names)
+            parts.append([array[: stop - start] for array in given])
         whole = parts[0] if len(parts) == 1 else [np.concatenate(each) for each in zip(*parts, strict=True)]
         return dict(zip(self.gives, whole, strict=True))
 
@@ -119,7 +113,7 @@ class OpenRun:
         for wire, port in self._ports.items():
             tensor = values[wire]
             filled[port] = tensor if isinstance(tensor, OnDevice) else self._staging.stage(port, tensor, size)
-        given = self._narrow.run_on_device(filled, rows)
+        given = self._variants.pick(size, alone=False).run_on_device(filled, rows)
         return {wire: given[name] for wire, name in zip(self.gives, self._names, strict=True)}
 
 
@@ -150,12 +144,14 @@ class Sessions:
     Args:
         threads: cores of one run among others.
         cores: cores of one run that is alone.
+        largest: rows of the largest batch, where batches of every size are to come; 0 where they have few sizes.
         stays: what runs give stays on the device until the end of its way; None says where there is a GPU.
     """
 
-    def __init__(self, *, threads: int, cores: int, stays: bool | None = None) -> None:
+    def __init__(self, *, threads: int, cores: int, largest: int = 0, stays: bool | None = None) -> None:
         self._threads = threads
         self._cores = cores
+        self._largest = largest
         self._stays = usable_providers()[0] == CUDA if stays is None else stays
         self._open: WeakValueDictionary[Digest, OpenRun | OpenHead] = WeakValueDictionary()
 
@@ -172,7 +168,14 @@ class Sessions:
             if linear is not None:
                 found = OpenHead(run, linear)
             else:
-                found = OpenRun(run, read, threads=self._threads, cores=self._cores, stays=self._stays)
+                found = OpenRun(
+                    run,
+                    read,
+                    threads=self._threads,
+                    cores=self._cores,
+                    largest=self._largest,
+                    stays=self._stays,
+                )
             self._open[run.key] = found
         return found
 

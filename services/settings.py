@@ -29,6 +29,8 @@ AUTHS = (AUTO, REQUIRED, OFF)
 
 _MOST_LANES = 8
 """More lanes than this leave each too little of what waits; beyond it a lane has several cores."""
+GPU_LANES = 2
+"""One batch is prepared while another runs."""
 
 _COUNTS = ("max_body_bytes", "max_pixels", "max_characters", "max_rows", "max_requests", "max_queue_rows")
 _TRUE = frozenset({"1", "true", "yes", "on"})
@@ -63,7 +65,7 @@ class ServeSettings:
         decode_threads: threads that decode pictures and tokenize texts; 0 takes the cores of the machine's quota.
         max_batch_rows: rows of one batch, at most 64.
         max_batch_tokens: rows times length of one batch of texts.
-        lanes: batches under way at once; 0 takes a core for each.
+        lanes: batches under way at once; 0 takes a core for each, and two on a GPU.
         model_threads: cores of one run, whatever else is under way; 0 gives a run among others a lane's share
             and a run that is alone all cores, for twice the memory.
         feature_cache_bytes: memory for features of inputs that were asked about before; 0 keeps none.
@@ -165,9 +167,9 @@ class ServeSettings:
         except ValueError:
             return self.host == "localhost"
 
-    def lanes_of(self, cores: int) -> int:
-        """Return how many batches may be under way in a worker that has some cores."""
-        return self.lanes or min(cores, _MOST_LANES)
+    def lanes_of(self, cores: int, *, gpu: bool) -> int:
+        """Return how many batches may be under way in a worker that has some cores, and perhaps a GPU."""
+        return self.lanes or (GPU_LANES if gpu else min(cores, _MOST_LANES))
 
     def decided(self) -> Self:
         """Return these settings with ``auto`` replaced by what it comes to."""

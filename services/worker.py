@@ -11,7 +11,7 @@ from time import perf_counter
 from threadpoolctl import threadpool_limits
 
 from registry.registry import Registry
-from registry.runtime import cpu_quota
+from registry.runtime import CUDA, cpu_quota, usable_providers
 from registry.settings import Settings
 from services import collector, metrics
 from services.admission import Admission
@@ -84,14 +84,16 @@ class Worker:
         settings = self.settings
         meeting = _meeting(settings)
         cores = max(1, cpu_quota() // settings.workers)
+        lanes = settings.lanes_of(cores, gpu=usable_providers()[0] == CUDA)
         self._loop = asyncio.get_running_loop()
         self._deployment = Deployment(
             lambda: Registry.open(self._registry),
             stages=settings.served_stages,
             targets=settings.targets,
             sessions=Sessions(
-                threads=settings.model_threads or max(1, cores // settings.lanes_of(cores)),
+                threads=settings.model_threads or max(1, cores // lanes),
                 cores=settings.model_threads or cores,
+                largest=settings.max_batch_rows,
             ),
             poll_s=settings.poll_s,
             meeting=meeting,

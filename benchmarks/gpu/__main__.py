@@ -99,6 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--heads", type=int, metavar="N", help="targets on one trunk")
     parser.add_argument("--rounds", type=int, metavar="N", help="repeats of every measurement")
+    parser.add_argument("--window", type=float, metavar="S", help="seconds of every measurement")
     parser.add_argument("--quick", action="store_true", help="too short for figures")
     parser.add_argument("--seed", type=int, default=0, help="of weights, pictures and order")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was seen")
@@ -109,6 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         buckets=tuple(size for size in pace.buckets if size <= given.largest),
         heads=given.heads or pace.heads,
         rounds=given.rounds or pace.rounds,
+        window_s=given.window or pace.window_s,
     )
     if given.provider == "cpu":
         device.hide()

@@ -29,6 +29,7 @@ HOST, STAYS, LOCKED, THERE = (
     "inputs there, outputs stay",
 )
 WAYS = (HOST, STAYS, LOCKED, THERE)
+ONE, OWN = "one session for all sizes", "a session for each size"
 FP32, FP16 = "float32", "float16"
 IN_FLOAT32 = ("ReduceL2", "LpNormalization", "ReduceMean", "ReduceSum", "Pow", "Sqrt")
 """Operators that stay in float32: sums of squares leave float16's range, and norms are made of them
@@ -67,20 +68,34 @@ def what_is_there(networks: Sequence[Network], pace: Pace, seed: int) -> Part:
 
 
 def buckets(networks: Sequence[Network], pace: Pace, seed: int) -> Part:
-    """Measure every bucket in the three ways that arrays can take to a session and back."""
+    """Measure every bucket in the ways that arrays can take to a session and back, and all buckets in turns.
+
+    Every bucket has a session of its own, since a change of size is what is measured apart.
+    """
     jobs: dict[str, Callable[[], Measurement]] = {}
     for network in networks:
-        session = Session(network.whole(), name=network.spec)
+        model = network.whole()
+        own = {size: Session(model, name=network.spec) for size in pace.buckets}
+        one = dict.fromkeys(pace.buckets, Session(model, name=network.spec))
         for size in pace.buckets:
-            for way, step in _steps(session, network, size).items():
+            for way, step in _steps(own[size], network, size).items():
                 jobs[f"{network.spec}, {size}, {way}"] = timed(step, size, pace.window_s)
+        for sessions, of_whom in ((one, ONE), (own, OWN)):
+            step = partial(_in_turns, sessions, network)
+            jobs[f"{network.spec}, {of_whom}"] = timed(step, sum(pace.buckets), pace.window_s)
     results = run_rounds(jobs, pace.rounds, seed)
+    turns = {}
+    for network in networks:
+        slow, fast = (results[f"{network.spec}, {of_whom}"] for of_whom in (ONE, OWN))
+        turns[network.spec] = [show(slow), show(fast), over(fast, slow).show()]
     rows = {
         f"{network.spec}, {size}": [show(results[f"{network.spec}, {size}, {way}"]) for way in WAYS]
         for network in networks
         for size in pace.buckets
     }
-    return table("network, rows of a run", [f"{way}: rows/s, ms" for way in WAYS], rows), to_json(results)
+    alike = table("network, rows of a run", [f"{way}: rows/s, ms" for way in WAYS], rows)
+    columns = (f"{ONE}: rows/s, ms", f"{OWN}: rows/s, ms", "times as fast")
+    return f"{alike}\n{table('every size once, in turns', columns, turns)}", to_json(results)
 
 
 def half_precision(networks: Sequence[Network], pace: Pace, seed: int) -> Part:
@@ -90,15 +105,15 @@ def half_precision(networks: Sequence[Network], pace: Pace, seed: int) -> Part:
     found: dict[str, object] = {}
     for network in networks:
         model = network.features()
-        sessions = {FP32: _opened(model), FP16: _opened(in_float16(model))}
-        features = {name: _all_features(session, network, pace) for name, session in sessions.items()}
+        models = {FP32: model, FP16: in_float16(model)}
+        sessions = {(name, size): _opened(models[name]) for name in models for size in pace.few}
+        features = {name: _all_features(sessions[name, pace.few[-1]], network, pace) for name in models}
         seen = agreed(features[FP32], features[FP16], network)
         agreement[network.spec] = [f"{value:.6f}" for value in seen.values()]
         found[network.spec] = {name: finite(value) for name, value in seen.items()}
-        for name, session in sessions.items():
-            for size in pace.few:
-                step = partial(session.run, [FEATURES], network.feeds(size))
-                jobs[f"{network.spec}, {size}, {name}"] = timed(step, size, pace.window_s)
+        for (name, size), session in sessions.items():
+            step = partial(session.run, [FEATURES], network.feeds(size))
+            jobs[f"{network.spec}, {size}, {name}"] = timed(step, size, pace.window_s)
     results = run_rounds(jobs, pace.rounds, seed)
     rows = {}
     for network in networks:
@@ -197,6 +212,11 @@ def _steps(session: Session, network: Network, rows: int) -> dict[str, Callable[
     }
 
 
+def _in_turns(sessions: Mapping[int, Session], network: Network) -> None:
+    for size, session in sessions.items():
+        session.run(network.feeds(size))
+
+
 def _opened(model: bytes) -> ort.InferenceSession:
     """Open a model without the optimisations that are last and for the CPU's memory layout.
 
@@ -204,7 +224,7 @@ def _opened(model: bytes) -> ort.InferenceSession:
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = cpu_quota()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # cuDNN says of every plan that it does not have that it has none
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     providers = [(CUDA, {"use_tf32": "0"}), CPU] if on_gpu() else [CPU]
     return ort.InferenceSession(model, options, providers=providers)

@@ -25,7 +25,7 @@ from registry.runtime import Session, cpu_quota
 from registry.settings import Settings
 from services.engine import Answer, Engine, Limits, Route
 from services.engine.batch import compute
-from services.engine.buckets import SIZES
+from services.engine.buckets import LARGEST, SIZES
 from services.plan import Plan
 from services.sessions import Read, Sessions
 from services.settings import ServeSettings
@@ -81,7 +81,7 @@ class Versions:
 
     def warmed(self, pixels: np.ndarray) -> "Versions":
         """Run every size that the engine makes, twice, and return itself."""
-        for size in [size for size in SIZES if size <= Limits().batch_rows and size <= len(pixels)] * 2:
+        for size in [size for size in SIZES if size <= len(pixels)] * 2:
             for route in [self.together] if self.shared else self.routes:
                 compute(route, _fields(route, pixels[:size]), alone=False)
         return self
@@ -198,11 +198,12 @@ def engine(networks: Sequence[Network], pace: Pace, seed: int) -> Part:
         ):
             manifests = registered(registry, network.source, "one", [[*network.trunk, network.head]])
             served = Versions.sharing(manifests, registry.blob).warmed(network.pixels)
-        session = Session(network.whole(), name=network.spec)
+        model = network.whole()
         jobs: dict[str, Callable[[], Measurement]] = {
             ENGINE: partial(served.load, TURNS, network.pixels, pace)
         }
         for size in pace.buckets:
+            session = Session(model, name=network.spec)
             for lanes in (1, 2):
                 step = partial(session.run, network.feeds(size), [LOGITS])
                 jobs[f"batch {size}, lanes {lanes}"] = timed(step, size, pace.window_s, lanes)
@@ -266,11 +267,11 @@ def _route(
 
 def _sessions(stays: bool | None) -> Sessions:
     cores = cpu_quota()
-    return Sessions(threads=max(1, cores // _lanes()), cores=cores, stays=stays)
+    return Sessions(threads=max(1, cores // _lanes()), cores=cores, largest=LARGEST, stays=stays)
 
 
 def _lanes() -> int:
-    return ServeSettings().lanes_of(cpu_quota())
+    return ServeSettings().lanes_of(cpu_quota(), gpu=on_gpu())
 
 
 def _fields(route: Route, pixels: np.ndarray) -> dict[str, np.ndarray]:

@@ -28,6 +28,10 @@ class Detached:
     model: bytes = field(repr=False)
     weights: Mapping[str, np.ndarray] = field(repr=False)
 
+    def operators(self) -> frozenset[str]:
+        """Return the operators of its nodes; raises ``InvalidSegment`` as ``from_bytes`` does."""
+        return frozenset(node.op_type for node in from_bytes(self.model).graph.node)
+
 
 def to_bytes(model: ModelProto) -> bytes:
     """Serialise a model deterministically.

@@ -35,6 +35,11 @@ class Step(Protocol):
         """Whether it has a way to use all cores for one run."""
         ...
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Rows of a run before which it has to be warmed apart."""
+        ...
+
     def run(self, values: Tensors, *, alone: bool = False) -> Tensors:
         """Compute what it gives; rows do not see one another.
 
@@ -141,6 +146,11 @@ class Route:
     def wide(self) -> bool:
         """Whether its first step can use all cores for one run."""
         return self.steps[0].wide
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Rows of a run before which some step has to be warmed apart, ascending."""
+        return tuple(sorted({size for step in self.steps for size in step.sizes}))
 
     @property
     def providers(self) -> tuple[str, ...]:

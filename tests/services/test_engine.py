@@ -37,6 +37,7 @@ class Doubling:
     gives: tuple[str, ...] = ("y",)
     depth: int = 1
     wide: bool = False
+    sizes: tuple[int, ...] = ()
     providers: tuple[str, ...] = ("here",)
     gate: threading.Event = field(default_factory=threading.Event)
     entered: threading.Event = field(default_factory=threading.Event)

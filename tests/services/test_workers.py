@@ -13,6 +13,7 @@ import httpx
 import pytest
 import uvicorn
 
+from registry.runtime import usable_providers
 from registry.settings import Settings
 from services.server import Server, free_port
 from services.settings import ServeSettings
@@ -150,7 +151,7 @@ def _count(url: str, outcome: str) -> float:
 
 
 def _loaded(url: str) -> float:
-    labels = '{provider="CPUExecutionProvider",target="digits",version="letters/digits@1"}'
+    labels = f'{{provider="{usable_providers()[0]}",target="digits",version="letters/digits@1"}}'
     return metric(url, f"cultivar_loaded{labels}")
 
 
