@@ -281,7 +281,11 @@ def _make_arena() -> None:
 
 def _with_options(provider: str) -> str | tuple[str, dict[str, str]]:
     # fp32 means fp32: TensorFloat-32 keeps 10 bits of mantissa and would break parity.
-    return (CUDA, {"use_tf32": "0"}) if provider == CUDA else provider
+    return (
+        (CUDA, {"use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"})
+        if provider == CUDA
+        else provider
+    )
 
 
 def _has_nvidia_device() -> bool:

@@ -29,7 +29,7 @@ AUTHS = (AUTO, REQUIRED, OFF)
 
 _MOST_LANES = 8
 """More lanes than this leave each too little of what waits; beyond it a lane has several cores."""
-GPU_LANES = 2
+GPU_LANES = 1
 """One batch is prepared while another runs."""
 
 _COUNTS = ("max_body_bytes", "max_pixels", "max_characters", "max_rows", "max_requests", "max_queue_rows")

@@ -111,6 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         heads=given.heads or pace.heads,
         rounds=given.rounds or pace.rounds,
         window_s=given.window or pace.window_s,
+        warm_s=min(given.window or pace.warm_s, pace.warm_s),
     )
     if given.provider == "cpu":
         device.hide()

@@ -93,8 +93,11 @@ class Forked:
         fields = _joined([piece for group in self._groups for piece in group])
         for name, wire in self._routes[0].fields.items():
             self._values[wire] = fields[name], everyone
-        for step, members in self._steps(everyone):
-            given = step.run({wire: self._select(wire, members) for wire in step.takes}, alone=alone)
+        steps = self._steps(everyone)
+        taken = {wire for step, _ in steps for wire in step.takes}
+        for step, members in steps:
+            values = {wire: self._select(wire, members) for wire in step.takes}
+            given = step.run(values, alone=alone, onward=not taken.isdisjoint(step.gives))
             rows = sum(stop - start for start, stop in map(self._bounds.__getitem__, members))
             for wire in step.gives:
                 self._values[wire] = _checked(given[wire], rows), members
@@ -171,8 +174,8 @@ def compute(route: Route, fields: Arrays, *, alone: bool = True) -> dict[str, np
 def _follow(route: Route, fields: Arrays, rows: int, *, alone: bool) -> tuple[dict[str, np.ndarray], float]:
     """Run rows along one route; return its outputs, and the seconds of its heads."""
     values: dict[str, Tensor] = {wire: fields[name] for name, wire in route.fields.items()}
-    for step in route.steps:
-        given = step.run(values, alone=alone)
+    for step, onward in zip(route.steps, route.onward, strict=True):
+        given = step.run(values, alone=alone, onward=onward)
         for wire in step.gives:
             values[wire] = _checked(given[wire], rows)
     began = perf_counter()

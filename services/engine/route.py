@@ -40,12 +40,13 @@ class Step(Protocol):
         """Rows of a run before which it has to be warmed apart."""
         ...
 
-    def run(self, values: Tensors, *, alone: bool = False) -> Tensors:
+    def run(self, values: Tensors, *, alone: bool = False, onward: bool = False) -> Tensors:
         """Compute what it gives; rows do not see one another.
 
         Args:
             values: the rows of each wire that it takes, perhaps on a device, and of others perhaps.
             alone: nothing else runs, so all cores are free.
+            onward: another step takes what it gives, which may so stay on a device.
         """
         ...
 
@@ -111,6 +112,7 @@ class Route:
         inputs: the recipe's fields.
         fields: the wire of each of them, by name.
         steps: what is run, each after those that feed it; the first is what batches form around.
+        onward: for each step whether another one takes what it gives.
         heads: the linear heads.
         stacks: the linear heads, those on one wire as one product.
         outputs: for each output its wire.
@@ -118,7 +120,8 @@ class Route:
     """
 
     __slots__ = (
-        "__weakref__", "_parts", "fields", "heads", "inputs", "outputs", "pivot", "root", "stacks", "steps",
+        "__weakref__", "_parts", "fields", "heads", "inputs", "onward", "outputs", "pivot", "root", "stacks",
+        "steps",
     )  # fmt: skip
 
     def __init__(
@@ -133,6 +136,8 @@ class Route:
         self.inputs = inputs
         self.fields = {spec.name: f"recipe:{spec.name}" for spec in inputs}
         self.steps = tuple(sorted(steps, key=lambda step: step.depth))
+        taken = {wire for step in self.steps for wire in step.takes}
+        self.onward = tuple(not taken.isdisjoint(step.gives) for step in self.steps)
         self.outputs = dict(outputs)
         self.heads = tuple(heads)
         by_wire: dict[str, list[Head]] = {}

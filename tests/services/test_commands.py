@@ -221,9 +221,9 @@ def test_what_was_embedded_before_is_found_again(home: Path, monkeypatch: pytest
     ran: list[int] = []
     run = OpenRun.run
 
-    def counted(self: OpenRun, values: Any, *, alone: bool = False) -> Any:
+    def counted(self: OpenRun, values: Any, *, alone: bool = False, onward: bool = False) -> Any:
         ran.append(len(next(iter(values.values()))))
-        return run(self, values, alone=alone)
+        return run(self, values, alone=alone, onward=onward)
 
     monkeypatch.setattr(OpenRun, "run", counted)
     (pictures / "40.png").write_bytes(picture(40))

@@ -48,7 +48,7 @@ class Doubling:
     def __post_init__(self) -> None:
         self.gate.set()
 
-    def run(self, values: Tensors, *, alone: bool = False) -> Tensors:
+    def run(self, values: Tensors, *, alone: bool = False, onward: bool = False) -> Tensors:
         (given,) = map(on_host, values.values())
         self.batches.append(given[:, 0].tolist())
         self.alone.append(alone)
@@ -241,7 +241,7 @@ def test_a_guilty_request_fails_alone() -> None:
 
 def test_a_step_that_answers_too_few_rows_fails() -> None:
     class Short(Doubling):
-        def run(self, values: Tensors, *, alone: bool = False) -> Tensors:
+        def run(self, values: Tensors, *, alone: bool = False, onward: bool = False) -> Tensors:
             return {"y": on_host(values["recipe:x"])[:1]}
 
     async def trial() -> None:
@@ -383,7 +383,7 @@ def spending(step: Doubling, seconds: float) -> Doubling:
     """Make a step cost some seconds of a core."""
     whole = step.run
 
-    def run(values: Tensors, *, alone: bool = False) -> Tensors:
+    def run(values: Tensors, *, alone: bool = False, onward: bool = False) -> Tensors:
         end = thread_time() + seconds
         while thread_time() < end:
             pass
@@ -426,7 +426,7 @@ def watched(step: Doubling) -> tuple[Doubling, list[bool]]:
     here: list[bool] = []
     whole = step.run
 
-    def run(values: Tensors, *, alone: bool = False) -> Tensors:
+    def run(values: Tensors, *, alone: bool = False, onward: bool = False) -> Tensors:
         here.append(threading.current_thread() is threading.main_thread())
         return whole(values, alone=alone)
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from registry.digests import Digest
 from registry.manifest import FEATURES, LOGITS
+from registry.runtime import OnDevice, on_host
 from services.engine import Arrays, Engine, Limits, Route
 from services.engine.batch import compute
 from services.plan import Plan
@@ -88,6 +89,22 @@ def test_whoever_knows_the_features_knows_the_answer() -> None:
     outputs = compute(route, {"pixels": pixels(0, 3)})
     assert route.pivot == FEATURES
     np.testing.assert_array_equal(route.after(outputs[FEATURES])[LOGITS], outputs[LOGITS])
+
+
+@pytest.mark.parametrize("rows", [1, 3, 64])
+def test_only_what_another_run_takes_on_stays_on_the_device(rows: int) -> None:
+    versions = [chain("letters/one", [1, 2, 3]), chain("letters/two", [1, 4])]
+    (longer, _), (alone,) = routes(versions, STAYING), routes(versions[:1], STAYING)
+    assert longer.onward == (True, False) and alone.onward == (False,)
+    first, last = longer.steps
+    between = first.run({"recipe:pixels": pixels(0, rows)}, onward=True)
+    assert all(isinstance(value, OnDevice) and len(value) == rows for value in between.values())
+    plain = first.run({"recipe:pixels": pixels(0, rows)})
+    assert all(isinstance(value, np.ndarray) for value in plain.values())
+    for tensors in (between, plain):
+        expected = compute(longer, {"pixels": pixels(0, rows)})[FEATURES]
+        (features,) = last.run(tensors).values()
+        np.testing.assert_allclose(on_host(features), expected, rtol=0, atol=1e-5)
 
 
 prefixes = st.lists(st.integers(0, 2), min_size=1, max_size=4).map(tuple)

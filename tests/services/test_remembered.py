@@ -71,9 +71,9 @@ def rows_run(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     noted: list[int] = []
     whole = OpenRun.run
 
-    def run(self: OpenRun, values: Tensors, *, alone: bool = False) -> Tensors:
+    def run(self: OpenRun, values: Tensors, *, alone: bool = False, onward: bool = False) -> Tensors:
         noted.append(len(next(iter(values.values()))))
-        return whole(self, values, alone=alone)
+        return whole(self, values, alone=alone, onward=onward)
 
     monkeypatch.setattr(module, "WORTH_REMEMBERING_S", 0.0)
     monkeypatch.setattr(OpenRun, "run", run)
