@@ -30,7 +30,7 @@ AUTHS = (AUTO, REQUIRED, OFF)
 _MOST_LANES = 8
 """More lanes than this leave each too little of what waits; beyond it a lane has several cores."""
 GPU_LANES = 1
-"""One batch is prepared while another runs."""
+"""More cut batches into smaller ones: two were slower with 8 and 32 requests under way (docs/performance.md)."""
 
 _COUNTS = ("max_body_bytes", "max_pixels", "max_characters", "max_rows", "max_requests", "max_queue_rows")
 _TRUE = frozenset({"1", "true", "yes", "on"})
@@ -65,7 +65,7 @@ class ServeSettings:
         decode_threads: threads that decode pictures and tokenize texts; 0 takes the cores of the machine's quota.
         max_batch_rows: rows of one batch, at most 64.
         max_batch_tokens: rows times length of one batch of texts.
-        lanes: batches under way at once; 0 takes a core for each, and two on a GPU.
+        lanes: batches under way at once; 0 takes a core for each, and one on a GPU.
         model_threads: cores of one run, whatever else is under way; 0 gives a run among others a lane's share
             and a run that is alone all cores, for twice the memory.
         feature_cache_bytes: memory for features of inputs that were asked about before; 0 keeps none.
