@@ -306,6 +306,32 @@ def test_who_asked_for_it_is_told_once_that_the_client_left_and_late_ones_at_onc
     asyncio.run(trial())
 
 
+@pytest.mark.parametrize("size", [4, 100_000, 1_000_000])
+def test_a_client_that_sent_ahead_is_seen_to_leave_during_its_second_request(size: int) -> None:
+    told: list[str] = []
+    begun, over = threading.Event(), threading.Event()
+
+    async def attentive(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive())["more_body"]:
+            pass
+        if scope["path"] == "/first":
+            await answered(send, b"answer")
+            return
+        scope["extensions"][WHEN_LEFT](lambda: told.append("left"))
+        begun.set()
+        while not over.is_set():
+            await asyncio.sleep(0.01)
+
+    with served(attentive) as (server, port):
+        with connected(port) as connection:
+            connection.sendall(post("/first", b"body") + post("/second", b"x" * size))
+            assert answer(connection)[1] == b"answer"
+            assert begun.wait(10)
+        until(lambda: told == ["left"])
+        over.set()
+        until(lambda: not server.server_state.tasks)
+
+
 def test_a_client_that_leaves_after_its_answer_is_nobodys_business() -> None:
     told: list[str] = []
 
