@@ -236,9 +236,8 @@ class Connection(asyncio.Protocol):
             self.transport.close()
         elif self._waiting:
             self._begin(*self._waiting.popleft())
-            if (
-                self._reading is None
-            ):  # it is whole already, and nothing else would let us learn that its client left
+            if self._reading is None:
+                # It is whole already: nothing else would let us learn that its client left.
                 self.resume_reading()
         else:
             self._idle_since = self._loop.time()
