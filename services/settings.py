@@ -29,7 +29,7 @@ AUTHS = (AUTO, REQUIRED, OFF)
 
 _MOST_LANES = 8
 """More lanes than this leave each too little of what waits; beyond it a lane has several cores."""
-GPU_LANES = 1
+_GPU_LANES = 1
 """More cut batches into smaller ones: two were slower with 8 and 32 requests under way (docs/performance.md)."""
 
 _COUNTS = ("max_body_bytes", "max_pixels", "max_characters", "max_rows", "max_requests", "max_queue_rows")
@@ -169,7 +169,7 @@ class ServeSettings:
 
     def lanes_of(self, cores: int, *, gpu: bool) -> int:
         """Return how many batches may be under way in a worker that has some cores, and perhaps a GPU."""
-        return self.lanes or (GPU_LANES if gpu else min(cores, _MOST_LANES))
+        return self.lanes or (_GPU_LANES if gpu else min(cores, _MOST_LANES))
 
     def decided(self) -> Self:
         """Return these settings with ``auto`` replaced by what it comes to."""

@@ -1,4 +1,4 @@
-"""Rows on their way to a GPU, in memory that the device reads by itself.
+"""Rows that are filled up on their way to a GPU, in memory that the device reads by itself.
 
 Ordinary memory may be moved by the system at any moment, so CUDA copies it into page-locked memory of
 its own first, piece by piece. Rows that lie in page-locked memory already are fetched in one transfer
