@@ -1,6 +1,8 @@
 """Multipart bodies (RFC 7578), split into files."""
 
+import re
 from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
 
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -16,6 +18,11 @@ MAX_HEADERS = 16
 """Headers of one part."""
 MAX_HEADER_BYTES = 8 << 10
 """Bytes of one of them."""
+
+_PARAMETER = re.compile(rb';[ \t]*([^\s;="]+)[ \t]*=[ \t]*("(?:[^"\\]|\\.)*"|[^;"]*)', re.DOTALL)
+_EXTENDED = re.compile(
+    rb"(utf-8|iso-8859-1)'[a-z0-9-]*'((?:[a-z0-9!#$&+.^_`|~-]|%[0-9a-f]{2})+)", re.IGNORECASE
+)
 
 
 def boundary_of(content_type: str) -> bytes:
@@ -63,6 +70,27 @@ def _without_preamble(body: bytes, boundary: bytes) -> bytes:
     return body[start:] if start > 1 else body
 
 
+def _names_a_file(disposition: bytes) -> bool:
+    """Whether a Content-Disposition header has a file name: ``filename=``, or ``filename*=`` as RFC 8187 writes it.
+
+    RFC 7578 asks senders for the first; some send the second alone for names beyond ASCII. One that cannot be
+    decoded counts as none.
+    """
+    parameters = {name.lower(): value for name, value in _PARAMETER.findall(disposition)}
+    return b"filename" in parameters or _decodes(parameters.get(b"filename*", b""))
+
+
+def _decodes(value: bytes) -> bool:
+    match = _EXTENDED.fullmatch(value.strip())
+    if match is None:
+        return False
+    try:
+        unquote_to_bytes(match[2]).decode(match[1].decode())
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 class _Files:
     """What a parser meets, gathered into files."""
 
@@ -101,7 +129,7 @@ class _Files:
 
     def _end_header(self) -> None:
         if self._field.lower() == b"content-disposition":
-            self._named = b"filename" in parse_options_header(self._value)[1]
+            self._named = _names_a_file(self._value)
         self._field = self._value = b""
 
     def _end_headers(self) -> None:

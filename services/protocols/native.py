@@ -4,7 +4,6 @@ Bodies are parsed into ``Inputs``; what a version made of them is written by ``c
 and ``embedding``.
 """
 
-import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ from registry.errors import InputTooLarge, UndecodableInput, WrongModality
 from registry.recipe import ImageRecipe, Raw, TextRecipe, content
 from services.answers import Identity, Ranking
 from services.errors import MalformedRequest, UnsupportedMedia
-from services.protocols import multipart, npy
+from services.protocols import multipart, npy, picture
 
 JSON = b"application/json"
 NPY = b"application/x-npy"
@@ -153,7 +152,7 @@ def _from_json(body: bytes, max_rows: int) -> Inputs:
 
 
 def read_document(document: object, max_rows: int) -> Inputs:
-    """Read ``{"images": [base64, …]}`` or ``{"texts": [text or [text, text], …]}``; raises as ``parse`` does."""
+    """Read ``{"images": [base64 or data: URL, …]}`` or ``{"texts": [text or [text, text], …]}``, as ``parse`` does."""
     if not isinstance(document, Mapping) or len(document) != 1 or not {"images", "texts"} & set(document):
         raise MalformedRequest(
             'expected {"images": [base64, …]} or {"texts": [text or [text, text], …]} and no other key'
@@ -165,16 +164,7 @@ def read_document(document: object, max_rows: int) -> Inputs:
         raise InputTooLarge(f"a request holds at most {max_rows} inputs, got {len(items)}")
     if key == "texts":
         return Inputs(TEXT, [_text(item, index) for index, item in enumerate(items)])
-    return Inputs(IMAGE, [_picture(item, index) for index, item in enumerate(items)])
-
-
-def _picture(item: object, index: int) -> bytes:
-    if not isinstance(item, str):
-        raise UndecodableInput(f"expected a picture in base64, got {type(item).__name__}", index)
-    try:
-        return binascii.a2b_base64(item, strict_mode=True)
-    except (binascii.Error, ValueError) as error:
-        raise UndecodableInput(f"expected a picture in base64: {error}", index) from error
+    return Inputs(IMAGE, [picture.read(item, index) for index, item in enumerate(items)])
 
 
 def _text(item: object, index: int) -> str | tuple[str, str]:

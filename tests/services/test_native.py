@@ -1,9 +1,13 @@
 """Bodies in every form: parsed, or refused with the right error."""
 
+import base64
 import io
+import json
+import re
 from email.generator import BytesGenerator
 from email.mime.image import MIMEImage
 from email.mime.multipart import MIMEMultipart
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -97,9 +101,56 @@ def test_a_form_holds_so_many_files_and_no_more() -> None:
         multipart.files(part * 4 + b"--b--", b"b", 3)
 
 
+FILE_HEADERS = [
+    'name="f"; filename="a.png"',
+    "name=f; filename=a.png",
+    'filename="файл.png"',
+    "name=\"f\"; filename*=UTF-8''%D1%84.png",
+    "name=\"f\"; filename*=utf-8'en'a%20b.png",
+    "name=\"f\"; FileName*=ISO-8859-1''%e9.png",
+    'name="f"; filename="a.png"; filename*=UTF-8\'\'%D1%84.png',
+    'name="f"; filename="a.png"; filename*=UTF-8\'\'%FF',
+    'name="f"; filename="a;b\\"c=.png"',
+    'name="f\\"g; x"; filename="a\\\\"',
+    'name="f";filename=""',
+]
+FIELD_HEADERS = [
+    'name="top_k"',
+    'name="x; filename=a.png"',
+    'name="x\\"; filename=a.png"',
+    "name=\"x; filename*=UTF-8''a.png\"",
+    "name=f; filename*=UTF-8''%FF.png",
+    "name=f; filename*=UTF-8''",
+    "name=f; filename*=UTF-16''a",
+    "name=f; filename*=a.png",
+    "name=f; filename*0=a; filename*1=b",
+]
+
+
+def form_with(disposition: str) -> bytes:
+    return b"--b\r\nContent-Disposition: form-data; %b\r\n\r\ndata\r\n--b--\r\n" % disposition.encode()
+
+
+@pytest.mark.parametrize("disposition", FILE_HEADERS)
+def test_a_file_name_is_read_in_every_spelling(disposition: str) -> None:
+    assert multipart.files(form_with(disposition), b"b", 1) == [b"data"]
+
+
+@pytest.mark.parametrize("disposition", FIELD_HEADERS)
+def test_what_has_no_file_name_is_no_file(disposition: str) -> None:
+    with pytest.raises(MalformedRequest, match="filename"):
+        multipart.files(form_with(disposition), b"b", 1)
+
+
 @given(st.binary(max_size=300))
 def test_no_bytes_upset_the_form_reader(data: bytes) -> None:
-    for body in (data, b"--b\r\n" + data, b"--b\r\n\r\n\r\n" + data + b"\r\n--b"):
+    heading = b"--b\r\nContent-Disposition: form-data;"
+    for body in (
+        data,
+        b"--b\r\n" + data,
+        b"--b\r\n\r\n\r\n" + data + b"\r\n--b",
+        heading + data + b"\r\n\r\n",
+    ):
         try:
             multipart.files(body, b"b", 4)
         except CultivarError as error:
@@ -149,6 +200,79 @@ def test_what_is_no_text_is_named(item: str) -> None:
     with pytest.raises(UndecodableInput, match="pair") as caught:
         native.parse("application/json", f'{{"texts": ["a", {item}]}}'.encode(), 4)
     assert caught.value.index == 1
+
+
+PICTURE = bytes(range(256)) + b"\xfb\xff\xfe"
+STANDARD = base64.b64encode(PICTURE).decode()
+URL_SAFE = base64.urlsafe_b64encode(PICTURE).decode()
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        STANDARD,
+        URL_SAFE,
+        base64.encodebytes(PICTURE).decode(),
+        "\r\n".join(re.findall(".{1,64}", STANDARD)),
+        " " + "\t ".join(STANDARD) + "\n",
+        f"data:image/png;base64,{STANDARD}",
+        f"DATA:Image/PNG;name=a.png;BASE64,{STANDARD}",
+        f"data:image/svg+xml;charset=utf-8;base64,{URL_SAFE}",
+        f"data:image/jpeg;base64,{quote(STANDARD, safe='')}",
+        "data:image/png;base64," + base64.encodebytes(PICTURE).decode(),
+    ],
+)
+def test_pictures_in_json_come_in_every_usual_spelling_of_base64(item: str) -> None:
+    body = json.dumps({"images": ["AAAA", item]}).encode()
+    assert native.parse("application/json", body, 4).items == [bytes(3), PICTURE]
+
+
+@pytest.mark.parametrize(
+    ("item", "says"),
+    [
+        (STANDARD[:-1], "padding"),
+        (STANDARD.rstrip("="), "padding"),
+        (STANDARD + "AAAA", "padding"),
+        (STANDARD + "!", "base64"),
+        (STANDARD[:8] + "\x00" + STANDARD[8:], "base64"),
+        (STANDARD[:8] + "\x0b" + STANDARD[8:], "base64"),
+        ("=" + STANDARD, "padding"),
+        ("+-AA", "alphabet"),
+        ("é" + STANDARD, "character 1 is not ASCII"),
+        (f"data:image/png,{STANDARD}", "without ';base64'"),
+        (f"data:image/png;base64;x=y,{STANDARD}", "without ';base64'"),
+        (f"data:image/png;base64{STANDARD}", "comma"),
+        (f"data:image/png;{'x' * 300};base64,{STANDARD}", "comma"),
+        ("data:image/png;base64,%zz", "base64"),
+        ("data:image/png;base64,é", "base64"),
+        (f"data:image/png;base64,data:image/png;base64,{STANDARD}", "base64"),
+        ("https://example.org/a.png", "none is fetched"),
+        ("file:///etc/passwd", "base64"),
+        (7, "got int"),
+    ],
+    ids=str,
+)
+def test_what_is_no_base64_is_refused_and_named(item: object, says: str) -> None:
+    with pytest.raises(UndecodableInput, match=says) as caught:
+        native.parse("application/json", json.dumps({"images": ["AAAA", item]}).encode(), 4)
+    assert caught.value.index == 1
+
+
+@pytest.mark.parametrize(
+    "head", ["text/html", "text/plain;charset=utf-8", "application/pdf", "", "images/png"]
+)
+def test_a_data_url_of_something_else_than_a_picture_is_refused(head: str) -> None:
+    body = json.dumps({"images": [f"data:{head};base64,{STANDARD}"]}).encode()
+    with pytest.raises(UnsupportedMedia, match="input 0"):
+        native.parse("application/json", body, 4)
+
+
+@given(st.binary(max_size=300), st.integers(0, 80))
+def test_base64_is_read_however_it_is_wrapped(data: bytes, width: int) -> None:
+    text = base64.b64encode(data).decode()
+    wrapped = "\n".join(re.findall(f".{{1,{width}}}", text)) if width else text
+    body = json.dumps({"images": [wrapped, f"data:image/x;base64,{wrapped}"]}).encode()
+    assert native.parse("application/json", body, 4).items == [data, data]
 
 
 @given(st.binary(max_size=200))

@@ -1,5 +1,6 @@
 """Pictures are answered as without a server."""
 
+import base64
 import io
 from pathlib import Path
 
@@ -83,6 +84,25 @@ class Pictures(Asking):
             for got, want in zip(labels_of(answer), expected, strict=True):
                 assert [label for label, _ in got] == [label for label, _ in want]
                 assert [score for _, score in got] == pytest.approx([score for _, score in want], abs=1e-6)
+
+    def test_pictures_come_as_other_programs_write_them(self, client: httpx.Client) -> None:
+        plain = base64_of(picture(5))
+        wrapped = base64.encodebytes(picture(5)).decode()
+        spellings = [plain, wrapped, f"data:image/png;base64,{plain}", f"data:image/png;base64,{wrapped}"]
+        head = b"Content-Disposition: form-data; name=\"f\"; filename*=UTF-8''%D1%84.png"
+        sent = client.post(
+            "/v1/classify/digits",
+            content=b"--x\r\n%b\r\n\r\n%b\r\n--x--\r\n" % (head, picture(5)),
+            headers={"content-type": "multipart/form-data; boundary=x"},
+        )
+        answer = client.post("/v1/classify/digits", json={"images": spellings})
+        assert (answer.status_code, sent.status_code) == (200, 200)
+        (expected,) = labels_of(sent)
+        for ranking in labels_of(answer):
+            assert [label for label, _ in ranking] == [label for label, _ in expected]
+            assert [score for _, score in ranking] == pytest.approx(
+                [score for _, score in expected], abs=1e-6
+            )
 
     @pytest.mark.parametrize(("top_k", "labels"), [(1, 1), (2, 2), (999, 3)])
     def test_top_k_is_clamped(self, client: httpx.Client, top_k: int, labels: int) -> None:
