@@ -51,6 +51,7 @@ def test_the_bentos_packages_are_the_projects() -> None:
     assert bentofile["python"]["packages"] == [
         *project["dependencies"],
         *project["optional-dependencies"]["serve"],
+        *project["optional-dependencies"]["postgres"],
     ]
 
 
