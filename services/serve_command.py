@@ -17,7 +17,9 @@ from services.states import READY, UNAVAILABLE
 
 
 @command("serve")
-@click.option("--host", metavar="IP", help="Address to listen on (CULTIVAR_SERVE_HOST, else 127.0.0.1).")
+@click.option(
+    "--host", metavar="HOST", help="Address or name to listen on (CULTIVAR_SERVE_HOST, else 127.0.0.1)."
+)
 @click.option("--port", type=click.IntRange(1, 65_535), help="Port (CULTIVAR_SERVE_PORT, else 3000).")
 @click.option(
     "--workers", type=click.IntRange(1, 256), help="Server processes, each with its own models; default 1."

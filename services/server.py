@@ -22,6 +22,7 @@ from typing import Self
 
 from registry.errors import InvalidSetting, RuntimeFailure
 from registry.settings import Settings
+from services.address import url_of
 from services.home import Home
 from services.lifeline import VARIABLE, Lifeline
 from services.meeting import FOLDER
@@ -52,7 +53,7 @@ class Server:
     def __init__(self, settings: ServeSettings, registry: Settings, log: int | None = None) -> None:
         if importlib.util.find_spec("bentoml") is None:
             raise InvalidSetting("serving needs BentoML, which is not installed; install cultivar[serve]")
-        self.settings = settings
+        self.settings = settings.decided()
         self._registry = registry
         self._log = log
         self._home: Home | None = None
@@ -63,8 +64,8 @@ class Server:
     @property
     def url(self) -> str:
         """Where it answers."""
-        host = _EVERYWHERE.get(self.settings.host, self.settings.host)
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.settings.port}"
+        host = self.settings.host
+        return url_of(_EVERYWHERE.get(host, host), self.settings.port)
 
     @property
     def pid(self) -> int:
@@ -179,7 +180,7 @@ class Server:
     def _environment(self, home: Path) -> Mapping[str, str]:
         return (
             os.environ
-            | self.settings.decided().to_environment()
+            | self.settings.to_environment()
             | self._registry.to_environment()
             | {
                 "BENTOML_HOME": str(home),

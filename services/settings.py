@@ -4,7 +4,6 @@ Every setting is read once, from ``CULTIVAR_SERVE_`` and its name in capitals; t
 settings are in ``registry.settings``.
 """
 
-import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -12,6 +11,7 @@ from typing import Any, Self
 
 from registry.errors import InvalidName, InvalidSetting
 from registry.names import PRODUCTION, check_stage, check_task
+from services.address import is_loopback, resolve
 
 PREFIX = "CULTIVAR_SERVE_"
 
@@ -42,7 +42,7 @@ class ServeSettings:
     """Settings of one server.
 
     Attributes:
-        host: IP address to listen on.
+        host: IP address to listen on, or a name of this machine.
         port: TCP port, 1 to 65535.
         workers: server processes; each holds its own copy of every model.
         stages: stages that are served besides production, on request (``?stage=``).
@@ -161,21 +161,24 @@ class ServeSettings:
 
     @property
     def loopback(self) -> bool:
-        """Whether only this machine can ask."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        """Whether only this machine can ask; False for a name, see ``decided``."""
+        return is_loopback(self.host)
 
     def lanes_of(self, cores: int, *, gpu: bool) -> int:
         """Return how many batches may be under way in a worker that has some cores, and perhaps a GPU."""
         return self.lanes or (_GPU_LANES if gpu else min(cores, _MOST_LANES))
 
     def decided(self) -> Self:
-        """Return these settings with ``auto`` replaced by what it comes to."""
-        if self.auth != AUTO:
-            return self
-        return replace(self, auth=OFF if self.loopback else REQUIRED)
+        """Return these settings with the host's name replaced by its address, and ``auto`` by what it comes to.
+
+        So what is listened on is what ``auto`` was judged by.
+
+        Raises:
+            InvalidSetting: the name has no address.
+        """
+        host = resolve(self.host)
+        auth = (OFF if is_loopback(host) else REQUIRED) if self.auth == AUTO else self.auth
+        return replace(self, host=host, auth=auth)
 
     def to_environment(self) -> dict[str, str]:
         """Return the variables that ``read`` reads these settings from."""

@@ -1,10 +1,12 @@
 """A server's settings, and where they come from."""
 
+import socket
 from dataclasses import fields
 
 import pytest
 
 from registry.errors import InvalidSetting
+from services.address import url_of
 from services.settings import PREFIX, ServeSettings
 
 
@@ -36,18 +38,68 @@ def test_settings_travel_through_the_environment() -> None:
         ("127.0.0.1", "off"),
         ("127.1.2.3", "off"),
         ("::1", "off"),
-        ("localhost", "off"),
         ("0.0.0.0", "required"),
         ("::", "required"),
         ("10.0.0.7", "required"),
         ("::ffff:10.0.0.7", "required"),
-        ("", "required"),
+        ("localhost", "off"),
+        ("LOCALHOST.", "off"),
+        ("api.localhost", "off"),
+        ("[::1]", "off"),
+        ("127.1", "off"),
+        ("::ffff:127.0.0.1", "required"),
     ],
 )
 def test_tokens_are_required_where_others_can_ask(host: str, auth: str) -> None:
     assert ServeSettings(host=host).decided().auth == auth
     assert ServeSettings(host=host, auth="off").decided().auth == "off"
     assert ServeSettings(host=host, auth="required").decided().auth == "required"
+
+
+@pytest.mark.parametrize(
+    ("addresses", "auth"),
+    [
+        (["192.0.2.7"], "required"),
+        (["::1", "127.0.0.1"], "off"),
+        (["::1", "192.0.2.7"], "required"),
+        (["2001:db8::1"], "required"),
+    ],
+)
+def test_a_name_is_judged_by_the_address_that_is_listened_on(
+    monkeypatch: pytest.MonkeyPatch, addresses: list[str], auth: str
+) -> None:
+    def getaddrinfo(host: str, port: object, **options: object) -> list[tuple[object, ...]]:
+        return [(0, 0, 0, "", (address, 0)) for address in addresses]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    for name in ("models", "localhost.example.org", "mylocalhost"):
+        assert not ServeSettings(host=name).loopback
+        settings = ServeSettings(host=name).decided()
+        assert settings.auth == auth
+        assert settings.host in addresses
+        assert settings.loopback == (auth == "off")
+        assert settings.decided() == settings
+
+
+@pytest.mark.parametrize(
+    "host", ["", "no.such.name.invalid", "a" * 100, "a..b", "a b", "x\0y", "[::1", "::1]"]
+)
+def test_a_host_without_an_address_is_refused_in_one_line(host: str) -> None:
+    with pytest.raises(InvalidSetting, match="--host") as caught:
+        ServeSettings(host=host).decided()
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:80"),
+        ("::1", "http://[::1]:80"),
+        ("2001:db8::1", "http://[2001:db8::1]:80"),
+    ],
+)
+def test_an_address_of_ipv6_stands_in_brackets(host: str, url: str) -> None:
+    assert url_of(host, 80) == url
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,16 @@ import json
 import os
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 from registry.recipe.image import FORMATS
-from services.server import ROOT
+from registry.settings import Settings
+from services.address import resolve
+from services.server import ROOT, Server, free_port
+from services.settings import ServeSettings
 
 HEAVY = (
     "numpy",
@@ -62,3 +66,15 @@ def test_every_accepted_format_is_there_before_the_first_picture_and_few_others(
     found = told(script, tmp_path)
     assert set(FORMATS) <= set(found)
     assert len(found) < 2 * len(FORMATS)
+
+
+@pytest.mark.parametrize("host", ["localhost", "::1"])
+def test_a_server_is_reached_where_its_host_says(host: str, tmp_path: Path) -> None:
+    settings = ServeSettings(host=host, port=free_port(resolve(host)))
+    with (
+        (tmp_path / "log").open("wb") as log,
+        Server(settings, Settings.read(tmp_path / "home"), log.fileno()) as server,
+    ):
+        assert server.wait_until_ready()
+        with urllib.request.urlopen(f"{server.url}/v1/targets", timeout=10) as answer:
+            assert json.load(answer)["targets"] == []
