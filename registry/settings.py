@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
-from urllib.parse import unquote, urlsplit
 
 from registry.errors import InvalidSetting
+from registry.locations import FILE, SQLITE, file_path, file_url, sqlite_path, sqlite_url
 
 CACHE_BYTES = 4 << 30
 MAX_ACTOR_LENGTH = 200
@@ -20,8 +20,8 @@ class Settings:
 
     Attributes:
         home: the folder of everything local: catalog, blobs, cache.
-        catalog: SQLAlchemy URL, ``sqlite:///…`` or ``postgresql+psycopg://…``.
-        blobs: ``file:///…`` or ``s3://bucket/prefix``.
+        catalog: ``sqlite:///…``, a path as ``registry.locations`` reads it, or ``postgresql+psycopg://…``.
+        blobs: ``file:///…``, likewise, or ``s3://bucket/prefix``.
         actor: who asks, as asserted, 1 to 200 characters.
         cache_bytes: how much the features in the cache may take, at least 0.
     """
@@ -33,9 +33,9 @@ class Settings:
     cache_bytes: int = CACHE_BYTES
 
     def __post_init__(self) -> None:
-        if not self.catalog.startswith(("sqlite:///", "postgresql+psycopg://")):
+        if not self.catalog.startswith((SQLITE, "postgresql+psycopg://")):
             raise InvalidSetting(f"a catalog is sqlite:///… or postgresql+psycopg://…, got {self.catalog!r}")
-        if not self.blobs.startswith(("file:///", "s3://")):
+        if not self.blobs.startswith((FILE, "s3://")):
             raise InvalidSetting(f"blobs are at file:///… or s3://bucket/prefix, got {self.blobs!r}")
         if not 1 <= len(self.actor) <= MAX_ACTOR_LENGTH or not self.actor.isprintable():
             raise InvalidSetting(
@@ -56,16 +56,18 @@ class Settings:
     ) -> Self:
         """Settle each setting: the argument, else ``CULTIVAR_HOME`` and its kin, else the default.
 
+        Paths are made absolute: whoever inherits the settings may work in another folder.
+
         Raises:
             InvalidSetting: one of them cannot be used.
         """
-        chosen = Path(home or environment.get("CULTIVAR_HOME") or "~/.cultivar").expanduser().absolute()
+        chosen = _home(home or environment.get("CULTIVAR_HOME") or "~/.cultivar")
+        catalog = catalog or environment.get("CULTIVAR_CATALOG") or sqlite_url(chosen / "catalog.sqlite")
+        blobs = blobs or environment.get("CULTIVAR_BLOBS") or file_url(chosen / "blobs")
         return cls(
             home=chosen,
-            catalog=catalog
-            or environment.get("CULTIVAR_CATALOG")
-            or f"sqlite:///{chosen / 'catalog.sqlite'}",
-            blobs=blobs or environment.get("CULTIVAR_BLOBS") or (chosen / "blobs").as_uri(),
+            catalog=sqlite_url(sqlite_path(catalog)) if catalog.startswith(SQLITE) else catalog,
+            blobs=file_url(file_path(blobs)) if blobs.startswith(FILE) else blobs,
             actor=actor or environment.get("CULTIVAR_ACTOR") or _user(),
             cache_bytes=_cache_bytes(environment) if cache_bytes is None else cache_bytes,
         )
@@ -83,8 +85,7 @@ class Settings:
     @property
     def blob_folder(self) -> Path | None:
         """The blobs' folder where they are local files, else None."""
-        parts = urlsplit(self.blobs)
-        return Path(unquote(parts.path)) if parts.scheme == "file" else None
+        return file_path(self.blobs) if self.blobs.startswith(FILE) else None
 
     @property
     def cache(self) -> Path:
@@ -95,6 +96,13 @@ class Settings:
     def features(self) -> Path:
         """Folder of the features in the cache."""
         return self.cache / "features"
+
+
+def _home(given: str | Path) -> Path:
+    try:
+        return Path(given).expanduser().absolute()
+    except RuntimeError as error:  # ~NAME of somebody who has no home, or is nobody
+        raise InvalidSetting(f"expected the registry's folder, got {str(given)!r:.300}: {error}") from error
 
 
 def _cache_bytes(environment: Mapping[str, str]) -> int:

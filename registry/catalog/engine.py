@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from registry.errors import InvalidSetting, StorageFailure
+from registry.locations import sqlite_path
 
 _BUSY_TIMEOUT_S = 60
 _WRITES = "writes"
@@ -23,11 +24,10 @@ def open_engine(url: str) -> sa.Engine:
     Raises:
         InvalidSetting: the URL cannot be read, or its driver is not installed.
     """
+    if url.startswith("sqlite:"):
+        return _open_sqlite(sqlite_path(url))
     try:
-        parsed = sa.make_url(url)
-        if parsed.get_backend_name() == "sqlite":
-            return _open_sqlite(parsed)
-        return sa.create_engine(parsed, pool_pre_ping=True)
+        return sa.create_engine(sa.make_url(url), pool_pre_ping=True)
     except sa.exc.ArgumentError as error:
         raise InvalidSetting(f"a catalog is sqlite:///… or postgresql+psycopg://…: {error}") from error
     except ModuleNotFoundError as error:
@@ -52,8 +52,13 @@ def explained(engine: sa.Engine) -> Iterator[None]:
         raise
     except (sa.exc.DatabaseError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
         cause = getattr(error, "orig", None) or error
-        name = engine.url.render_as_string(hide_password=True)
-        raise StorageFailure(f"expected the catalog {name} to answer, it failed: {cause}") from error
+        raise StorageFailure(f"expected the catalog {place(engine)} to answer, it failed: {cause}") from error
+
+
+def place(engine: sa.Engine) -> str:
+    """Return where a catalog is, for people: a file's path, or a URL without its password."""
+    url = engine.url
+    return str(url.database) if engine.dialect.name == "sqlite" else url.render_as_string(hide_password=True)
 
 
 def insert_new(connection: sa.Connection, table: sa.Table, **values: object) -> None:
@@ -96,16 +101,14 @@ def faults(connection: sa.Connection) -> list[str]:
     return [fault for fault in found if fault != "ok"]
 
 
-def _open_sqlite(url: sa.URL) -> sa.Engine:
-    if not url.database or url.database == ":memory:":
-        raise InvalidSetting("a SQLite catalog is a file, sqlite:////absolute/path/catalog.sqlite")
-    path = Path(url.database)
+def _open_sqlite(path: Path) -> sa.Engine:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InvalidSetting(
             f"the catalog's folder {path.parent} cannot be made: {error.strerror}"
         ) from error
+    url = sa.URL.create("sqlite", database=str(path))
     engine = sa.create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S})
     sa.event.listen(engine, "connect", _set_up_sqlite)
     sa.event.listen(engine, "begin", _begin_sqlite)

@@ -1,0 +1,68 @@
+"""Paths as URLs, and back: one rule for ``sqlite:///…`` and ``file:///…``.
+
+The path of such a URL is percent-encoded, as RFC 3986 has it, and decoded exactly once: ``%25`` is a per cent sign,
+``%3F`` a question mark, ``%23`` a number sign, and every byte that a path may hold can be written so. A ``?`` or ``#``
+that is not encoded would begin a query or a fragment, of which these URLs have none; it is refused, since to leave it
+out would open another registry than the one that was meant. A path after ``sqlite:///`` is relative unless it begins
+with a further ``/``, as SQLAlchemy has it; one after ``file:///`` is absolute.
+"""
+
+import os
+from pathlib import Path
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+from registry.errors import InvalidSetting
+
+SQLITE = "sqlite:///"
+FILE = "file:///"
+
+
+def sqlite_url(path: Path) -> str:
+    """Return the URL of a SQLite file, its path made absolute."""
+    return SQLITE + _encoded(path)
+
+
+def file_url(path: Path) -> str:
+    """Return the URL of a folder or a file, its path made absolute."""
+    return FILE + _encoded(path).removeprefix("/")
+
+
+def sqlite_path(url: str) -> Path:
+    """Return the absolute path that a ``sqlite:///`` URL means.
+
+    Raises:
+        InvalidSetting: it is no such URL, has a query or a fragment, or names no file.
+    """
+    text = _decoded(url, SQLITE)
+    if not text or text == ":memory:" or text.endswith("/"):
+        raise InvalidSetting(
+            f"a SQLite catalog is a file, {SQLITE}/absolute/path/catalog.sqlite; got {url!r}"
+        )
+    return Path(text).absolute()
+
+
+def file_path(url: str) -> Path:
+    """Return the absolute path that a ``file:///`` URL means.
+
+    Raises:
+        InvalidSetting: it is no such URL, or has a query or a fragment.
+    """
+    return Path("/" + _decoded(url, FILE))
+
+
+def _encoded(path: Path) -> str:
+    return quote_from_bytes(os.fsencode(path.absolute()))
+
+
+def _decoded(url: str, scheme: str) -> str:
+    if not url.startswith(scheme):
+        raise InvalidSetting(f"expected {scheme}…, got {url!r}")
+    for mark, escape in (("?", "%3F"), ("#", "%23")):
+        if mark in url:
+            raise InvalidSetting(
+                f"expected {scheme} and a path, got a {mark!r} in {url!r}; in a path it is written {escape}"
+            )
+    path = unquote_to_bytes(os.fsencode(url.removeprefix(scheme)))
+    if b"\0" in path:
+        raise InvalidSetting(f"expected the path of a file, got a zero byte in {url!r}")
+    return os.fsdecode(path)
