@@ -194,6 +194,7 @@ def _draft(carried: Carried, segments: tuple[Segment, ...], publication: Publica
         ),
         parts=_stored_parts(dataset, publication),
         excluded=dataset.excluded,
+        remarks=dataset.remarks,
         metrics={},
         predictions=None,
         parity=_UNPROVED,

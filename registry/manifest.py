@@ -352,6 +352,8 @@ class Manifest:
         sketch: digest of mean and covariance of its features on what it learnt from, or None.
         evidence: digest of what a report shows beside the predictions (``adapters.report``), or None.
             Left out of the JSON form where it is None, so that versions older than it keep their identity.
+        remarks: items of the dataset that were kept and yet not read plainly, counted by reason; left out
+            of the JSON form where there are none.
     """
 
     transfer: Transfer
@@ -373,6 +375,7 @@ class Manifest:
     libraries: Mapping[str, str] = field(default_factory=dict)
     evidence: Digest | None = None
     sketch: Digest | None = None
+    remarks: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         known = {RECIPE: {spec.name for spec in self.signature.inputs}}
@@ -453,6 +456,7 @@ class Manifest:
             "predictions": self.predictions,
             **({} if self.evidence is None else {"evidence": self.evidence}),
             **({} if self.sketch is None else {"sketch": self.sketch}),
+            **({"remarks": dict(self.remarks)} if self.remarks else {}),
             "parity": self.parity.to_json(),
             "seed": self.seed,
             "libraries": dict(self.libraries),
@@ -514,6 +518,7 @@ class Manifest:
             libraries=entry.take("libraries", dict),
             evidence=Digest(entry.take("evidence", str)) if entry.holds("evidence") else None,
             sketch=Digest(entry.take("sketch", str)) if entry.holds("sketch") else None,
+            remarks=entry.take("remarks", dict) if entry.holds("remarks") else {},
         )
         entry.close()
         return manifest

@@ -32,6 +32,7 @@ class Dataset:
         parts: positions in ``items`` (int64, ascending), by part; a part without items is absent.
         rows: what the recipe made of each item.
         excluded: items that were left out, counted by reason.
+        remarks: items that were kept and yet not read plainly, counted by reason.
         notes: what a person should know about the data, a sentence each.
     """
 
@@ -42,6 +43,7 @@ class Dataset:
     parts: Mapping[str, np.ndarray]
     rows: Rows
     excluded: Mapping[str, int] = field(default_factory=dict)
+    remarks: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -41,10 +41,12 @@ class Listing:
     Attributes:
         rows: at most five million.
         excluded: what was passed over, counted by reason.
+        remarks: what was not read plainly, counted by reason.
     """
 
     rows: tuple[Row, ...]
     excluded: Mapping[str, int] = field(default_factory=dict)
+    remarks: Mapping[str, int] = field(default_factory=dict)
 
 
 class Provider(ABC):

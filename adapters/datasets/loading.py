@@ -57,6 +57,7 @@ def load(
     _check_classes(listing, reading, kept)
     parts = divide(items, [reading.rows[at].part for at in kept])
     excluded = Counter(listing.excluded) + reading.excluded + repeated
+    remarks = Counter(listing.remarks) + reading.remarks
     dataset = Dataset(
         name=str(data),
         recipe=recipe,
@@ -65,6 +66,7 @@ def load(
         parts=parts,
         rows=gather(reading.prepared, np.array(kept, np.int64)),
         excluded=dict(sorted(excluded.items())),
+        remarks=dict(sorted(remarks.items())),
     )
     dataset = replace(dataset, notes=_notes(dataset, reading))
     for note in dataset.notes:
@@ -103,7 +105,11 @@ def _joined(listing: Listing, test: Listing) -> Listing:
             f"the data already holds a test part ({inner} items), and a separate one is given; leave one of them out"
         )
     rows = listing.rows + tuple(replace(row, part=TEST) for row in test.rows)
-    return Listing(rows, dict(Counter(listing.excluded) + Counter(test.excluded)))
+    return Listing(
+        rows,
+        dict(Counter(listing.excluded) + Counter(test.excluded)),
+        dict(Counter(listing.remarks) + Counter(test.remarks)),
+    )
 
 
 def _distinct(reading: Reading) -> tuple[list[int], Counter[str]]:
@@ -161,6 +167,10 @@ def _notes(dataset: Dataset, reading: Reading) -> tuple[str, ...]:
         f"left out, {reason}: {count}"
         + (f" ({reading.examples[reason]})" if reason in reading.examples else "")
         for reason, count in dataset.excluded.items()
+    ]
+    notes += [
+        f"{reason}: {count}" + (f" ({reading.examples[reason]})" if reason in reading.examples else "")
+        for reason, count in dataset.remarks.items()
     ]
     tested = {label for item in dataset.part(TEST) for label in item.labels}
     untested = [label for label in dataset.labels if label not in tested]

@@ -16,7 +16,7 @@ from adapters.datasets.rows import DenseRows, RaggedRows, Rows
 from registry.digests import Digest
 from registry.errors import InputTooLarge, InvalidInput
 from registry.progress import Progress
-from registry.recipe import Prepared, Raw, Recipe, TextRecipe, content
+from registry.recipe import ImageRecipe, Prepared, Raw, Recipe, TextRecipe, content
 
 UNREADABLE = "unreadable file"
 EMPTY = "empty file"
@@ -42,6 +42,7 @@ class Reading:
         items: the item of each.
         prepared: what the recipe made of each.
         excluded: the others, counted by reason.
+        remarks: those that were kept and yet not read plainly, counted by reason.
         examples: for each reason, the first origin and what was wrong with it.
     """
 
@@ -49,6 +50,7 @@ class Reading:
     items: list[Item] = field(default_factory=list)
     prepared: Rows = field(default_factory=lambda: DenseRows({"": np.zeros(0)}))
     excluded: Counter[str] = field(default_factory=Counter)
+    remarks: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
 
 
@@ -74,8 +76,11 @@ def read(rows: Sequence[Row], recipe: Recipe, progress: Progress) -> Reading:
                     reading.excluded[result.reason] += 1
                     reading.examples.setdefault(result.reason, f"{row.origin}: {result.detail}")
                     continue
-                item, prepared = result
+                item, prepared, remarks = result
                 kept.add(prepared)
+                for remark in remarks:
+                    reading.remarks[remark] += 1
+                    reading.examples.setdefault(remark, row.origin)
                 reading.rows.append(row)
                 reading.items.append(item)
     reading.prepared = kept.rows()
@@ -132,13 +137,14 @@ def allocate(shape: tuple[int | str, ...], dtype: np.typing.DTypeLike) -> np.nda
         return np.memmap(file, dtype, "w+", shape=sizes)
 
 
-def _one(row: Row, recipe: Recipe) -> "tuple[Item, Prepared] | _Broken":
+def _one(row: Row, recipe: Recipe) -> "tuple[Item, Prepared, list[str]] | _Broken":
     texts = recipe.modality == TextRecipe.modality
     raw = _raw(row.content, texts)
     if isinstance(raw, _Broken):
         return raw
+    remarks: list[str] = []
     try:
-        prepared = recipe.prepare(raw)
+        prepared = _prepared(raw, recipe, remarks)
         digest = Digest.of(content(raw))
     except InputTooLarge as error:
         return _Broken(TOO_LONG if texts else TOO_MANY_PIXELS, str(error))
@@ -146,7 +152,13 @@ def _one(row: Row, recipe: Recipe) -> "tuple[Item, Prepared] | _Broken":
         return _Broken(NO_TEXT if texts else UNDECODABLE, str(error))
     # The text of a file is kept; of a picture's file, which may be large, only where it is.
     kept = row.content if isinstance(row.content, Path) and not texts else raw
-    return Item(digest, row.label, row.group, row.origin, kept), prepared
+    return Item(digest, row.label, row.group, row.origin, kept), prepared, remarks
+
+
+def _prepared(raw: Raw, recipe: Recipe, remarks: list[str]) -> Prepared:
+    if isinstance(recipe, ImageRecipe) and isinstance(raw, bytes):
+        return {recipe.fields[0].name: recipe.decode(raw, remark=remarks.append)}
+    return recipe.prepare(raw)
 
 
 def _raw(given: Raw | Path, texts: bool) -> "Raw | _Broken":

@@ -1,22 +1,23 @@
 """Pictures: from a file's bytes to uint8 pixels, heights first, channels last.
 
-The steps, always in this order: decode the first frame; turn it upright by its EXIF
-orientation; reduce 16-bit greys to 8; lay transparency over the background; convert to the
-recipe's colour; resize; crop the centre. Normalisation is not here: it is the first part of
-the trunk's graph, so that a batch stays uint8 until it reaches the runtime.
+The steps, always in this order: take the metadata off; decode the first frame; turn it upright
+by its EXIF orientation; reduce greys of more than 8 bits to 8; lay transparency over the
+background; convert to the recipe's colour; resize; crop the centre. Normalisation is not here: it
+is the first part of the trunk's graph, so that a batch stays uint8 until it reaches the runtime.
 """
 
 import io
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeAlias
 
 import numpy as np
-from PIL import Image, ImageOps
-from PIL.ExifTags import Base
+from PIL import Image, ImageFile
 
-from registry.errors import InputTooLarge, InvalidRecipe, UndecodableInput, WrongModality
+from registry.errors import InputTooLarge, InvalidInput, InvalidRecipe, UndecodableInput, WrongModality
+from registry.recipe.greys import check_deep_colours, eight_bits
+from registry.recipe.metadata import bare, orientation_of
 from registry.recipe.recipe import Prepared, Raw, Recipe
 from registry.signature import TensorSpec
 
@@ -33,8 +34,21 @@ INTERPOLATIONS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 _MAX_SIDE = 4096
-_UPRIGHT = 1
 _MAX_SCALED_PIXELS = 1 << 22
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What brings a picture of each EXIF orientation upright (EXIF 2.3, tag 0x0112)."""
+
+Remark: TypeAlias = Callable[[str], None]
+"""Told what a person should know about a picture that was decoded."""
 
 # The limit above is checked on every header, for every format; Pillow's own would only warn.
 Image.MAX_IMAGE_PIXELS = None
@@ -138,6 +152,7 @@ class ImageRecipe(Recipe):
         data: bytes,
         max_pixels: int = MAX_PIXELS,
         room: Callable[[int], AbstractContextManager[None]] | None = None,
+        remark: Remark | None = None,
     ) -> np.ndarray:
         """Return a picture file's pixels, uint8 [height, width, channels].
 
@@ -146,15 +161,18 @@ class ImageRecipe(Recipe):
             max_pixels: width times height that the header may announce.
             room: called with the announced pixels; decoding happens inside the context that it
                 returns, so that a server can bound the memory of several at once.
+            remark: told where the range of a picture's greys was found from its values.
 
         Raises:
-            UndecodableInput: the bytes are not a whole picture of a known format.
+            UndecodableInput: the bytes are not a whole picture of a known format, or its values have no
+                range that is known.
             InputTooLarge: the picture has more pixels than allowed.
         """
         if not data:
             raise UndecodableInput("expected a picture, got no bytes")
         try:
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            file = bare(data)
+            with Image.open(io.BytesIO(file.data), formats=FORMATS) as image:
                 width, height = image.size
                 if width * height > max_pixels:
                     raise InputTooLarge(
@@ -162,8 +180,8 @@ class ImageRecipe(Recipe):
                         f"= {width * height:,}; scale it down"
                     )
                 with nullcontext() if room is None else room(width * height):
-                    return self.convert(image)
-        except InputTooLarge:
+                    return self.convert(image, file.orientation, remark)
+        except InvalidInput:
             raise
         # Pillow's decoders raise a dozen kinds of exception on broken files, struct.error and
         # IndexError among them: whatever goes wrong in here, the file is to blame.
@@ -172,9 +190,22 @@ class ImageRecipe(Recipe):
                 f"expected a whole {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture; {_reason(error)}"
             ) from error
 
-    def convert(self, image: Image.Image) -> np.ndarray:
-        """Return an opened picture's pixels, uint8 [height, width, channels]."""
-        coloured = _flatten(_upright(image), self.colour, self.background)
+    def convert(
+        self, image: Image.Image, orientation: int | None = None, remark: Remark | None = None
+    ) -> np.ndarray:
+        """Return an opened picture's pixels, uint8 [height, width, channels].
+
+        Args:
+            image: opened by Pillow, perhaps not loaded.
+            orientation: EXIF's, 1 to 8; None reads it from the picture.
+            remark: told where the range of a picture's greys was found from its values.
+
+        Raises:
+            UndecodableInput: the values have no range that is known.
+        """
+        stored = _stored(image)
+        image = _flatten(_shallow(_upright(image, orientation), stored, remark), self.background)
+        coloured = image if image.mode == self.colour else image.convert(self.colour)
         pixels = np.frombuffer(self._scale(coloured).tobytes(), np.uint8)
         return pixels.reshape(self.height, self.width, self.channels)
 
@@ -211,32 +242,45 @@ def _crop_centre(
     return image.resize(crop, filter_, box=box)
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Turn a picture by its EXIF orientation; Pillow would copy those that need no turning."""
-    image.load()  # some formats keep their EXIF behind the pixels
-    if image.getexif().get(Base.Orientation, _UPRIGHT) == _UPRIGHT:
-        return image
-    return ImageOps.exif_transpose(image)
+def _stored(image: Image.Image) -> str:
+    """Return how a picture that is not loaded yet is stored, in Pillow's words: ``RGB``, ``RGB;16B``, ``I;12``."""
+    arguments = image.tile[0].args if isinstance(image, ImageFile.ImageFile) and image.tile else ()
+    stored = arguments if isinstance(arguments, str) else next(iter(arguments or ()), "")
+    return stored if isinstance(stored, str) else ""
 
 
-def _flatten(image: Image.Image, colour: str, background: int) -> Image.Image:
-    """Reduce to 8 bits, lay transparency over the background and convert to a colour."""
+def _upright(image: Image.Image, orientation: int | None) -> Image.Image:
+    """Turn a picture by its EXIF orientation."""
+    if orientation is None:
+        orientation = orientation_of(image)
+    image.load()
+    turn = _TURNS.get(orientation)
+    return image if turn is None else image.transpose(turn)
+
+
+def _shallow(image: Image.Image, stored: str, remark: Remark | None) -> Image.Image:
+    """Reduce a picture to 8 bits a colour; refuse one of which Pillow left too little."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = _eight_bits(image)
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        ground = Image.new("RGBA", image.size, (background, background, background, 255))
-        image = Image.alpha_composite(ground, image)
-    return image if image.mode == colour else image.convert(colour)
+        bits = next((bits for bits in (12, 16) if f";{bits}" in stored), 32)
+        if image.mode.startswith("I;16"):
+            bits = min(bits, 16)
+        grey = eight_bits(np.asarray(image), bits)
+        if remark is not None and grey.remark is not None:
+            remark(grey.remark)
+        return Image.fromarray(grey.pixels, mode="L")
+    if ";16" in stored:
+        colours = [name for name in image.getbands() if name != "A"]
+        check_deep_colours(np.asarray(image.getchannel(name)) for name in colours)
+    return image
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scale 16-bit greys to 8 bits; Pillow's own conversion would clip them to white."""
-    values = np.asarray(image, dtype=np.float64)
-    if image.mode == "F" and np.nanmax(values, initial=0.0) <= 1.0:
-        values = values * 65535.0
-    values = np.nan_to_num(values)
-    return Image.fromarray(np.clip(values / 257.0 + 0.5, 0, 255).astype(np.uint8), mode="L")
+def _flatten(image: Image.Image, background: int) -> Image.Image:
+    """Lay transparency over the background."""
+    if image.mode not in ("RGBA", "LA", "PA", "La", "RGBa") and "transparency" not in image.info:
+        return image
+    image = image.convert("RGBA")
+    ground = Image.new("RGBA", image.size, (background, background, background, 255))
+    return Image.alpha_composite(ground, image)
 
 
 def _reason(error: Exception) -> str:

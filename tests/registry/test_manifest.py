@@ -27,6 +27,14 @@ def test_bytes_read_back_to_an_equal_manifest(manifest: Manifest) -> None:
     assert again.digest == manifest.digest == Digest.of(manifest.to_bytes())
 
 
+def test_remarks_on_the_data_are_part_of_it_where_there_are_any(manifest: Manifest) -> None:
+    noted = replace(manifest, remarks={"greys of 32 bits read as 0 to 255, by their values": 3})
+    assert Manifest.parse(noted.to_bytes()) == noted and noted.digest != manifest.digest
+    assert b"remarks" not in manifest.to_bytes()
+    with pytest.raises(InvalidManifest):
+        Manifest.parse(changed(manifest, remarks={}))
+
+
 def test_nothing_of_when_where_or_who_is_in_it(manifest: Manifest) -> None:
     names = set(json.loads(manifest.to_bytes()))
     assert not names & {

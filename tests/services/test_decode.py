@@ -187,7 +187,7 @@ def test_large_pictures_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
         counting = threading.Lock()
 
         class Watched(ImageRecipe):
-            def convert(self, image: object) -> np.ndarray:
+            def convert(self, image: object, *rest: object) -> np.ndarray:
                 nonlocal inside, most
                 with counting:
                     inside += 1
@@ -223,7 +223,7 @@ def test_small_items_are_prepared_where_they_arrived(where: str, items: list[byt
         seen: list[bool] = []
 
         class Watched(ImageRecipe):
-            def convert(self, image: object) -> np.ndarray:
+            def convert(self, image: object, *rest: object) -> np.ndarray:
                 seen.append(threading.current_thread() is threading.main_thread())
                 return np.zeros((8, 8, 3), np.uint8)
 

@@ -1,0 +1,102 @@
+"""Greys of more than 8 bits, brought to 8.
+
+A file says how many bits a value takes, and seldom which value is white: a camera's 12 bits are
+stored in 16, and a picture of 8 bits may be kept as integers of 32 or as fractions. Scaled by what
+their type could hold, such pictures come out black. So the range is that of the smallest usual
+depth that holds the file's largest value:
+
+=================  ==========================================================
+stored as          white is
+=================  ==========================================================
+12 bits (TIFF)     4 095
+whole numbers      255, 4 095 or 65 535, whichever is the first to hold them
+fractions          1, 255, 4 095 or 65 535, the same, overshoot of 5 % allowed
+=================  ==========================================================
+
+Black is nought throughout. What has no such range is refused: negative values, whole numbers over
+65 535, fractions from 1.05 to 16 (neither 0 to 1 nor 0 to 255), infinity. What is no number (NaN)
+is black.
+
+The rule sees one file at a time, so that training and serving cannot differ. A picture of 16 bits
+that has nothing over 4 095 in it is therefore read as one of 12; whoever calls it is told.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from registry.errors import UndecodableInput
+
+_TOPS = (255, 4095, 65535)
+_OVERSHOOT = 1.05
+"""Filters that sharpen leave values beyond both ends of the range."""
+_LEAST_WHOLE_FRACTION = 16
+"""Fractions of which the largest is between 1 and this may be anything; as 0 to 255 they would be black."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grey:
+    """A grey picture of 8 bits.
+
+    Attributes:
+        pixels: uint8 [height, width].
+        remark: how its range was found, where the file leaves it open and the type suggests another; or None.
+    """
+
+    pixels: np.ndarray
+    remark: str | None
+
+
+def eight_bits(values: np.ndarray, bits: int) -> Grey:
+    """Scale greys to 8 bits.
+
+    Args:
+        values: [height, width], whole numbers, or float32.
+        bits: of one value, as the file declares: 9 to 16, or 32.
+
+    Raises:
+        UndecodableInput: the values have no range that is known.
+    """
+    whole = np.issubdtype(values.dtype, np.integer)
+    values = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=np.inf, neginf=-np.inf)
+    low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))
+    if bits < 16:
+        top, usual = (1 << bits) - 1, (1 << bits) - 1
+    else:
+        top, usual = _top(low, high, whole), 65535 if whole else 1
+    # As fractions of 65 535, because 16 bits are 257 times 8.
+    levels = values * (65535.0 / top) / 257.0 + 0.5
+    remark = f"greys of {bits} bits read as 0 to {top}, by their values"
+    odd = high > 0 and (top != usual or (whole and bits > 16))
+    return Grey(np.clip(levels, 0, 255).astype(np.uint8), remark if odd else None)
+
+
+def _top(low: float, high: float, whole: bool) -> int:
+    """Return the value that is white."""
+    overshoot = 1.0 if whole else _OVERSHOOT
+    tops = _TOPS if whole or high >= _LEAST_WHOLE_FRACTION else (1,)
+    top = next((top for top in tops if high <= top * overshoot), None)
+    if top is None or low < -(overshoot - 1.0) * top:
+        ranges = "0 to 255, 0 to 4095 or 0 to 65535" + ("" if whole else ", or 0 to 1")
+        raise UndecodableInput(
+            f"expected greys of {ranges}; this picture's run from {low:g} to {high:g}, and which of them is "
+            "white the file does not say; scale them to 8 or 16 bits"
+        )
+    return top
+
+
+def check_deep_colours(colours: Iterable[np.ndarray]) -> None:
+    """Refuse a picture of 16 bits a colour that would be black: Pillow keeps the upper 8 of them alone.
+
+    Args:
+        colours: the upper 8 bits of each colour, uint8 [height, width].
+
+    Raises:
+        UndecodableInput: none of the colours uses more than 12 bits, and they are not all nought.
+    """
+    if 0 < max(int(colour.max(initial=0)) for colour in colours) < 16:
+        raise UndecodableInput(
+            "expected colours that use all of their 16 bits; this picture's use 12 or fewer, and would be "
+            "black; scale them to 8 or 16 bits"
+        )
