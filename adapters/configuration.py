@@ -1,6 +1,5 @@
 """Hyper-parameters: frozen dataclasses, read from TOML and flags alike, with unknown keys refused."""
 
-import difflib
 import tomllib
 import types
 from collections.abc import Mapping, Sequence
@@ -9,6 +8,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from registry.errors import InvalidSetting
+from registry.quoting import quoted
+from registry.suggestion import suggestion
 
 MAX_FILE_BYTES = 1 << 20
 
@@ -58,14 +59,14 @@ def assigned(assignments: Sequence[str]) -> dict[str, object]:
     for text in assignments:
         key, equals, value = text.partition("=")
         if not equals or not key.isidentifier():
-            raise InvalidSetting(f"expected KEY=VALUE, got {text!r:.100}")
+            raise InvalidSetting(f"expected KEY=VALUE, got {quoted(text)}")
         try:
             read = tomllib.loads(f"value = {value}")
         except tomllib.TOMLDecodeError:
             read = {"value": value}
         if len(read) > 1:
             raise InvalidSetting(
-                f"expected one KEY=VALUE, got several lines: {text!r:.100}; set each key by itself"
+                f"expected one KEY=VALUE, got several lines: {quoted(text)}; set each key by itself"
             )
         found[key] = read["value"]
     return found
@@ -86,7 +87,7 @@ def configure(cls: type[_T], values: Mapping[str, object], what: str) -> _T:
     known = {field.name: field for field in fields(cls) if field.init}  # type: ignore[arg-type]  # no type says dataclass
     for key in values:
         if key not in known:
-            raise InvalidSetting(f"{what} has no setting {key!r}{_nearest(key, list(known))}")
+            raise InvalidSetting(f"{what} has no setting {quoted(key)}{_nearest(key, list(known))}")
     hints = get_type_hints(cls)
     settled: dict[str, Any] = {}
     for name, field in known.items():
@@ -110,8 +111,7 @@ def check(holds: bool, what: str, name: str, want: str, got: object) -> None:
 def _nearest(key: str, known: list[str]) -> str:
     if not known:
         return "; it takes none"
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(sorted(known))}"
+    return suggestion(key, known) or f"; it has {', '.join(sorted(known))}"
 
 
 def _typed(value: object, hint: Any, what: str) -> object:
@@ -127,11 +127,11 @@ def _typed(value: object, hint: Any, what: str) -> object:
         raise InvalidSetting(f"{what} is one of {', '.join(map(str, arguments))}, got {value!r}")
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise InvalidSetting(f"{what} is a list, got {value!r:.100}")
+            raise InvalidSetting(f"{what} is a list, got {quoted(value)}")
         return tuple(_typed(each, arguments[0], f"{what}, an entry") for each in value)
     plain = origin or hint
     if plain is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, plain) or (isinstance(value, bool) and plain is not bool):
-        raise InvalidSetting(f"{what} is {getattr(plain, '__name__', plain)}, got {value!r:.100}")
+        raise InvalidSetting(f"{what} is {getattr(plain, '__name__', plain)}, got {quoted(value)}")
     return value

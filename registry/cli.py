@@ -19,6 +19,7 @@ from registry.lineage import Lineage
 from registry.manifest import Json, Manifest
 from registry.names import Ref
 from registry.promotion import Promotion
+from registry.quoting import quoted
 from registry.registry import MAX_LIMIT, Registry
 from registry.shell import Shell, command
 from registry.verification import Report
@@ -53,7 +54,9 @@ class Duration(click.ParamType[timedelta]):
             return value
         match = re.fullmatch(r"(\d{1,6})([smhd]?)", str(value))
         if match is None:
-            self.fail(f"expected a number of seconds, or like 15m, 1h, 7d; got {value!r:.50}", param, ctx)
+            self.fail(
+                f"expected a number of seconds, or like 15m, 1h, 7d; got {quoted(value, 50)}", param, ctx
+            )
         return timedelta(**{self._UNITS[match[2] or "s"]: int(match[1])})
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from registry.errors import InvalidDigest, InvalidValue
+from registry.quoting import quoted
 
 PREFIX = "sha256:"
 _PATTERN = re.compile(r"sha256:[0-9a-f]{64}")
@@ -28,7 +29,7 @@ class Digest(str):
     def __new__(cls, text: str) -> Self:  # noqa: D102 - the class says what it takes and raises
         if _PATTERN.fullmatch(text) is None:
             raise InvalidDigest(
-                f"a digest is 'sha256:' and 64 lower-case hexadecimal digits, got {text!r:.100}"
+                f"a digest is 'sha256:' and 64 lower-case hexadecimal digits, got {quoted(text)}"
             )
         return super().__new__(cls, text)
 

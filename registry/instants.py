@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 from registry.errors import InvalidValue
+from registry.quoting import quoted
 
 
 def now() -> datetime:
@@ -26,5 +27,7 @@ def parse(text: str) -> datetime:
     except ValueError:
         moment = None
     if moment is None or moment.tzinfo is None:
-        raise InvalidValue(f"a time is written like 2026-05-03T14:00:00Z, offset included; got {text!r:.100}")
+        raise InvalidValue(
+            f"a time is written like 2026-05-03T14:00:00Z, offset included; got {quoted(text)}"
+        )
     return moment.astimezone(UTC)

@@ -16,6 +16,7 @@ from typing import Self, TypeAlias, TypeVar
 from registry.digests import Digest, canonical_json
 from registry.errors import InvalidManifest, InvalidValue
 from registry.names import Transfer
+from registry.quoting import quoted
 from registry.signature import Signature
 from registry.space import Space
 
@@ -63,7 +64,7 @@ class Wire:
         """
         segment, colon, port = text.rpartition(":")
         if not colon:
-            raise InvalidManifest(f"a wire is SEGMENT:OUTPUT or recipe:FIELD, got {text!r:.100}")
+            raise InvalidManifest(f"a wire is SEGMENT:OUTPUT or recipe:FIELD, got {quoted(text)}")
         return cls(segment, port)
 
     def __str__(self) -> str:
@@ -547,10 +548,10 @@ class _Entry:
 
     def close(self) -> None:
         if self._left:
-            raise InvalidManifest(f"a {self._what} has no key {next(iter(self._left))!r:.100}")
+            raise InvalidManifest(f"a {self._what} has no key {quoted(next(iter(self._left)))}")
 
 
 def _of_type(value: object, type_: type[_T], what: str) -> _T:
     if not isinstance(value, type_) or (isinstance(value, bool) and type_ is not bool):
-        raise InvalidManifest(f"{what} is {type_.__name__}, got {value!r:.100}")
+        raise InvalidManifest(f"{what} is {type_.__name__}, got {quoted(value)}")
     return value

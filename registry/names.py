@@ -17,6 +17,7 @@ from typing import Self
 
 from registry.digests import PREFIX
 from registry.errors import InvalidName
+from registry.quoting import quoted
 
 CANDIDATE = "candidate"
 STAGING = "staging"
@@ -44,7 +45,7 @@ def check_task(name: str) -> str:
     if len(name) > MAX_NAME_LENGTH or _TASK.fullmatch(name) is None:
         raise InvalidName(
             f"a task's name is 1 to {MAX_NAME_LENGTH} lower-case letters, digits, '.', '_' or '-', beginning and "
-            f"ending with a letter or digit; got {name!r:.100}"
+            f"ending with a letter or digit; got {quoted(name)}"
         )
     return name
 
@@ -57,7 +58,7 @@ def check_stage(name: str) -> str:
     """
     if len(name) > MAX_NAME_LENGTH or _STAGE.fullmatch(name) is None:
         raise InvalidName(
-            f"a stage is lower-case letters, digits and '-', beginning with a letter; got {name!r:.100}"
+            f"a stage is lower-case letters, digits and '-', beginning with a letter; got {quoted(name)}"
         )
     return name
 
@@ -82,7 +83,7 @@ class Transfer:
         """
         source, slash, target = text.partition("/")
         if not slash:
-            raise InvalidName(f"a transfer is written source/target, got {text!r:.100}")
+            raise InvalidName(f"a transfer is written source/target, got {quoted(text)}")
         return cls(source, target)
 
     def __str__(self) -> str:
@@ -118,7 +119,7 @@ class Ref:
         if self.number is not None and _NUMBER.fullmatch(str(self.number)) is None:
             raise InvalidName(f"a version's number is 1 or more, got {self.number}")
         if self.digest is not None and _DIGEST_PREFIX.fullmatch(self.digest) is None:
-            raise InvalidName(f"a digest's prefix is sha256: and 4 to 64 digits, got {self.digest!r:.100}")
+            raise InvalidName(f"a digest's prefix is sha256: and 4 to 64 digits, got {quoted(self.digest)}")
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -139,7 +140,7 @@ class Ref:
         if _STAGE.fullmatch(selector):
             return cls(target, source, stage=selector)
         raise InvalidName(
-            f"after '@' stands a stage, a number from 1 or sha256: and digits; got {selector!r:.100} in {text!r:.100}"
+            f"after '@' stands a stage, a number from 1 or sha256: and digits; got {quoted(selector)} in {quoted(text)}"
         )
 
     @classmethod

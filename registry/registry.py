@@ -35,9 +35,11 @@ from registry.predictions import Predictions
 from registry.progress import SILENT, Progress
 from registry.promotion import PASS, Outcome, Promotion
 from registry.publication import LEASE, Publication
+from registry.quoting import quoted
 from registry.recipe import Recipe
 from registry.settings import Settings
 from registry.steps import EVALUATED, Announce, ignore
+from registry.suggestion import suggestion
 from registry.tokens import EVERYTHING, Grant, Token
 from registry.verification import Report, verify
 from registry.versions import Page, Query, Version
@@ -153,7 +155,9 @@ class Registry:
     def _unknown(self, ref: Ref, stage: str | None) -> UnknownTarget | UnknownVersion:
         if ref.target not in (targets := self._catalog.targets()):
             known = f"there are {', '.join(targets[:_NAMED])}" if targets else "the registry is empty"
-            return UnknownTarget(f"expected a target task with versions, got {ref.target!r}; {known}")
+            return UnknownTarget(
+                f"expected a target task with versions, got {ref.target!r}; {known}{suggestion(ref.target, targets)}"
+            )
         if ref.source and ref.number and (event := self._catalog.tombstone(ref)):
             return UnknownVersion(
                 f"{ref} was deleted on {instants.to_text(event.at)} by {event.actor}: {event.reason}"
@@ -235,7 +239,7 @@ class Registry:
         if not 1 <= limit <= MAX_LIMIT:
             raise InvalidSetting(f"a page has 1 to {MAX_LIMIT} versions, asked for {limit}")
         if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
-            raise InvalidSetting(f"a cursor is what the page before gave as 'next', got {cursor!r:.100}")
+            raise InvalidSetting(f"a cursor is what the page before gave as 'next', got {quoted(cursor)}")
         query = Query(source, target, stage, technique, parent=parent)
         found = self._catalog.find(query, limit + 1, None if cursor is None else int(cursor))
         more = len(found) > limit

@@ -9,6 +9,7 @@ from typing import Self
 
 from registry.errors import InvalidSetting
 from registry.locations import FILE, SQLITE, file_path, file_url, sqlite_path, sqlite_url
+from registry.quoting import quoted
 
 CACHE_BYTES = 4 << 30
 MAX_ACTOR_LENGTH = 200
@@ -39,7 +40,7 @@ class Settings:
             raise InvalidSetting(f"blobs are at file:///… or s3://bucket/prefix, got {self.blobs!r}")
         if not 1 <= len(self.actor) <= MAX_ACTOR_LENGTH or not self.actor.isprintable():
             raise InvalidSetting(
-                f"an actor is 1 to {MAX_ACTOR_LENGTH} printable characters, got {self.actor!r:.300}"
+                f"an actor is 1 to {MAX_ACTOR_LENGTH} printable characters, got {quoted(self.actor, 300)}"
             )
         if self.cache_bytes < 0:
             raise InvalidSetting(f"cache_bytes is a number of bytes, 0 or more, got {self.cache_bytes}")
@@ -110,7 +111,7 @@ def _cache_bytes(environment: Mapping[str, str]) -> int:
     try:
         return int(text)
     except ValueError:
-        raise InvalidSetting(f"CULTIVAR_CACHE_BYTES is a number of bytes, got {text!r:.100}") from None
+        raise InvalidSetting(f"CULTIVAR_CACHE_BYTES is a number of bytes, got {quoted(text)}") from None
 
 
 def _user() -> str:

@@ -7,6 +7,7 @@ from typing import Self
 import numpy as np
 
 from registry.errors import InvalidManifest
+from registry.quoting import quoted
 
 DTYPES = frozenset({"uint8", "int64", "float32", "float16", "bool"})
 
@@ -62,7 +63,7 @@ class TensorSpec:
                 isinstance(size, int | str) and not isinstance(size, bool) for size in shape
             ):
                 return cls(name, dtype, tuple(shape))
-        raise InvalidManifest(f"a tensor is {{name, dtype, shape}}, got {value!r:.200}")
+        raise InvalidManifest(f"a tensor is {{name, dtype, shape}}, got {quoted(value, 200)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,4 +93,4 @@ class Signature:
                     tuple(TensorSpec.from_json(spec) for spec in inputs),
                     tuple(TensorSpec.from_json(spec) for spec in outputs),
                 )
-        raise InvalidManifest(f"a signature is {{inputs, outputs}}, got {value!r:.200}")
+        raise InvalidManifest(f"a signature is {{inputs, outputs}}, got {quoted(value, 200)}")

@@ -6,6 +6,7 @@ from typing import Self
 
 from registry.digests import Digest
 from registry.errors import InvalidManifest
+from registry.quoting import quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Space:
             } if not rest and all(isinstance(digest, str) for digest in weights):
                 digests = tuple(Digest(digest) for digest in weights)
                 return cls(digests, Digest(recipe), pooling, normalisation, dimension, precision)
-        raise InvalidManifest(f"a space has exactly its six fields, got {value!r:.300}")
+        raise InvalidManifest(f"a space has exactly its six fields, got {quoted(value, 300)}")
 
 
 def _plain(value: object) -> object:

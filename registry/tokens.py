@@ -17,6 +17,7 @@ from registry import instants
 from registry.digests import PREFIX, Digest
 from registry.errors import InvalidName, InvalidValue
 from registry.names import MAX_NAME_LENGTH, check_task
+from registry.quoting import quoted
 from registry.settings import MAX_ACTOR_LENGTH
 
 CLASSIFY = "classify"
@@ -51,7 +52,7 @@ class Grant:
         for target in self.targets:
             check_task(target)
         for operation in sorted(self.operations - set(OPERATIONS)):
-            raise InvalidValue(f"an operation is {' or '.join(OPERATIONS)}, got {operation!r:.100}")
+            raise InvalidValue(f"an operation is {' or '.join(OPERATIONS)}, got {quoted(operation)}")
 
     @classmethod
     def of(cls, targets: Collection[str] = (), operations: Collection[str] = ()) -> Self:
@@ -103,11 +104,11 @@ class Token:
 
     def __post_init__(self) -> None:
         if _ID.fullmatch(self.id) is None:
-            raise InvalidValue(f"a token's id is twelve hexadecimal digits, got {self.id!r:.100}")
+            raise InvalidValue(f"a token's id is twelve hexadecimal digits, got {quoted(self.id)}")
         if len(self.name) > MAX_NAME_LENGTH or _NAME.fullmatch(self.name) is None:
             raise InvalidName(
                 f"a token's name is 1 to {MAX_NAME_LENGTH} lower-case letters, digits, '.', '_' or '-', beginning "
-                f"and ending with a letter or digit; got {self.name!r:.100}"
+                f"and ending with a letter or digit; got {quoted(self.name)}"
             )
         for actor in (self.created_by, self.revoked_by):
             if actor is not None and not 1 <= len(actor) <= MAX_ACTOR_LENGTH:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from registry.errors import DatasetError, InvalidInput
+from registry.quoting import quoted
 from registry.recipe import Raw, TextRecipe
 from registry.tables import MAX_TABLE_BYTES, READERS, bytes_of, read, text_of
 
@@ -155,6 +156,6 @@ def _rows(path: Path) -> Iterator[TextRow]:
 def _text(record: Mapping[str, object], column: str, origin: str) -> str:
     value = record.get(column)
     if not isinstance(value, str):
-        came = "nothing" if value is None else f"{type(value).__name__} {value!r:.100}"
+        came = "nothing" if value is None else f"{type(value).__name__} {quoted(value)}"
         raise DatasetError(f"{origin}: {column!r} is a text, got {came}")
     return value

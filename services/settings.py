@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from registry.errors import InvalidName, InvalidSetting
 from registry.names import PRODUCTION, check_stage, check_task
+from registry.quoting import quoted
 from services.address import is_loopback, resolve
 
 PREFIX = "CULTIVAR_SERVE_"
@@ -201,7 +202,7 @@ def _parse(name: str, text: str, default: object) -> object:
     except ValueError as error:
         kind = type(default).__name__
         raise InvalidSetting(
-            f"{PREFIX}{name.upper()} is a value of type {kind}, got {text!r:.100}"
+            f"{PREFIX}{name.upper()} is a value of type {kind}, got {quoted(text)}"
         ) from error
     return split_names(text) if isinstance(default, tuple) else text
 
@@ -218,7 +219,7 @@ def _text(value: object) -> str:
 
 def _among(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise InvalidSetting(f"{name} is one of {', '.join(choices)}, got {value!r:.100}")
+        raise InvalidSetting(f"{name} is one of {', '.join(choices)}, got {quoted(value)}")
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:

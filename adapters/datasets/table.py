@@ -8,6 +8,7 @@ from adapters.datasets.item import Label
 from adapters.datasets.labels import clean
 from adapters.datasets.listing import MAX_ROWS, Listing, Provider, Row
 from registry.errors import DatasetError, WrongModality
+from registry.quoting import quoted
 from registry.recipe import Raw
 from registry.tables import read
 
@@ -84,7 +85,7 @@ class Table(Provider):
 
     def _file(self, origin: str, value: object) -> Path:
         if not isinstance(value, str) or not value.strip() or "\0" in value:
-            raise DatasetError(f"{origin}: {IMAGE!r} is a path, got {value!r:.100}")
+            raise DatasetError(f"{origin}: {IMAGE!r} is a path, got {quoted(value)}")
         file = self.path.parent / value.strip()
         try:
             found = file.is_file()
@@ -92,7 +93,7 @@ class Table(Provider):
             found = False
         if not found:
             raise DatasetError(
-                f"{origin}: there is no file {str(file)!r:.300}; paths are relative to the table"
+                f"{origin}: there is no file {quoted(str(file), 300)}; paths are relative to the table"
             )
         return file
 
@@ -101,7 +102,7 @@ def _text(origin: str, record: Mapping[str, object], pairs: bool) -> Raw:
     def one(column: str) -> str:
         value = record.get(column)
         if not isinstance(value, str):
-            raise DatasetError(f"{origin}: {column!r} is a text, got {value!r:.100}")
+            raise DatasetError(f"{origin}: {column!r} is a text, got {quoted(value)}")
         return value
 
     return (one(TEXT), one(TEXT_PAIR)) if pairs else one(TEXT)

@@ -16,6 +16,7 @@ import numpy as np
 from registry.digests import Digest, canonical_json
 from registry.errors import InvalidValue
 from registry.manifest import Json
+from registry.quoting import quoted, shortened
 
 FORMAT = 1
 MAX_BYTES = 64 << 20
@@ -180,7 +181,7 @@ def _read_mistake(value: object) -> Mistake:
     entry = _object(value, "item", "right", "answered", "confidence", "thumbnail", "excerpt")
     confidence = entry["confidence"]
     if not isinstance(confidence, float):
-        raise InvalidValue(f"a confidence is a number, got {confidence!r:.50}")
+        raise InvalidValue(f"a confidence is a number, got {quoted(confidence, 50)}")
     return Mistake(
         Digest(_text(entry["item"])),
         tuple(_text(label) for label in _list(entry["right"])),
@@ -204,24 +205,24 @@ def _bytes(value: object) -> bytes:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise InvalidValue(f"expected a text, got {value!r:.50}")
+        raise InvalidValue(f"expected a text, got {quoted(value, 50)}")
     return value
 
 
 def _list(value: object) -> Sequence[object]:
     if not isinstance(value, list):
-        raise InvalidValue(f"expected a list, got {value!r:.50}")
+        raise InvalidValue(f"expected a list, got {quoted(value, 50)}")
     return value
 
 
 def _mapping(value: object) -> _Object:
     if not isinstance(value, dict):
-        raise InvalidValue(f"expected an object, got {value!r:.50}")
+        raise InvalidValue(f"expected an object, got {quoted(value, 50)}")
     return value
 
 
 def _object(value: object, *keys: str) -> _Object:
     entry = _mapping(value)
     if set(entry) != set(keys):
-        raise InvalidValue(f"expected the keys {', '.join(keys)}, got {', '.join(entry):.200}")
+        raise InvalidValue(f"expected the keys {', '.join(keys)}, got {shortened(', '.join(entry), 200)}")
     return entry

@@ -8,6 +8,7 @@ from adapters.evaluation.classification import classification
 from adapters.evaluation.multilabel import multilabel
 from registry.errors import InvalidValue
 from registry.manifest import CLASSIFICATION, KINDS, MULTILABEL, Json
+from registry.quoting import quoted
 
 
 def measure(
@@ -43,7 +44,7 @@ def measure(
             f"expected logits [{count}, {len(labels)}] of at least one item, got {list(logits.shape)}"
         )
     if kind not in KINDS:
-        raise InvalidValue(f"a kind is one of {', '.join(KINDS)}, got {kind!r:.50}")
+        raise InvalidValue(f"a kind is one of {', '.join(KINDS)}, got {quoted(kind, 50)}")
     wanted = logits.shape if kind == MULTILABEL else (count,)
     if targets.shape != wanted:
         raise InvalidValue(f"{kind} takes targets {list(wanted)}, got {list(targets.shape)}")

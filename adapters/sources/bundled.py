@@ -18,6 +18,7 @@ from adapters.sources.stages import Stages
 from adapters.sources.staging import stage
 from registry.digests import Digest
 from registry.errors import SourceUnavailable, UnknownSource
+from registry.quoting import quoted
 from registry.recipe import ImageRecipe
 
 GLYPHS = Path(glyphs.__file__).parent
@@ -148,5 +149,5 @@ class BundledProvider(Provider):
         if spec == MINILM:
             return minilm_source()
         if spec != GLYPHS_SPEC:
-            raise UnknownSource(f"expected {GLYPHS_SPEC} or {MINILM}, got {spec!r:.100}")
+            raise UnknownSource(f"expected {GLYPHS_SPEC} or {MINILM}, got {quoted(spec)}")
         return glyph_source()

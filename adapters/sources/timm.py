@@ -24,6 +24,7 @@ from adapters.sources.pinned import Pinned, read_pinned
 from adapters.sources.source import Provider
 from adapters.sources.traced import TracedSource
 from registry.errors import SourceUnavailable, UnknownSource
+from registry.quoting import quoted, shortened
 from registry.recipe import ImageRecipe
 
 WEIGHTS = "model.safetensors"
@@ -107,12 +108,12 @@ class TimmProvider(Provider):
         _, _, rest = spec.partition(":")
         name, at, file = rest.partition("@")
         if at and not file.endswith(".safetensors"):
-            raise UnknownSource(f"expected timm:MODEL@FILE with a .safetensors file, got {spec!r:.200}")
+            raise UnknownSource(f"expected timm:MODEL@FILE with a .safetensors file, got {quoted(spec, 200)}")
         architecture, _, tag = name.partition(".")
         if not timm.is_model(architecture):
             raise UnknownSource(
                 f"expected timm:MODEL or timm:MODEL.TAG with one of timm's models "
-                f"('cultivar sources --provider timm'), got {spec!r:.100}"
+                f"('cultivar sources --provider timm'), got {quoted(spec)}"
             )
         if architecture not in pinned():
             raise UnknownSource(
@@ -122,7 +123,7 @@ class TimmProvider(Provider):
             cfg = _config(name)
         except RuntimeError as error:
             raise UnknownSource(
-                f"{architecture} has no weights {tag!r:.100} in timm {timm.__version__}"
+                f"{architecture} has no weights {quoted(tag)} in timm {timm.__version__}"
             ) from error
         model = f"{architecture}.{cfg.tag}" if cfg.tag else architecture
         data = resolve_data_config(pretrained_cfg=cfg.to_dict(), verbose=False)
@@ -167,7 +168,7 @@ def build(model: str, weights: dict[str, Tensor] | None = None) -> nn.Module:
     # What weights of another network raise is up to timm's conversions.
     except Exception as error:
         raise SourceUnavailable(
-            f"expected weights of {model}, these are of another network: {error!s:.300}"
+            f"expected weights of {model}, these are of another network: {shortened(error)}"
         ) from error
 
 

@@ -20,6 +20,7 @@ from adapters.sources.pinned import Pinned, read_pinned
 from adapters.sources.source import Provider
 from adapters.sources.traced import TracedSource
 from registry.errors import UnknownSource
+from registry.quoting import quoted
 from registry.recipe import ImageRecipe
 
 _AUXILIARY = re.compile(r"(aux1|aux2|AuxLogits)\.")
@@ -101,11 +102,11 @@ class TorchvisionProvider(Provider):
         if name not in pinned():
             raise UnknownSource(
                 f"expected torchvision:MODEL with one of torchvision's {len(pinned())} classification models "
-                f"(see `cultivar sources`), got {spec!r:.100}"
+                f"(see `cultivar sources`), got {quoted(spec)}"
             )
         choices = whole_weights(name)
         if member and member not in choices:
-            raise UnknownSource(f"{name} has the weights {', '.join(choices)}, got {member!r:.100}")
+            raise UnknownSource(f"{name} has the weights {', '.join(choices)}, got {quoted(member)}")
         weights = choices[member] if member else torchvision.models.get_model_weights(name).DEFAULT
         transforms = cast(ImageClassification, weights.transforms())
         cuts = pinned()[name]

@@ -16,6 +16,7 @@ from adapters.sources.pooling import Pooling
 from adapters.sources.source import Provider, Source
 from adapters.sources.stages import Stages
 from registry.errors import SourceUnavailable, UnknownSource
+from registry.quoting import quoted
 from registry.recipe import TextRecipe
 
 MAX_WORDS = 2_000_000
@@ -76,7 +77,7 @@ class Vectors:
             for number, word in enumerate(entries, start=1):
                 if word in words:
                     raise UnknownSource(
-                        f"{path.name} has the word {word!r:.60} twice, the second time as word {number:,}"
+                        f"{path.name} has the word {quoted(word, 60)} twice, the second time as word {number:,}"
                     )
                 words[word] = None
             if stream.read(_MAX_HEADER).strip():
@@ -244,7 +245,7 @@ class VectorsProvider(Provider):
         name, given = Pooling.divide(spec.partition(":")[2])
         pooled = given or Pooling()
         if not name or pooled.kind == "cls":
-            raise UnknownSource(f"expected {FORM}, got {spec!r:.200}")
+            raise UnknownSource(f"expected {FORM}, got {quoted(spec, 200)}")
         vectors = Vectors.read(Path(name).expanduser())
         return VectorsSource(
             spec=f"{self.scheme}:{name}" + (f"@{pooled}" if given else ""),

@@ -1,6 +1,5 @@
 """Ways to carry a source over to a task, one to a file, each by its name."""
 
-import difflib
 from collections.abc import Mapping
 
 from adapters.techniques.as_is import AsIs
@@ -17,6 +16,8 @@ from adapters.techniques.scratch import Scratch
 from adapters.techniques.technique import Technique
 from adapters.techniques.workshop import Workshop
 from registry.errors import InvalidSetting
+from registry.quoting import quoted
+from registry.suggestion import suggestion
 
 __all__ = ["TECHNIQUES", "Fitted", "Technique", "Workshop", "technique"]
 
@@ -24,6 +25,20 @@ TECHNIQUES: Mapping[str, type[Technique]] = {
     each.name: each
     for each in (AsIs, Features, Frozen, Layers, Partial, Full, LpFt, Lora, Contrastive, Scratch)
 }
+
+ALIASES: Mapping[str, str] = {
+    **dict.fromkeys(("finetune", "finetuning", "full-finetune", "full-finetuning", "end-to-end"), Full.name),
+    **dict.fromkeys(("linear", "linear-probe", "linear-probing", "linear-eval", "probe"), Frozen.name),
+    **dict.fromkeys(("head", "head-only", "last-layer", "logistic-regression", "transfer"), Frozen.name),
+    **dict.fromkeys(("feature-extraction", "feature-extractor", "embed", "embedding"), Features.name),
+    **dict.fromkeys(("partial-finetune", "last-block", "last-blocks", "top-layers"), Partial.name),
+    **dict.fromkeys(("zero-shot", "none", "pretrained", "identity"), AsIs.name),
+    **dict.fromkeys(("head2toe", "layer-selection"), Layers.name),
+    **dict.fromkeys(("setfit", "siamese"), Contrastive.name),
+    **dict.fromkeys(("peft", "adapter", "low-rank"), Lora.name),
+    **dict.fromkeys(("from-scratch", "random", "random-init"), Scratch.name),
+}
+"""Names in use elsewhere, by what they mean here; suggested, never taken."""
 
 
 def technique(name: str, values: Mapping[str, object] | None = None) -> Technique:
@@ -33,7 +48,7 @@ def technique(name: str, values: Mapping[str, object] | None = None) -> Techniqu
         InvalidSetting: there is no such technique, or it refuses a setting.
     """
     if name not in TECHNIQUES:
-        near = difflib.get_close_matches(name, TECHNIQUES, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise InvalidSetting(f"a technique is one of {', '.join(TECHNIQUES)}, got {name!r}{hint}")
+        raise InvalidSetting(
+            f"a technique is one of {', '.join(TECHNIQUES)}, got {quoted(name)}{suggestion(name, TECHNIQUES, ALIASES)}"
+        )
     return TECHNIQUES[name].of(values or {})

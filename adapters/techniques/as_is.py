@@ -1,6 +1,5 @@
 """``as-is``: the source answers with its own labels, under the target's names."""
 
-import difflib
 import json
 import tomllib
 from collections import defaultdict
@@ -21,6 +20,8 @@ from adapters.techniques.fitted import Fitted
 from adapters.techniques.technique import Technique
 from adapters.techniques.workshop import Workshop
 from registry.errors import DatasetError, InvalidSetting
+from registry.quoting import quoted
+from registry.suggestion import nearest
 
 Answers = Sequence[str | int]
 """Labels of the source by name or by number from 0, one or several."""
@@ -178,7 +179,7 @@ def _answers(label: str, value: object) -> Answers:
     answers = [each for each in given if isinstance(each, str | int) and not isinstance(each, bool)]
     if not answers or len(answers) < len(given):
         raise InvalidSetting(
-            f"label map: {label!r} stands for a source label, by name or number, or a list of them; got {value!r:.100}"
+            f"label map: {label!r} stands for a source label, by name or number, or a list of them; got {quoted(value)}"
         )
     return answers
 
@@ -214,5 +215,5 @@ def _loose(label: str) -> str:
 
 
 def _nearest(name: str, labels: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, labels, n=1)
-    return f" (the nearest is {near[0]!r})" if near else ""
+    near = nearest(name, labels)
+    return "" if near is None else f" (the nearest is {near!r})"

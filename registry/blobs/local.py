@@ -17,6 +17,7 @@ from typing import BinaryIO
 from registry.blobs.blobs import Blobs, Staged, Stored
 from registry.digests import PREFIX, Digest
 from registry.errors import DamagedBlob, InvalidDigest, MissingBlob, StorageFailure
+from registry.quoting import quoted
 from registry.steps import PUBLISHED, STAGED, SYNCED, VERIFIED, Announce, ignore
 
 _READ_ONLY = 0o444
@@ -121,7 +122,7 @@ class LocalBlobs(Blobs):
     def discard(self, name: str) -> None:
         """Take away something staged."""
         if _STAGED.fullmatch(name) is None:
-            raise MissingBlob(f"expected the name of something staged, got {name!r:.100}")
+            raise MissingBlob(f"expected the name of something staged, got {quoted(name)}")
         (self._staging / name).unlink(missing_ok=True)
 
     def _place(self, digest: Digest) -> Path:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from registry.catalog.schema import counters, tokens
 from registry.digests import Digest
 from registry.errors import NameTaken, UnknownToken
+from registry.quoting import quoted
 from registry.tokens import Grant, Token
 
 _COUNTER = counters.c.name == "tokens"
@@ -46,7 +47,7 @@ def revoke_token(connection: sa.Connection, name: str, actor: str, at: datetime)
     _count(connection)
     row = connection.execute(sa.select(tokens).where(tokens.c.name == name)).one_or_none()
     if row is None:
-        raise UnknownToken(f"expected a token's name, got {name!r:.100}; 'cultivar tokens list' shows them")
+        raise UnknownToken(f"expected a token's name, got {quoted(name)}; 'cultivar tokens list' shows them")
     token = _token_of(row).revoked(actor, at)
     ended = {"revoked_at": token.revoked_at, "revoked_by": token.revoked_by}
     connection.execute(tokens.update().where(tokens.c.id == token.id).values(**ended))

@@ -3,6 +3,7 @@
 import json
 
 from registry.errors import InvalidRecipe
+from registry.quoting import quoted
 from registry.recipe.image import ImageRecipe
 from registry.recipe.recipe import Prepared, Raw, Recipe, content
 from registry.recipe.text import TextRecipe
@@ -31,5 +32,7 @@ def parse(data: bytes) -> Recipe:
         raise InvalidRecipe(f"a recipe is JSON: {error}") from error
     modality = value.get("modality") if isinstance(value, dict) else None
     if not isinstance(modality, str) or modality not in _BY_MODALITY:
-        raise InvalidRecipe(f"a recipe's modality is one of {', '.join(_BY_MODALITY)}, got {modality!r:.100}")
+        raise InvalidRecipe(
+            f"a recipe's modality is one of {', '.join(_BY_MODALITY)}, got {quoted(modality)}"
+        )
     return _BY_MODALITY[modality].from_json(value)

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from registry.errors import InputTooLarge, InvalidInput, InvalidRecipe, UndecodableInput, WrongModality
+from registry.quoting import quoted
 from registry.recipe.greys import check_deep_colours, eight_bits
 from registry.recipe.metadata import bare, orientation_of
 from registry.recipe.recipe import Prepared, Raw, Recipe
@@ -125,7 +126,7 @@ class ImageRecipe(Recipe):
                 **rest,
             } if not rest:
                 return cls(height, width, resize, interpolation, colour, background)
-        raise InvalidRecipe(f"a picture's recipe has exactly its seven fields, got {value!r:.300}")
+        raise InvalidRecipe(f"a picture's recipe has exactly its seven fields, got {quoted(value, 300)}")
 
     def prepare(self, item: Raw) -> Prepared:
         """Decode a file's bytes: ``{"pixels": uint8 [height, width, channels]}``.

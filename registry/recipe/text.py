@@ -20,6 +20,7 @@ from tokenizers import Encoding, Tokenizer
 
 from registry.digests import canonical_json
 from registry.errors import InputTooLarge, InvalidRecipe, UndecodableInput, WrongModality
+from registry.quoting import quoted, shortened
 from registry.recipe.recipe import Prepared, Raw, Recipe, content
 from registry.signature import TensorSpec
 
@@ -88,14 +89,14 @@ class TextRecipe(Recipe):
         if not ascending or self.buckets[-1:] != (self.max_length,) or len(self.buckets) > _MAX_BUCKETS:
             raise InvalidRecipe(
                 f"buckets are at most {_MAX_BUCKETS} ascending lengths, the last one max_length "
-                f"({self.max_length}), got {list(self.buckets)!s:.300}"
+                f"({self.max_length}), got {shortened(list(self.buckets))}"
             )
         if self.pairs not in PAIRS:
-            raise InvalidRecipe(f"pairs is {', '.join(PAIRS)}, got {self.pairs!r:.100}")
+            raise InvalidRecipe(f"pairs is {', '.join(PAIRS)}, got {quoted(self.pairs)}")
         if self.unknown not in UNKNOWN or (self.unknown == SKIP) != (self.unknown_id is not None):
             raise InvalidRecipe(
                 "unknown is 'keep' without an unknown_id or 'skip' with one, "
-                f"got {self.unknown!r:.100} and {self.unknown_id}"
+                f"got {quoted(self.unknown)} and {self.unknown_id}"
             )
         for name, token in (("pad_id", self.pad_id), ("unknown_id", self.unknown_id)):
             if token is not None and not 0 <= token <= _MAX_ID:

@@ -17,6 +17,7 @@ import onnx
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
 
 from registry.errors import InvalidSegment
+from registry.quoting import quoted
 from registry.segments.encoding import Detached, from_bytes
 
 OPSET = 20
@@ -464,7 +465,7 @@ def _defaults(operator: str) -> frozenset[bytes]:
     try:
         schema = onnx.defs.get_schema(operator, OPSET, "")
     except onnx.defs.SchemaError as error:
-        raise InvalidSegment(f"opset {OPSET} has no operator {operator!r:.100}") from error
+        raise InvalidSegment(f"opset {OPSET} has no operator {quoted(operator)}") from error
     return frozenset(
         bytes(declared.default_value.SerializeToString(deterministic=True))
         for declared in schema.attributes.values()

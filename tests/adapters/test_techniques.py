@@ -16,7 +16,7 @@ from adapters.datasets import TEST, TRAIN, VALIDATION, Dataset
 from adapters.datasets.rows import DenseRows
 from adapters.features import tensors
 from adapters.sources.stages import Stages
-from adapters.techniques import Fitted, Workshop, technique
+from adapters.techniques import ALIASES, TECHNIQUES, Fitted, Workshop, technique
 from adapters.techniques.as_is import JoinLabels
 from adapters.techniques.trained import Trained
 from adapters.training import Callback, Epoch
@@ -516,3 +516,28 @@ def test_one_class_alone_cannot_be_learnt(shapes_data: Dataset) -> None:
     for name in ("frozen", "partial", "full", "lp-ft", "scratch"):
         with pytest.raises(DatasetError, match="two or more"):
             technique(name).fit(TinySource(), one, Workshop(device=CPU))
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("finetune", "full"),
+        ("fine-tune", "full"),
+        ("Fine_Tuning", "full"),
+        ("linear-probe", "frozen"),
+        ("linear_probe", "frozen"),
+        ("head-only", "frozen"),
+        ("feature-extraction", "features"),
+        ("FULL", "full"),
+        ("lp_ft", "lp-ft"),
+        ("setfit", "contrastive"),
+    ],
+)
+def test_a_techniques_name_elsewhere_is_suggested_by_ours(name: str, meant: str) -> None:
+    with pytest.raises(InvalidSetting, match=f"got '{name}'; did you mean '{meant}'"):
+        technique(name)
+
+
+def test_every_name_elsewhere_is_no_name_of_ours() -> None:
+    assert set(ALIASES.values()) <= TECHNIQUES.keys()
+    assert ALIASES.keys().isdisjoint(TECHNIQUES)
