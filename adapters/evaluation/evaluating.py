@@ -10,7 +10,16 @@ from adapters.evaluation.evidence import Evidence
 from adapters.evaluation.held_out import held_out
 from adapters.evaluation.mistakes import worst
 from adapters.evaluation.plane import feature_map
-from adapters.evaluation.yardsticks import FROZEN, RAW, Standing, frozen_yardstick, raw_yardstick, teachable
+from adapters.evaluation.yardsticks import (
+    FROZEN,
+    LOGISTIC,
+    RAW,
+    Standing,
+    Yardstick,
+    frozen_yardstick,
+    raw_yardstick,
+    teachable,
+)
 from registry.manifest import Json
 from registry.predictions import Predictions
 
@@ -60,9 +69,12 @@ def evaluate(
         history=tuple({name: x for name, x in step.items() if isfinite(x)} for step in history),
         map=None if features is None else feature_map(features, digests),
         mistakes=worst(predictions, dataset, labels),
-        yardsticks={
-            name: {"learnt_from": stick.learnt_from, "right": list(stick.hits)}
-            for name, stick in sticks.items()
-        },
+        yardsticks={name: _kept(stick) for name, stick in sticks.items()},
     )
     return predictions, figures, evidence
+
+
+def _kept(stick: Yardstick) -> dict[str, Json]:
+    """Return what the evidence holds of a yardstick."""
+    kept: dict[str, Json] = {"learnt_from": stick.learnt_from, "right": list(stick.hits)}
+    return kept if stick.method == LOGISTIC else kept | {"method": stick.method}

@@ -93,7 +93,8 @@ class Evidence:
         history: figures of each epoch or search step, in order.
         map: held-out items by their features, or None.
         mistakes: the surest wrong answers, the surest first.
-        yardsticks: of each yardstick ``learnt_from`` (items) and ``right`` (of each label, in order).
+        yardsticks: of each yardstick ``learnt_from`` (items), ``right`` (of each label, in order), and
+            ``method`` where it is not logistic regression.
     """
 
     history: tuple[Mapping[str, float], ...] = ()

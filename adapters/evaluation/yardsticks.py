@@ -6,11 +6,13 @@ for. A version that beats neither was not worth the trip.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from adapters.datasets.dataset import TEST, TRAIN, VALIDATION, Dataset
 from adapters.evaluation.classification import log_softmax
+from adapters.evaluation.dual import dual_ridge
 from adapters.evaluation.raw import RawInputs, raw_inputs
 from adapters.heads import DEFAULT_L2, LinearHead, logistic_head
 from registry import resampling
@@ -18,6 +20,9 @@ from registry.errors import DatasetError
 from registry.manifest import Json
 from registry.predictions import Predictions
 from registry.resampling import Interval
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 RAW = "raw"
 FROZEN = "frozen"
@@ -35,7 +40,17 @@ _PENALTIES = (1.0, 0.1, 0.01, 0.001)
 _FEWEST = 10
 """Rows below which a penalty cannot be told from another."""
 
+LOGISTIC = "logistic regression"
+RIDGE = "ridge regression"
+
 _MAX_TERMS = 100_000
+_MAX_CHARACTERS = 20_000_000
+"""Of all the texts together: their n-grams take some 30 bytes a character while they are counted."""
+
+_SOLVER_BYTES = 900_000_000
+_SOLVER_COPIES = 40
+"""Copies of its weights, in float64, that scikit-learn's logistic regression holds at its peak: measured."""
+
 _IMPOSSIBLE = -30.0
 
 
@@ -49,12 +64,14 @@ class Yardstick:
             version is better.
         hits: how many of the items of each label it found, in the labels' order.
         learnt_from: items that it learnt from.
+        method: the linear model that it is.
     """
 
     accuracy: Interval
     difference: Interval
     hits: tuple[int, ...]
     learnt_from: int
+    method: str = LOGISTIC
 
     def to_json(self) -> dict[str, Json]:
         """Return the form in which a manifest keeps it."""
@@ -75,10 +92,12 @@ class Standing:
     Attributes:
         logits: float32 [N, C], in the order of ``dataset.part("test")``.
         learnt_from: items that it learnt from.
+        method: the linear model that it is.
     """
 
     logits: np.ndarray
     learnt_from: int
+    method: str = LOGISTIC
 
     def against(self, own: Predictions, dataset: Dataset) -> Yardstick:
         """Hold a version's predictions on the test part against it."""
@@ -95,6 +114,7 @@ class Standing:
             resampling.difference(own.right(), other.right()),
             tuple(hits.tolist()),
             self.learnt_from,
+            self.method,
         )
 
 
@@ -108,6 +128,9 @@ def raw_yardstick(dataset: Dataset, labels: Sequence[str], *, seed: int = 0) -> 
 
     It learns from the training and validation parts: of pictures, logistic regression on standardised
     pixels of at most 16 x 16; of texts, on TF-IDF (Spärck Jones, 1972) of words, pairs of words, and 3 to 5 letters.
+    Memory is bounded, at 1 GB above the data: where terms times labels are so many that logistic regression would
+    take more, ridge regression in its dual form takes its place, and ``method`` tells; where texts have over 20
+    million characters together, the beginning of each is read.
 
     Args:
         dataset: with a training and a test part.
@@ -122,8 +145,9 @@ def raw_yardstick(dataset: Dataset, labels: Sequence[str], *, seed: int = 0) -> 
         learnt = np.sort(np.random.default_rng(seed).choice(learnt, MAX_TRAINING_ITEMS, replace=False))
     targets = _taught(dataset.targets(learnt, labels))
     train, test = raw_inputs(dataset, learnt), raw_inputs(dataset, dataset.index(TEST))
-    fit = _pictures if isinstance(train, np.ndarray) else _texts
-    return Standing(_answers(fit(train, test), targets, len(labels), len(test)), len(learnt))
+    fit = _pictures(train, test) if isinstance(train, np.ndarray) else _texts(train, test)
+    method = fit.method(len(np.unique(targets))) if isinstance(fit, _Terms) else LOGISTIC
+    return Standing(_answers(fit, targets, len(labels), len(test)), len(learnt), method)
 
 
 def frozen_yardstick(
@@ -184,10 +208,35 @@ def _penalty(rows: np.ndarray, targets: np.ndarray, count: int) -> float:
     return min(_PENALTIES, key=loss)
 
 
-def _texts(train: RawInputs, test: RawInputs) -> _Fit:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Terms:
+    """TF-IDF of texts: sparse rows to learn from, and rows to answer."""
+
+    train: "csr_matrix"
+    test: "csr_matrix"
+
+    def method(self, count: int) -> str:
+        """Return the model that tells so many labels apart within the memory that there is."""
+        classes = 1 if count == 2 else count
+        needed = self.train.shape[1] * classes * 8 * _SOLVER_COPIES
+        return LOGISTIC if needed <= _SOLVER_BYTES else RIDGE
+
+    def __call__(self, targets: np.ndarray, count: int) -> np.ndarray:
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.model_selection import GridSearchCV
+
+        if self.method(count) == RIDGE:
+            return dual_ridge(self.train, targets, count, self.test)
+        folds = min(3, int(np.bincount(targets).min()))
+        model = LogisticRegression(C=_STRENGTHS[0], max_iter=500)
+        if folds > 1:
+            model = GridSearchCV(model, {"C": _STRENGTHS}, cv=folds, scoring="neg_log_loss")
+        scores: np.ndarray = model.fit(self.train, targets).decision_function(self.test)
+        return np.stack([np.zeros(len(scores)), scores], axis=1) if scores.ndim == 1 else scores
+
+
+def _texts(train: RawInputs, test: RawInputs) -> _Terms:
     from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import GridSearchCV
     from sklearn.pipeline import make_union
 
     terms = {"sublinear_tf": True, "max_features": _MAX_TERMS}
@@ -195,17 +244,16 @@ def _texts(train: RawInputs, test: RawInputs) -> _Fit:
         TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\w+|[^\w\s]", **terms),
         TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), **terms),
     )
-    rows, held = seen.fit_transform(train), seen.transform(test)
+    longest = _longest(train)
+    rows = seen.fit_transform([text[:longest] for text in train])
+    return _Terms(rows.tocsr(), seen.transform([text[:longest] for text in test]).tocsr())
 
-    def fit(targets: np.ndarray, count: int) -> np.ndarray:
-        folds = min(3, int(np.bincount(targets).min()))
-        model = LogisticRegression(C=_STRENGTHS[0], max_iter=500)
-        if folds > 1:
-            model = GridSearchCV(model, {"C": _STRENGTHS}, cv=folds, scoring="neg_log_loss")
-        scores: np.ndarray = model.fit(rows, targets).decision_function(held)
-        return np.stack([np.zeros(len(scores)), scores], axis=1) if scores.ndim == 1 else scores
 
-    return fit
+def _longest(texts: RawInputs) -> int | None:
+    """Return how many characters of each text are read; None where all of them are."""
+    if sum(map(len, texts)) <= _MAX_CHARACTERS:
+        return None
+    return max(1, _MAX_CHARACTERS // len(texts))
 
 
 def _taught(targets: np.ndarray) -> np.ndarray:

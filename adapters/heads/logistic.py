@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from adapters.heads.head import LinearHead
-from adapters.heads.loss import log_loss
+from adapters.heads.loss import MAX_SCORES, log_loss
 from adapters.heads.search import FOLDS, MAX_SEARCH_ROWS, Search, descend, stratified
 from adapters.heads.standard import Standard, compressed, threads
 
@@ -29,6 +29,16 @@ class _Effort:
 
 _RARE = 1e-3
 """Least share of a label to start from."""
+
+_SOLVER_BYTES = 512 << 20
+_CORRECTIONS = 10
+"""Pairs of steps and slopes that L-BFGS remembers: scipy's default."""
+
+_FEWEST_CORRECTIONS = 3
+"""Nocedal and Wright, "Numerical Optimization", 2006, section 7.2: 3 to 20 are of use."""
+
+_COPIES = 10
+"""Copies of the weights that the solver holds beside its pairs."""
 
 _SEARCH = _Effort(100, 1e-5, 1e-4)
 _FINAL = _Effort(1000, 1e-9, 1e-6)
@@ -81,10 +91,21 @@ def _search(rows: np.ndarray, targets: np.ndarray, labels: int, seed: int) -> tu
     def left_out(penalty: float) -> float:
         nonlocal state
         state = _solve(rows, targets, kept, penalty, state, _SEARCH)
-        scores = np.tensordot(rows, state[:-1], axes=1) + state[-1]
-        return log_loss(scores[np.arange(len(rows)), fold], targets)
+        return log_loss(_left_out_scores(rows, state, fold), targets)
 
     return descend(left_out, _TIE)
+
+
+def _left_out_scores(rows: np.ndarray, state: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """Return each row's scores by the problem that its fold was left out of, float64 [N, labels]."""
+    if len(rows) * state[0].size <= MAX_SCORES:
+        scores: np.ndarray = np.tensordot(rows, state[:-1], axes=1) + state[-1]
+        own: np.ndarray = scores[np.arange(len(rows)), fold]
+        return own
+    left_out = np.empty((len(rows), state.shape[2]))
+    for number in range(state.shape[1]):
+        left_out[fold == number] = rows[fold == number] @ state[:-1, number] + state[-1, number]
+    return left_out
 
 
 def _start(rows: np.ndarray, targets: np.ndarray, shares: np.ndarray, labels: int) -> np.ndarray:
@@ -107,7 +128,7 @@ def _start(rows: np.ndarray, targets: np.ndarray, shares: np.ndarray, labels: in
 def _solve(
     rows: np.ndarray, targets: np.ndarray, shares: np.ndarray, l2: float, start: np.ndarray, effort: _Effort
 ) -> np.ndarray:
-    """Solve several weighted problems on the same rows at once.
+    """Solve several weighted problems on the same rows: at once where the solver's memory allows it, else by turns.
 
     Args:
         rows: float64 [N, D].
@@ -123,20 +144,44 @@ def _solve(
     from scipy.optimize import minimize
 
     shape = start.shape
+    corrections = min(_CORRECTIONS, (_SOLVER_BYTES // start.nbytes - _COPIES) // 2)
+    if corrections < _CORRECTIONS and len(shares) > 1:
+        turns = [
+            _solve(rows, targets, share[None], l2, start[:, number : number + 1], effort)
+            for number, share in enumerate(shares)
+        ]
+        return np.concatenate(turns, axis=1)
     weighting = shares.T[:, :, None]
     cost = _questions if targets.ndim == 2 else _choice
+    block = max(1, MAX_SCORES // start[0].size)
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         solution = flat.reshape(shape[0], -1)
-        scores = (rows @ solution[:-1] + solution[-1]).reshape(len(rows), shape[1], shape[2])
-        loss = cost(scores, targets, weighting)
-        slopes = scores.reshape(len(rows), -1)
         gradient = np.empty_like(solution)
-        gradient[:-1] = rows.T @ slopes + l2 * solution[:-1]
-        gradient[-1] = slopes.sum(axis=0)
+        loss = 0.0
+        for first in range(0, len(rows), block):
+            here = slice(first, first + block)
+            scores = rows[here] @ solution[:-1]
+            scores += solution[-1]
+            scores = scores.reshape(-1, shape[1], shape[2])
+            loss += cost(scores, targets[here], weighting[here])
+            slopes = scores.reshape(-1, solution.shape[1])
+            if first:
+                gradient[:-1] += rows[here].T @ slopes
+                gradient[-1] += slopes.sum(axis=0)
+            else:
+                np.matmul(rows[here].T, slopes, out=gradient[:-1])
+                gradient[-1] = slopes.sum(axis=0)
+        gradient[:-1] += l2 * solution[:-1]
         return loss + 0.5 * l2 * float(np.square(solution[:-1]).sum()), gradient.ravel()
 
-    options = {"maxiter": effort.steps, "maxfun": 2 * effort.steps, "ftol": effort.gain, "gtol": effort.slope}
+    options = {
+        "maxiter": effort.steps,
+        "maxfun": 2 * effort.steps,
+        "ftol": effort.gain,
+        "gtol": effort.slope,
+        "maxcor": max(corrections, _FEWEST_CORRECTIONS),
+    }
     found = minimize(objective, start.ravel(), jac=True, method="L-BFGS-B", options=options)
     return np.asarray(found.x).reshape(shape)
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from adapters.heads.head import LinearHead
-from adapters.heads.loss import sharpest
+from adapters.heads.loss import MAX_SCORES, sharpest
 from adapters.heads.search import Search, descend
 from adapters.heads.standard import Standard, threads
 
@@ -44,18 +44,26 @@ def _ridge(
     left, singular, right = np.linalg.svd(rows, full_matrices=False)
     projected = left.T @ (indicators - mean)
 
-    def leave_one_out(penalty: float) -> np.ndarray:
+    def leave_one_out(penalty: float, some: slice = slice(None)) -> np.ndarray:
         shrink = singular**2 / (singular**2 + len(rows) * penalty)
-        fitted = mean + left @ (shrink[:, None] * projected)
+        fitted = mean[some] + left @ (shrink[:, None] * projected[:, some])
         leverage = np.minimum((left**2) @ shrink + 1 / len(rows), 1 - 1e-9)
-        scores: np.ndarray = indicators - (indicators - fitted) / (1 - leverage[:, None])
+        scores: np.ndarray = indicators[:, some] - (indicators[:, some] - fitted) / (1 - leverage[:, None])
         return scores
+
+    def error(penalty: float) -> float:
+        if indicators.size <= MAX_SCORES:
+            return float(np.square(indicators - leave_one_out(penalty)).mean())
+        width = max(1, MAX_SCORES // len(rows))
+        blocks = [slice(start, start + width) for start in range(0, labels, width)]
+        errors = [np.square(indicators[:, some] - leave_one_out(penalty, some)).sum() for some in blocks]
+        return float(sum(errors) / indicators.size)
 
     search: Search = ()
     if l2 is None and indicators.sum(axis=0)[indicators.any(axis=0)].min(initial=2) < 2:
         l2 = DEFAULT_RIDGE_L2
     elif l2 is None:
-        l2, search = descend(lambda value: float(np.square(indicators - leave_one_out(value)).mean()))
+        l2, search = descend(error)
     scores = leave_one_out(l2)
     sharpness = sharpest(scores, targets, (-3, 6))
     weight = right.T @ ((singular / (singular**2 + len(rows) * l2))[:, None] * projected)
