@@ -34,6 +34,7 @@ The tree::
     ├── AdaptationError         carrying a model over failed
     │   ├── DatasetError        the labelled data cannot be used as it is
     │   ├── SourceUnavailable   a source's weights are not at hand
+    │   ├── SourceDiffers       a source does not answer as its provider's own code does
     │   ├── FrozenPartMoved     the freeze proof failed
     │   └── ParityError         the exported version does not answer as the torch model does
     └── RuntimeFailure          ONNX Runtime cannot open or run a session
@@ -177,6 +178,10 @@ class DatasetError(AdaptationError):
 
 class SourceUnavailable(AdaptationError):
     """A source's weights are not at hand; the message says where they were looked for."""
+
+
+class SourceDiffers(AdaptationError):
+    """A source does not answer as its provider's own code does; the message says on what, and by how much."""
 
 
 class FrozenPartMoved(AdaptationError):

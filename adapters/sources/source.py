@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from adapters.sources.normalisation import Normalisation
+from adapters.sources.reference import Reference
 from adapters.sources.sketch import FeatureSketch
 from adapters.sources.stages import Stages
 from registry.digests import Digest
@@ -73,6 +74,13 @@ class Source(ABC):
 
         Raises:
             InvalidValue: what was stored is no sketch.
+        """
+        return None
+
+    def reference(self) -> Reference | None:
+        """Return the source as its provider's own code runs it, to be verified against; None where there is none.
+
+        Networks that come with this project, and versions in a registry, have no other code.
         """
         return None
 

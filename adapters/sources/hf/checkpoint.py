@@ -64,7 +64,7 @@ def load_checkpoint(auto: Any, folder: Folder, config: Any, seed: int | None) ->
         return network.eval()
     folder.check_weights()
     try:
-        with _quiet():
+        with quiet():
             network, found = auto.from_pretrained(
                 folder.path,
                 config=config,
@@ -89,7 +89,7 @@ def load_checkpoint(auto: Any, folder: Folder, config: Any, seed: int | None) ->
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers from drawing a progress bar, and from reporting on weights that are not used."""
     bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # theirs has no types

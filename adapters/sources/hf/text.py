@@ -11,8 +11,10 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 from adapters.sources.hf.checkpoint import architecture_of, load_checkpoint
 from adapters.sources.hf.families import FAMILIES, groups, typed
 from adapters.sources.hf.folder import Folder
+from adapters.sources.hf.text_reference import SentenceReference, TransformersReference
 from adapters.sources.hf.tokenization import text_recipe
 from adapters.sources.pooling import KINDS, PENULTIMATE, Pooling
+from adapters.sources.reference import Reference
 from adapters.sources.source import Source
 from adapters.sources.stages import Stages
 from registry.errors import UnknownSource
@@ -20,6 +22,7 @@ from registry.errors import UnknownSource
 SIMILARITY = "sentence-similarity"
 """The task of what sentence-transformers publishes."""
 
+MODULES = "modules.json"
 _CLASSIFIER = "ForSequenceClassification"
 _MODES = {
     "pooling_mode_mean_tokens": "mean",
@@ -46,6 +49,16 @@ class TextSource(Source):
     def weights_at_hand(self) -> bool:
         """Say whether the folder holds weights in the safetensors format."""
         return self.folder.has_weights()
+
+    def reference(self) -> Reference | None:
+        """Return the checkpoint as transformers or sentence-transformers runs it; None where it came along."""
+        if not self.spec.startswith("hf:"):
+            return None
+        if self.folder.json(MODULES) and self.pooled.kind != PENULTIMATE:
+            chosen = self.pooled.kind if "@" in self.spec.removeprefix(f"hf:{self.folder.name}") else None
+            return SentenceReference(self.folder.path, chosen, l2=self.pooled.l2)
+        kind = None if self.pooled.kind == PENULTIMATE else self.pooled.kind
+        return TransformersReference(self.folder.path, kind, l2=self.pooled.l2)
 
     def load(self, seed: int | None = None) -> Stages:
         """Return the network in stages; see :meth:`Source.load`."""
@@ -106,7 +119,7 @@ def text_source(
             f"got {config.num_hidden_layers} of {config.hidden_size}"
         )
     classifier = (config.architectures or [""])[0].endswith(_CLASSIFIER)
-    published = folder.json("modules.json")
+    published = folder.json(MODULES)
     chosen = pooled or (Pooling(PENULTIMATE) if classifier else _published(folder, published))
     classifies = chosen.kind == PENULTIMATE
     return TextSource(
