@@ -14,6 +14,9 @@ from services.errors import DeadlineExceeded, MalformedRequest, Overloaded
 from services.wire.asgi import Message, Receive, TellsWhenLeft
 
 _SWEEP_S = 0.05
+
+SLOW_BODY_S = 1.0
+"""A request whose body is still on its way after so long gives its place to a new one, where all places are taken."""
 _DISCONNECT = "http.disconnect"
 
 
@@ -96,6 +99,16 @@ class Visit:
             chunks.append(chunk)
             self._whole = not message.get("more_body")
         return b"".join(chunks)
+
+    def still_sends(self, now: float) -> bool:
+        """Return whether the client has been sending its body for ``SLOW_BODY_S`` and has not sent it all."""
+        answering = self.deadline == float("inf")
+        return not (self._whole or answering) and self._end is None and now - self.started >= SLOW_BODY_S
+
+    def give_way(self) -> None:
+        """End the visit: others need its place, and its client is slow to send."""
+        self._admission.visits.discard(self)
+        self._cancel(Overloaded("the body came so slowly that another request got its place", "requests"))
 
     def ended(self) -> Exception | None:
         """Return why this visit's task was cancelled from here, or None where someone else did it."""
@@ -186,9 +199,9 @@ class Admission:
             when_left: tells that the client is gone; None where only its messages do.
 
         Raises:
-            Overloaded: as many as allowed are in already.
+            Overloaded: as many as allowed are in already, and none of them is slow to send its body.
         """
-        if len(self.visits) >= self.max_requests:
+        if len(self.visits) >= self.max_requests and not self._make_room():
             raise Overloaded(f"{self.max_requests} requests are under way already", "requests")
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
@@ -227,6 +240,14 @@ class Admission:
             return {"type": _DISCONNECT} if received > self.max_body_bytes else message
 
         return receive_within_limit
+
+    def _make_room(self) -> bool:
+        """End the visit that has been sending its body for longest, if one has for long, and return whether one has."""
+        now = perf_counter()
+        slow = [visit for visit in self.visits if visit.still_sends(now)]
+        if slow:
+            min(slow, key=lambda visit: visit.started).give_way()
+        return bool(slow)
 
     def _sweep(self) -> None:
         now = perf_counter()

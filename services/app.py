@@ -10,6 +10,7 @@ the middleware by public means.
 # mypy: disable-error-code="misc, untyped-decorator, no-any-return"
 
 import logging
+import os
 from collections.abc import Awaitable
 from functools import cache
 from http import HTTPStatus
@@ -61,7 +62,9 @@ class HotService(Service[Any]):
         """Return BentoML's application with ours in front, on connections of our own: uvicorn is made after this."""
         from services.wire.connection import stand_in
 
-        stand_in()
+        # uvicorn believes forwarded addresses of these alone; it reads the variable when it is made.
+        os.environ["FORWARDED_ALLOW_IPS"] = ",".join(SETTINGS.trusted_proxies)
+        stand_in(SETTINGS.limits)
         front = worker().front
         application = super().to_asgi(is_main=is_main)
         return front(application, own_paths(application))

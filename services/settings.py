@@ -13,6 +13,7 @@ from registry.errors import InvalidName, InvalidSetting
 from registry.names import PRODUCTION, check_stage, check_task
 from registry.quoting import quoted
 from services.address import is_loopback, resolve
+from services.wire.limits import Limits, networks
 
 PREFIX = "CULTIVAR_SERVE_"
 
@@ -72,6 +73,13 @@ class ServeSettings:
         feature_cache_bytes: memory for features of inputs that were asked about before; 0 keeps none.
         keep_alive_s: seconds that a connection may be idle. Longer than a proxy keeps its own, commonly 60: one that
             sends at the moment at which the server gives the connection up gets no answer.
+        max_connections: connections open at once in one worker, never more than its file handles allow. A new one
+            takes the place of the one that is idle for longest, or is refused where all are at work.
+        max_connections_per_address: of these from one address; 0 takes a half. Trusted proxies have no such limit.
+        head_s: seconds from the first byte of a request's head to its last.
+        body_s: seconds without a byte of a body that the server waits for.
+        write_s: seconds in which a client takes nothing to speak of from an answer that waits for it.
+        trusted_proxies: addresses or networks whose ``X-Forwarded-For`` is believed.
         poll_s: seconds between two looks at the registry.
         flip_s: seconds that workers wait for one another before what they serve changes.
         drain_s: seconds between the signal to end and the end of listening, in which readiness says no.
@@ -102,6 +110,12 @@ class ServeSettings:
     model_threads: int = 0
     feature_cache_bytes: int = 64 << 20
     keep_alive_s: int = 75
+    max_connections: int = 4096
+    max_connections_per_address: int = 0
+    head_s: float = 10.0
+    body_s: float = 10.0
+    write_s: float = 10.0
+    trusted_proxies: tuple[str, ...] = ()
     poll_s: float = 0.2
     flip_s: float = 10.0
     drain_s: float = 0.0
@@ -122,6 +136,12 @@ class ServeSettings:
         _within("feature_cache_bytes", self.feature_cache_bytes, 0, 1 << 40)
         _within("model_threads", self.model_threads, 0, 1024)
         _within("keep_alive_s", self.keep_alive_s, 1, 86_400)
+        _within("max_connections", self.max_connections, 1, 1 << 20)
+        _within("max_connections_per_address", self.max_connections_per_address, 0, self.max_connections)
+        _within("head_s", self.head_s, 0.1, 3600)
+        _within("body_s", self.body_s, 0.1, 3600)
+        _within("write_s", self.write_s, 0.1, 3600)
+        networks(self.trusted_proxies)
         _within("poll_s", self.poll_s, 0.01, 60)
         _within("flip_s", self.flip_s, 0.01, 3600)
         _within("drain_s", self.drain_s, 0, 3600)
@@ -164,6 +184,18 @@ class ServeSettings:
     def loopback(self) -> bool:
         """Whether only this machine can ask; False for a name, see ``decided``."""
         return is_loopback(self.host)
+
+    @property
+    def limits(self) -> Limits:
+        """Limits of one worker on its connections."""
+        return Limits(
+            connections=self.max_connections,
+            per_address=self.max_connections_per_address or max(1, self.max_connections // 2),
+            head_s=self.head_s,
+            body_s=self.body_s,
+            write_s=self.write_s,
+            proxies=networks(self.trusted_proxies),
+        )
 
     def lanes_of(self, cores: int, *, gpu: bool) -> int:
         """Return how many batches may be under way in a worker that has some cores, and perhaps a GPU."""

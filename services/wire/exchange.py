@@ -17,6 +17,9 @@ from services.wire.asgi import Application, Headers, Message, Scope
 MAX_WAITING_BYTES = 64 << 10
 """Of a body that nobody asked for yet; the client sends more when somebody does."""
 
+MAX_DISCARDED_BYTES = 1 << 20
+"""Of a body that was answered before it was whole: so much is read and dropped; behind more the connection closes."""
+
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _STATUS_LINES = {each.value: b"HTTP/1.1 %d %b\r\n" % (each, each.phrase.encode()) for each in HTTPStatus}
 _WITHOUT_BODY = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
@@ -70,12 +73,14 @@ class Exchange:
 
     Attributes:
         keeps_alive: the connection is left open after the answer.
+        silent: nothing of the answer was sent.
+        ended: the answer was sent, all of it.
         task: what runs the application, or None before.
     """
 
     __slots__ = (
-        "_body", "_chunked", "_client", "_ended", "_gone", "_head", "_headers", "_left", "_method", "_silent", "_tell",
-        "_told", "_waiter", "_waiting_bytes", "_whole", "keeps_alive", "task",
+        "_body", "_chunked", "_client", "_continued", "_gone", "_head", "_headers", "_left", "_method", "_received",
+        "_tell", "_told", "_waiter", "_waiting_bytes", "_whole", "ended", "keeps_alive", "silent", "task",
     )  # fmt: skip
 
     def __init__(self, client: Client, method: str, headers: Headers, *, keeps_alive: bool) -> None:
@@ -87,6 +92,8 @@ class Exchange:
         # What came, whether that is all and the application was told so, or all that ever will.
         self._body: list[bytes] = []
         self._waiting_bytes = 0
+        self._received = 0
+        self._continued = False
         self._whole = False
         self._told = False
         self._gone = False
@@ -94,19 +101,20 @@ class Exchange:
         self._waiter: asyncio.Future[None] | None = None
         # What is sent: a head that waits for its body, how the body's end is told, and how much of it is left.
         self._head: Message | None = None
-        self._silent = True
+        self.silent = True
         self._chunked = False
         self._left = 0
-        self._ended = False
+        self.ended = False
 
     @property
     def full(self) -> bool:
         """Whether more of the body waits than should, before somebody asks for it."""
-        return not self._ended and self._waiting_bytes > MAX_WAITING_BYTES
+        return not self.ended and self._waiting_bytes > MAX_WAITING_BYTES
 
     def feed(self, body: bytes) -> None:
         """Take a part of the body."""
-        if self._ended:
+        self._received += len(body)
+        if self.ended:
             return
         self._body.append(body)
         self._waiting_bytes += len(body)
@@ -143,18 +151,18 @@ class Exchange:
         """
         try:
             await application(scope, self.receive, self.send)
-            if not self._ended and not self._gone:
+            if not self.ended and not self._gone:
                 _log.error("the application did not finish its answer to %s", scope["path"])
         except Exception as error:
             _log.error("Exception in ASGI application\n", exc_info=error)
         finally:
-            if not self._ended and not self._gone:
+            if not self.ended and not self._gone:
                 self._give_up()
             self._client.finished(self)
 
     async def receive(self) -> Message:
         """Return the next part of the body, or that the client is gone or was answered."""
-        while not self._gone and not self._ended:
+        while not self._gone and not self.ended:
             if self._body or (self._whole and not self._told):
                 body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
                 self._body, self._waiting_bytes = [], 0
@@ -176,13 +184,15 @@ class Exchange:
             return True
         if self._head is not None:
             raise RuntimeError("expected no answer before this one")
+        if not self._whole:
+            self._judge_the_rest()
         head = _head(status, tuple(headers), self.keeps_alive)
         dates = b"".join([_line(name, value) for name, value in client.default_headers])
         without = status in _WITHOUT_BODY
         length = b"" if without else b"content-length: %d\r\n" % len(body)
         if without or self._method == "HEAD":
             body = b""
-        self._silent = False
+        self.silent = False
         client.transport.write(b"%b%b%b\r\n%b" % (head, dates, length, body))
         self._end()
         return True
@@ -198,12 +208,12 @@ class Exchange:
             await client.writable
         if self._gone:
             return
-        if self._silent:
+        if self.silent:
             if self._head is None:
                 self._head = message
                 return
             written = self._opening(self._head)
-        elif self._ended:
+        elif self.ended:
             raise RuntimeError("expected nothing after the end of an answer")
         else:
             written = []
@@ -221,13 +231,13 @@ class Exchange:
             written.append(body)
         if self._left < 0 or (self._left and not more):
             raise RuntimeError("expected as many bytes as Content-Length says")
-        self._silent = False
+        self.silent = False
         client.transport.write(b"".join(written))
         if not more:
             self._end()
 
     def _end(self) -> None:
-        self._ended = True
+        self.ended = True
         self._tell = None
         if self._waiter is not None:
             self._wake()
@@ -254,6 +264,8 @@ class Exchange:
             elif status not in _WITHOUT_BODY:
                 self._chunked = True
                 lines.append(b"transfer-encoding: chunked\r\n")
+        if not self._whole:
+            self._judge_the_rest()
         if closes:
             self.keeps_alive = False
         elif not self.keeps_alive:
@@ -261,12 +273,21 @@ class Exchange:
         lines.append(b"\r\n")
         return lines
 
+    def _judge_the_rest(self) -> None:
+        """Close the connection after this answer, if too much of the body, or an unknown amount, is still to come."""
+        if _expects_word(self._headers) and not self._continued:
+            self.keeps_alive = False
+            return
+        announced = next((int(value) for name, value in self._headers if name == b"content-length"), None)
+        if announced is None or announced - self._received > MAX_DISCARDED_BYTES:
+            self.keeps_alive = False
+
     def _give_up(self) -> None:
         """Say that something went wrong, where that can be said still, and hang up."""
         self.keeps_alive = False
-        self._ended = True
+        self.ended = True
         self._tell = None
-        if self._silent:
+        if self.silent:
             opening = self._opening({"status": 500, "headers": _FAILED})
             self._client.transport.write(b"".join((*opening, b"Internal Server Error")))
         self._client.answered(self)
@@ -275,7 +296,8 @@ class Exchange:
         """Wait until something comes."""
         if not self._whole:
             self._client.resume_reading()
-            if self._silent and self._waiter is None and _expects_word(self._headers):
+            if self.silent and self._waiter is None and _expects_word(self._headers):
+                self._continued = True
                 self._client.transport.write(_CONTINUE)
         self._waiter = asyncio.get_running_loop().create_future()
         await self._waiter

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+import services.admission as admission_module
 from registry.errors import InputTooLarge
 from services.admission import Admission, ClientLeft, content_length
 from services.errors import DeadlineExceeded, MalformedRequest, Overloaded
@@ -43,6 +44,50 @@ def test_so_many_requests_come_in_and_no_more() -> None:
             admission.enter(arriving(b"x"))
         visits[0].leave()
         admission.enter(arriving(b"x"))
+
+    asyncio.run(trial())
+
+
+def test_a_request_that_is_slow_to_send_its_body_gives_its_place_to_a_new_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(admission_module, "SLOW_BODY_S", 0.0)
+
+    async def trial() -> None:
+        admission = door()
+        quick = admission.enter(arriving(b"x"))
+        await quick.body(1)
+        ended: list[Exception | None] = []
+
+        async def slow() -> None:
+            visit = admission.enter(arriving())
+            try:
+                await visit.body(1)
+            except asyncio.CancelledError:
+                ended.append(visit.ended())
+            finally:
+                visit.leave()
+
+        task = asyncio.create_task(slow())
+        await asyncio.sleep(0)
+        third = admission.enter(arriving(b"x"))
+        await task
+        assert isinstance(ended[0], Overloaded)
+        assert admission.visits == {quick, third}
+
+    asyncio.run(trial())
+
+
+def test_a_request_that_is_answered_or_has_sent_all_keeps_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission_module, "SLOW_BODY_S", 0.0)
+
+    async def trial() -> None:
+        admission = door()
+        visits = [admission.enter(arriving(b"x")) for _ in range(2)]
+        await visits[0].body(1)
+        visits[1].answering()
+        with pytest.raises(Overloaded):
+            admission.enter(arriving(b"x"))
 
     asyncio.run(trial())
 

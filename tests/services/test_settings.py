@@ -56,6 +56,12 @@ def test_tokens_are_required_where_others_can_ask(host: str, auth: str) -> None:
     assert ServeSettings(host=host, auth="required").decided().auth == "required"
 
 
+def test_one_address_has_half_of_the_connections_unless_told_otherwise() -> None:
+    assert ServeSettings(max_connections=7).limits.per_address == 3
+    assert ServeSettings(max_connections=1).limits.per_address == 1
+    assert ServeSettings(max_connections=7, max_connections_per_address=7).limits.per_address == 7
+
+
 @pytest.mark.parametrize(
     ("addresses", "auth"),
     [
@@ -116,6 +122,10 @@ def test_an_address_of_ipv6_stands_in_brackets(host: str, url: str) -> None:
         ("AUTH", "perhaps"),
         ("MAX_HELD_BYTES", "1"),
         ("MAX_CHARACTERS", "0"),
+        ("MAX_CONNECTIONS", "0"),
+        ("MAX_CONNECTIONS_PER_ADDRESS", "5000"),
+        ("HEAD_S", "0"),
+        ("TRUSTED_PROXIES", "proxy.example"),
     ],
 )
 def test_what_cannot_be_used_is_refused(name: str, text: str) -> None:

@@ -7,12 +7,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import BinaryIO
 
 import uvicorn
 
 from services.wire.asgi import Application, Receive, Scope, Send
 from services.wire.connection import Connection
+from services.wire.connections import Connections
+from services.wire.limits import Limits
 
 HOST = "127.0.0.1"
 
@@ -39,10 +42,13 @@ def length(body: bytes) -> tuple[bytes, bytes]:
 
 
 @contextmanager
-def served(application: Application, keep_alive_s: int = 5) -> Iterator[tuple[uvicorn.Server, int]]:
+def served(
+    application: Application, keep_alive_s: int = 5, limits: Limits | None = None
+) -> Iterator[tuple[uvicorn.Server, int]]:
+    connections = Connections(limits or Limits())
     config = uvicorn.Config(
         application,
-        http=Connection,
+        http=partial(Connection, connections=connections),  # type: ignore[arg-type]  # it is called as a class is
         loop="uvloop",
         lifespan="off",
         log_config=None,
