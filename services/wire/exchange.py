@@ -17,7 +17,7 @@ from services.wire.asgi import Application, Headers, Message, Scope
 MAX_WAITING_BYTES = 64 << 10
 """Of a body that nobody asked for yet; the client sends more when somebody does."""
 
-MAX_DISCARDED_BYTES = 1 << 20
+MAX_DISCARDED_BYTES = 4 << 20
 """Of a body that was answered before it was whole: so much is read and dropped; behind more the connection closes."""
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

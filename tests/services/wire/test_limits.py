@@ -110,7 +110,7 @@ def test_a_client_that_sends_a_body_in_vain_reads_why(megabytes: int, close: boo
 def test_a_small_body_sent_in_vain_does_not_cost_the_connection() -> None:
     with served(refuse) as (_, port), connected(port) as connection:
         for _ in range(3):
-            assert asked(connection, post("/", bytes(1 << 20))) == (413, b"no")
+            assert asked(connection, post("/", bytes(4 << 20))) == (413, b"no")
 
 
 def test_a_client_that_waits_to_be_asked_for_its_body_loses_the_connection_with_the_refusal() -> None:
