@@ -22,6 +22,7 @@ from registry.promotion import Promotion
 from registry.quoting import quoted
 from registry.registry import MAX_LIMIT, Registry
 from registry.shell import Shell, command
+from registry.statistics import Interval
 from registry.verification import Report
 from registry.versions import Page, Version
 
@@ -346,8 +347,16 @@ def _paired(found: Comparison) -> str:
     left_out = f"left out: {pairing.learnt} learnt from, {pairing.relabelled} labelled otherwise"
     return (
         f"{pairing.items} items both answered, {pairing.right[0]} and {pairing.right[1]} right; difference "
-        f"{difference.value:+.4f} ({difference.low:+.4f} to {difference.high:+.4f}), p {pairing.p:.3g}; {left_out}"
+        f"{difference.value:+.4f} ({difference.low:+.4f} to {difference.high:+.4f} by {difference.method.title()}'s "
+        f"interval{_grouped(difference)}), p {pairing.p:.3g}; {left_out}"
     )
+
+
+def _grouped(interval: Interval) -> str:
+    """Say how many groups an interval rests on, where examples share any."""
+    if interval.groups == interval.examples:
+        return ""
+    return f" over {interval.groups:,} groups, worth {interval.effective:,.0f} independent examples"
 
 
 def _show_promotion(out: Console, promotion: Promotion) -> None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from registry.digests import Digest
 from registry.errors import InvalidValue
 from registry.manifest import Json, Manifest, Segment
-from registry.pairing import Pairing, pair
 from registry.predictions import Predictions
+from registry.statistics.pairing import Pairing, pair
 from registry.versions import Version
 
 LEARNT_PARTS = frozenset({"train", "validation"})

@@ -1,8 +1,9 @@
 """What a version answered to each held-out item: stored with it, for paired comparisons later.
 
-A safetensors file with exactly three tensors, its rows in the order of the items' digests:
+A safetensors file with three tensors, its rows in the order of the items' digests:
 ``items`` uint8 [N, 32], ``labels`` int64 [N] (uint8 [N, C] where an item has any number of labels),
-``logits`` float32 [N, C]. Equal predictions are equal bytes.
+``logits`` float32 [N, C]; and a fourth where examples share a group: ``groups`` uint8 [N, 32].
+Equal predictions are equal bytes.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from registry.errors import InvalidValue
 
 MAX_BYTES = 1 << 32
 
-_ITEMS, _LABELS, _LOGITS = "items", "labels", "logits"
+_ITEMS, _LABELS, _LOGITS, _GROUPS = "items", "labels", "logits", "groups"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,11 +32,14 @@ class Predictions:
         labels: number of the right label of each, int64 [N], 0 up to C; for multilabel which labels each
             has, uint8 [N, C], 0 or 1.
         logits: the version's answer to each, float32 [N, C], finite.
+        groups: raw digest of each example's group, uint8 [N, 32]: examples of one group are not independent. None
+            where no two share one.
     """
 
     items: np.ndarray
     labels: np.ndarray
     logits: np.ndarray
+    groups: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         count = len(self.items)
@@ -59,24 +63,44 @@ class Predictions:
         keys = [row.tobytes() for row in self.items]
         if any(before >= after for before, after in pairwise(keys)):
             raise InvalidValue("predictions stand in the order of their items' digests, each once")
+        if self.groups is not None:
+            if self.groups.dtype != np.uint8 or self.groups.shape != (count, 32):
+                raise InvalidValue(
+                    f"groups are uint8 [{count}, 32], got {self.groups.dtype} {list(self.groups.shape)}"
+                )
+            if not _shared(self.groups):
+                raise InvalidValue("groups are left out of predictions where no two examples share one")
 
     @classmethod
-    def of(cls, digests: Sequence[Digest], labels: np.ndarray, logits: np.ndarray) -> Self:
+    def of(
+        cls,
+        digests: Sequence[Digest],
+        labels: np.ndarray,
+        logits: np.ndarray,
+        groups: Sequence[Digest] | None = None,
+    ) -> Self:
         """Return predictions, put in order.
 
         Args:
             digests: of the items, N different ones.
             labels: number of the right label of each, int64 [N]; for multilabel which it has, uint8 [N, C].
             logits: float32 [N, C].
+            groups: of the group of each, N; that of an example that stands alone is its own. None where all do.
 
         Raises:
             InvalidValue: shapes, dtypes or values are not as said.
         """
-        raw = np.frombuffer(bytes.fromhex("".join(digest.hex for digest in digests)), np.uint8).reshape(
-            -1, 32
-        )
+        raw = _raw(digests)
         order = np.array(sorted(range(len(digests)), key=lambda at: digests[at]), np.int64)
-        return cls(raw[order], labels[order], np.ascontiguousarray(logits[order]))
+        grouped = None if groups is None else _raw(groups)
+        if grouped is not None and len(grouped) != len(raw):
+            raise InvalidValue(f"expected the group of each of {len(raw)} examples, got {len(grouped)}")
+        return cls(
+            raw[order],
+            labels[order],
+            np.ascontiguousarray(logits[order]),
+            grouped[order] if grouped is not None and _shared(grouped) else None,
+        )
 
     @property
     def multilabel(self) -> bool:
@@ -104,7 +128,8 @@ class Predictions:
 
     def to_bytes(self) -> bytes:
         """Return the stored form; ``parse`` reads it back."""
-        return save({_ITEMS: self.items, _LABELS: self.labels, _LOGITS: self.logits})
+        tensors = {_ITEMS: self.items, _LABELS: self.labels, _LOGITS: self.logits}
+        return save(tensors if self.groups is None else tensors | {_GROUPS: self.groups})
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
@@ -119,6 +144,16 @@ class Predictions:
             tensors = load(data)
         except (SafetensorError, KeyError, ValueError) as error:
             raise InvalidValue(f"expected stored predictions; {error}") from error
-        if set(tensors) != {_ITEMS, _LABELS, _LOGITS}:
+        if set(tensors) - {_GROUPS} != {_ITEMS, _LABELS, _LOGITS}:
             raise InvalidValue(f"predictions hold items, labels and logits, got {sorted(tensors)[:10]}")
-        return cls(tensors[_ITEMS], tensors[_LABELS], tensors[_LOGITS])
+        return cls(tensors[_ITEMS], tensors[_LABELS], tensors[_LOGITS], tensors.get(_GROUPS))
+
+
+def _raw(digests: Sequence[Digest]) -> np.ndarray:
+    """Return digests as bytes, uint8 [N, 32]."""
+    return np.frombuffer(bytes.fromhex("".join(digest.hex for digest in digests)), np.uint8).reshape(-1, 32)
+
+
+def _shared(groups: np.ndarray) -> bool:
+    """Tell whether any two examples are of one group."""
+    return len({row.tobytes() for row in groups}) < len(groups)

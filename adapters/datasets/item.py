@@ -42,6 +42,11 @@ class Item:
             return ()
         return self.label if isinstance(self.label, tuple) else (self.label,)
 
+    @property
+    def unit(self) -> Digest:
+        """Digest of its group; its own where it stands alone: examples of one unit are not independent."""
+        return self.digest if self.group is None else Digest.of(f"group:{self.group}".encode())
+
     def read(self) -> Raw:
         """Return the raw content, as it was when the dataset was loaded.
 

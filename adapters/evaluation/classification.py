@@ -6,8 +6,8 @@ import numpy as np
 
 from adapters.evaluation.calibration import calibration_error
 from adapters.evaluation.ranking import auroc
-from registry import resampling
 from registry.manifest import Json
+from registry.statistics import share
 
 MAX_CONFUSION_LABELS = 100
 
@@ -19,13 +19,16 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return log_probabilities
 
 
-def classification(logits: np.ndarray, targets: np.ndarray, labels: Sequence[str]) -> dict[str, Json]:
+def classification(
+    logits: np.ndarray, targets: np.ndarray, labels: Sequence[str], groups: np.ndarray | None = None
+) -> dict[str, Json]:
     """Return the figures that ``measure`` describes.
 
     Args:
         logits: float32 [N, C], N at least 1.
         targets: int64 [N].
         labels: C of them.
+        groups: of each example, or None.
     """
     count = len(targets)
     log_probabilities = log_softmax(logits)
@@ -36,7 +39,7 @@ def classification(logits: np.ndarray, targets: np.ndarray, labels: Sequence[str
     answered = np.bincount(answers, minlength=len(labels))
     hits = np.bincount(targets[right], minlength=len(labels))
     occurs, seen = there > 0, there + answered > 0
-    accuracy = resampling.share(right)
+    accuracy = share(right, groups)
     figures: dict[str, Json] = {
         "items": count,
         "accuracy": accuracy.value,

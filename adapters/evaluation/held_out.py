@@ -26,5 +26,6 @@ def held_out(
     """
     items = dataset.part(TEST)
     targets = dataset.targets(dataset.index(TEST), labels)
-    figures = measure(logits, targets, labels, kind)
-    return Predictions.of([item.digest for item in items], targets, logits), figures
+    groups = [item.unit for item in items]
+    predictions = Predictions.of([item.digest for item in items], targets, logits, groups)
+    return predictions, measure(predictions.logits, predictions.labels, labels, kind, predictions.groups)

@@ -12,11 +12,15 @@ from registry.quoting import quoted
 
 
 def measure(
-    logits: np.ndarray, targets: np.ndarray, labels: Sequence[str], kind: str = CLASSIFICATION
+    logits: np.ndarray,
+    targets: np.ndarray,
+    labels: Sequence[str],
+    kind: str = CLASSIFICATION,
+    groups: np.ndarray | None = None,
 ) -> dict[str, Json]:
     """Return the figures of a classifier.
 
-    Of both kinds: ``items``; ``accuracy`` with ``accuracy_low`` and ``accuracy_high``, a bootstrap interval of
+    Of both kinds: ``items``; ``accuracy`` with ``accuracy_low`` and ``accuracy_high``, an interval of
     95 %; ``macro_f1``, the mean over the labels that occur in the targets or the answers; ``log_loss`` in
     nats; ``ece``, the expected calibration error over 15 bins; ``auroc``, one label against the rest, the mean
     over the labels for which it is defined, left out where it is for none; and ``classes``: for each label
@@ -34,6 +38,8 @@ def measure(
         targets: int64 [N]; for multilabel uint8 or bool [N, C].
         labels: C of them.
         kind: ``classification`` or ``multilabel``.
+        groups: of each example, [N] or [N, bytes]: examples of one group are not independent; None where each
+            stands alone.
 
     Raises:
         InvalidValue: there is no item, the shapes do not fit, or the kind is another.
@@ -48,4 +54,4 @@ def measure(
     wanted = logits.shape if kind == MULTILABEL else (count,)
     if targets.shape != wanted:
         raise InvalidValue(f"{kind} takes targets {list(wanted)}, got {list(targets.shape)}")
-    return (multilabel if kind == MULTILABEL else classification)(logits, targets, labels)
+    return (multilabel if kind == MULTILABEL else classification)(logits, targets, labels, groups)

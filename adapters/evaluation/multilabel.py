@@ -6,8 +6,8 @@ import numpy as np
 
 from adapters.evaluation.calibration import calibration_error
 from adapters.evaluation.ranking import auroc, mean_average_precision
-from registry import resampling
 from registry.manifest import Json
+from registry.statistics import share
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
@@ -16,19 +16,22 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
     return probabilities
 
 
-def multilabel(logits: np.ndarray, targets: np.ndarray, labels: Sequence[str]) -> dict[str, Json]:
+def multilabel(
+    logits: np.ndarray, targets: np.ndarray, labels: Sequence[str], groups: np.ndarray | None = None
+) -> dict[str, Json]:
     """Return the figures that ``measure`` describes.
 
     Args:
         logits: float32 [N, L], N at least 1.
         targets: which item has which label, uint8 or bool [N, L].
         labels: L of them.
+        groups: of each example, or None.
     """
     truth, answers = targets.astype(bool), logits > 0
     probabilities = sigmoid(logits)
     hits, there, answered = (each.sum(axis=0) for each in (truth & answers, truth, answers))
     seen = there + answered > 0
-    accuracy = resampling.share((truth == answers).all(axis=1))
+    accuracy = share((truth == answers).all(axis=1), groups)
     scores = logits.astype(np.float64)
     figures: dict[str, Json] = {
         "items": len(truth),

@@ -15,11 +15,10 @@ from adapters.evaluation.classification import log_softmax
 from adapters.evaluation.dual import dual_ridge
 from adapters.evaluation.raw import RawInputs, raw_inputs
 from adapters.heads import DEFAULT_L2, LinearHead, logistic_head
-from registry import resampling
 from registry.errors import DatasetError
 from registry.manifest import Json
 from registry.predictions import Predictions
-from registry.resampling import Interval
+from registry.statistics import Interval, difference, share
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -110,8 +109,8 @@ class Standing:
         else:
             hits = np.bincount(other.labels[other.right()], minlength=self.logits.shape[1])
         return Yardstick(
-            resampling.share(other.right()),
-            resampling.difference(own.right(), other.right()),
+            share(other.right(), own.groups),
+            difference(own.right(), other.right(), own.groups),
             tuple(hits.tolist()),
             self.learnt_from,
             self.method,

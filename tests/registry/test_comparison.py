@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from registry.digests import Digest
 from registry.errors import InvalidValue
-from registry.pairing import mcnemar, pair
 from registry.predictions import Predictions
 from registry.registry import Registry
+from registry.statistics.pairing import pair
 from tests.builders import LABELS, publish, tiny
 from tests.registry.answering import ITEMS, TRUTH, answering, answers, silent
 
@@ -22,7 +23,7 @@ def test_the_odd_ones_out_are_counted() -> None:
     assert found.right == (first.right().sum(), second.right().sum())
     assert found.right[0] - found.right[1] == found.only[0] - found.only[1]
     assert found.difference.value == pytest.approx((found.right[0] - found.right[1]) / found.items)
-    assert found.difference.low > 0 and found.p < 0.05
+    assert found.difference.low > 0 and found.p is not None and found.p < 0.05
 
 
 def test_items_that_one_of_them_learnt_from_do_not_count() -> None:
@@ -66,19 +67,6 @@ def test_several_labels_are_right_together() -> None:
         pair((first, second), (LABELS, ("other", *LABELS[1:])), frozenset())
     with pytest.raises(InvalidValue, match="any number"):
         pair((first, answers(0)), BOTH, frozenset())
-
-
-@pytest.mark.parametrize(
-    ("only", "other", "p"), [(0, 0, 1.0), (5, 5, 1.0), (0, 5, 0.0625), (1, 9, 0.021484375)]
-)
-def test_the_test_is_a_binomial_one(only: int, other: int, p: float) -> None:
-    assert mcnemar(only, other) == pytest.approx(p)
-    assert mcnemar(other, only) == pytest.approx(p)
-
-
-def test_large_counts_do_not_overflow() -> None:
-    assert mcnemar(40_000, 40_000) == pytest.approx(1.0)
-    assert mcnemar(30_000, 50_000) == 0.0
 
 
 def test_what_an_ancestor_learnt_from_does_not_count_either(registry: Registry) -> None:
@@ -125,3 +113,21 @@ def test_no_item_in_common_is_no_verdict() -> None:
     assert found.to_json()["p"] is None
     with pytest.raises(InvalidValue, match="share no"):
         _ = found.difference
+
+
+def test_examples_of_one_group_count_as_fewer() -> None:
+    first, second = answers(0, sureness=3), answers(1, sureness=0)
+    by_ten = [Digest.of(bytes([at // 10])) for at in range(len(ITEMS))]
+    grouped = Predictions.of(ITEMS, TRUTH, second.logits[_places(second)], by_ten)
+    found, lone = pair((first, grouped), BOTH, frozenset()), pair((first, second), BOTH, frozenset())
+    assert found.difference.groups == 4 and found.difference.effective < found.items
+    assert lone.difference.groups == lone.difference.effective == lone.items
+    assert found.difference.value == lone.difference.value
+    assert found.difference.low < lone.difference.low
+    assert found.p is not None and lone.p is not None and found.p > lone.p
+    assert found.to_json()["method"] == "tango" and found.to_json()["groups"] == 4
+
+
+def _places(predictions: Predictions) -> list[int]:
+    """Return where each of the items stands among the predictions."""
+    return [predictions.digests.index(item) for item in ITEMS]

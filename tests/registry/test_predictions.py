@@ -81,3 +81,28 @@ def test_bytes_of_another_kind_are_refused(data: bytes) -> None:
 def test_an_item_that_stands_twice_is_refused() -> None:
     with pytest.raises(InvalidValue, match="each once"):
         Predictions.of([DIGESTS[0]] * 6, LABELS, LOGITS)
+
+
+def test_groups_are_kept_where_examples_share_one() -> None:
+    groups = [Digest.of(b"a"), Digest.of(b"b"), *([Digest.of(b"a")] * (len(DIGESTS) - 2))]
+    stored = Predictions.of(DIGESTS, LABELS, LOGITS, groups)
+    read = Predictions.parse(stored.to_bytes())
+    assert read.groups is not None and read.to_bytes() == stored.to_bytes()
+    of = dict(zip(read.digests, (row.tobytes() for row in read.groups), strict=True))
+    assert of[DIGESTS[0]] == of[DIGESTS[-1]] != of[DIGESTS[1]]
+
+
+def test_without_groups_bytes_are_as_they_were() -> None:
+    alone = Predictions.of(DIGESTS, LABELS, LOGITS, DIGESTS)
+    assert alone.groups is None
+    assert alone.to_bytes() == Predictions.of(DIGESTS, LABELS, LOGITS).to_bytes()
+
+
+def test_groups_of_another_form_are_refused() -> None:
+    good = Predictions.of(DIGESTS, LABELS, LOGITS)
+    same = np.zeros((len(DIGESTS), 32), np.uint8)
+    for groups in (same[:-1], same[:, :8], same.astype(np.int64), good.items):
+        with pytest.raises(InvalidValue, match="groups"):
+            Predictions(good.items, good.labels, good.logits, groups)
+    with pytest.raises(InvalidValue, match="group of each"):
+        Predictions.of(DIGESTS, LABELS, LOGITS, DIGESTS[:-1])

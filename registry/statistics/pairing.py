@@ -1,60 +1,62 @@
-"""Two versions' answers to the same items: who is better, and whether that may be chance. Pure.
+"""Two versions' predictions of the same examples: which is better, and whether that may be chance.
 
-Items that either version, or an ancestor of one, learnt from are left out and counted: on those
+Examples that either version, or an ancestor of one, learnt from are left out and counted: on those
 a version would be praised for its memory.
 """
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
-from math import exp, lgamma, log
 
 import numpy as np
 
 from registry.digests import Digest
 from registry.errors import InvalidValue
 from registry.predictions import Predictions
-from registry.resampling import Interval, difference_of_counts
+from registry.statistics.difference import difference
+from registry.statistics.effective import joined, numbered
+from registry.statistics.interval import Interval
+from registry.statistics.mcnemar import randomisation
 
 
 @dataclass(frozen=True, slots=True)
 class Pairing:
-    """What came of comparing the answers of two versions.
+    """What came of comparing the predictions of two versions.
 
     Attributes:
-        items: how many both answered that count.
+        items: examples that both predicted and that count.
         right: how many of them the first and the second got right.
         only: how many the first alone got right, and the second alone.
-        learnt: items that both answered, left out because either or an ancestor learnt from them.
-        relabelled: items that both answered, left out because their labels differ by now.
-        unmatched: items that only the first answered, and only the second.
+        found: the first's accuracy less the second's, with Tango's interval; None where no example counts.
+        p: how likely a difference at least as large is where both are equally good, 0 to 1, by McNemar's exact
+            test, or by that of randomisation over groups; None where no example counts.
+        learnt: examples that both predicted, left out because either or an ancestor learnt from them.
+        relabelled: examples that both predicted, left out because their labels differ by now.
+        unmatched: examples that only the first predicted, and only the second.
     """
 
     items: int
     right: tuple[int, int]
     only: tuple[int, int]
+    found: Interval | None
+    p: float | None
     learnt: int
     relabelled: int
     unmatched: tuple[int, int]
 
     @property
     def difference(self) -> Interval:
-        """The first's accuracy less the second's, with its bootstrap interval.
+        """The first's accuracy less the second's, with its interval.
 
         Raises:
-            InvalidValue: no item counts.
+            InvalidValue: no example counts.
         """
-        if not self.items:
+        if self.found is None:
             raise InvalidValue("the versions share no held-out item that neither learnt from")
-        return difference_of_counts(*self.only, self.items)
-
-    @property
-    def p(self) -> float:
-        """How likely a difference at least as large is where both are equally good, 0 to 1."""
-        return mcnemar(*self.only)
+        return self.found
 
     def to_json(self) -> dict[str, object]:
-        """Return the JSON form; the figures are null where no item counts."""
-        found = self.difference if self.items else None
+        """Return the JSON form; the numbers are null where no example counts."""
+        found = self.found
         return {
             "items": self.items,
             "right": list(self.right),
@@ -62,7 +64,10 @@ class Pairing:
             "difference": found and found.value,
             "low": found and found.low,
             "high": found and found.high,
-            "p": self.p if self.items else None,
+            "method": found and found.method,
+            "groups": found and found.groups,
+            "effective": found and found.effective,
+            "p": self.p,
             "excluded": {"learnt": self.learnt, "relabelled": self.relabelled},
             "unmatched": list(self.unmatched),
         }
@@ -93,32 +98,35 @@ def pair(
     fresh = [(at, other) for at, other in both if first.digests[at] not in learnt]
     here, there = (np.array([row[side] for row in fresh], np.int64) for side in (0, 1))
     agree = _same_truth(first.labels[here], second.labels[there], labels)
-    right, other = first.right()[here][agree], second.right()[there][agree]
+    here, there = here[agree], there[agree]
+    right, other = first.right()[here], second.right()[there]
+    found = p = None
+    if len(here):
+        groups = _groups((first.groups, second.groups), (here, there))
+        found = difference(right, other, groups)
+        apart = right.astype(np.int64) - other
+        p = randomisation(np.bincount(groups, apart).astype(np.int64))
     return Pairing(
-        items=int(agree.sum()),
+        items=len(here),
         right=(int(right.sum()), int(other.sum())),
         only=(int((right & ~other).sum()), int((other & ~right).sum())),
+        found=found,
+        p=p,
         learnt=len(both) - len(fresh),
         relabelled=int((~agree).sum()),
         unmatched=(len(first) - len(both), len(second) - len(both)),
     )
 
 
-def mcnemar(only: int, only_other: int) -> float:
-    """Return the two-sided p-value of McNemar's test (1947) in its exact form: a binomial test of the odd ones out.
-
-    Args:
-        only: items that only the first has right.
-        only_other: items that only the second has right.
-    """
-    count, fewer = only + only_other, min(only, only_other)
-    if count == 0:
-        return 1.0
-    tail = sum(
-        exp(lgamma(count + 1) - lgamma(k + 1) - lgamma(count - k + 1) - count * log(2))
-        for k in range(fewer + 1)
+def _groups(
+    groups: tuple[np.ndarray | None, np.ndarray | None], rows: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray:
+    """Return the groups of the examples that both predicted, as numbers, int64 [N]."""
+    ours, theirs = (
+        numbered(None if each is None else each[chosen], len(chosen))
+        for each, chosen in zip(groups, rows, strict=True)
     )
-    return min(1.0, 2 * tail)
+    return joined(ours, theirs)
 
 
 def _same_truth(
