@@ -80,7 +80,7 @@ def classify(shell: Shell, ref: str, paths: tuple[Path, ...], top_k: int) -> Non
     """
     with Registry.open(shell.settings) as registry:
         offline = Offline(registry, ref)
-    inputs = inputs_of(paths, offline.modality)
+    inputs = inputs_of(paths, offline.modality, shell.note)
     with shell.progress(passing=True).step("classify", len(inputs)) as step:
         rankings = offline.classify(inputs, top_k, step.advance)
     results = [
@@ -126,7 +126,7 @@ def embed(shell: Shell, ref: str, paths: tuple[Path, ...], output: Path | None) 
     """
     with Registry.open(shell.settings) as registry:
         offline = Offline(registry, ref, DiskStore(shell.settings.features, shell.settings.cache_bytes))
-    inputs = inputs_of(paths, offline.modality)
+    inputs = inputs_of(paths, offline.modality, shell.note)
     identity, dimension = offline.identity, offline.dimension
     document: dict[str, object] = {**identity.to_json(), "dim": dimension}
     if output is not None:

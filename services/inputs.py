@@ -1,12 +1,14 @@
 """What the offline commands are asked about: pictures in files and folders, texts in files and tables."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 from registry.errors import DatasetError, InvalidInput
+from registry.folders import files
 from registry.quoting import quoted
 from registry.recipe import Raw, TextRecipe
 from registry.tables import MAX_TABLE_BYTES, READERS, bytes_of, read, text_of
@@ -79,28 +81,35 @@ class TextRow:
 Input: TypeAlias = PictureFile | TextRow
 
 
-def inputs_of(paths: Sequence[Path], modality: str) -> list[Input]:
+def inputs_of(
+    paths: Sequence[Path], modality: str, say: Callable[[str], None] = lambda _: None
+) -> list[Input]:
     """Return everything that some arguments name, in order.
 
     Args:
         paths: for pictures, files and folders; for texts, ``.txt`` files with a text a line (``-`` is
             standard input), and tables with the column ``text`` and perhaps ``text_pair``.
         modality: what the version takes.
+        say: told what was passed over in folders, a sentence each.
 
     Raises:
         InvalidInput: a path is none of these, or there is nothing in it.
         DatasetError: a file of texts cannot be read; the message names file and row.
     """
-    gather = _texts if modality == TextRecipe.modality else _pictures
-    return [found for path in paths for found in gather(path)]
+    if modality == TextRecipe.modality:
+        return [found for path in paths for found in _texts(path)]
+    return [found for path in paths for found in _pictures(path, say)]
 
 
-def _pictures(path: Path) -> Sequence[Input]:
+def _pictures(path: Path, say: Callable[[str], None]) -> Sequence[Input]:
     if path == STDIN:
         raise InvalidInput("this model takes pictures: expected files or folders, got standard input")
     if not path.is_dir():
         return [PictureFile(path)]
-    inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    passed: Counter[str] = Counter()
+    inside = sorted(file for file in files(path, path, passed) if file.suffix.lower() in SUFFIXES)
+    for reason, count in sorted(passed.items()):
+        say(f"{path}: passed over, {reason}: {count}")
     if not inside:
         raise InvalidInput(f"{path}: expected a folder with pictures ({', '.join(sorted(SUFFIXES))})")
     return [PictureFile(file) for file in inside]

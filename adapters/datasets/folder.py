@@ -1,33 +1,52 @@
-"""A folder of class folders, with or without train, val and test inside."""
+"""A folder of class folders, with or without a folder for each split above them."""
 
-import os
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.datasets.dataset import TEST, TRAIN, VALIDATION
 from adapters.datasets.labels import clean
-from adapters.datasets.listing import MAX_ROWS, Listing, Provider, Row, hidden
+from adapters.datasets.listing import MAX_ROWS, Listing, Provider, Row
 from registry.errors import DatasetError
+from registry.folders import entries, files, subfolders
 
-PART_FOLDERS = {
+SPLIT_WORDS: Mapping[str, str] = {
     "train": TRAIN,
+    "training": TRAIN,
+    "trainset": TRAIN,
     "val": VALIDATION,
     "valid": VALIDATION,
     "validation": VALIDATION,
+    "dev": VALIDATION,
+    "valset": VALIDATION,
+    "devset": VALIDATION,
     "test": TEST,
+    "testing": TEST,
+    "testset": TEST,
 }
+"""The words that name a split, in any case."""
+
+_FILLERS = frozenset(
+    {"set", "data", "dataset", "split", "images", "image", "imgs", "pictures", "texts", "files"}
+)
+"""Words that may stand beside them: ``training_set``, ``test-images``."""
+
+_WORDS = re.compile(r"[^\W\d_]+")
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
 NOT_IN_A_CLASS = "not in a class folder"
-BROKEN_LINK = "broken link"
 
 
 @dataclass(frozen=True, slots=True)
 class Folder(Provider):
     """Files, a picture or a text each, whose label is the folder that they are in, at any depth below it.
 
-    The top folders are parts where one of them is ``train``, has folders inside, and the others
-    are ``val`` (``valid``, ``validation``) or ``test``. Links are followed, each folder once.
+    The top folders are splits where they are called so (``Train``, ``val``, ``testing``,
+    ``training_set``); class folders stand inside. Splits beside other folders, two folders for one
+    split and splits without class folders are errors. One folder of files that is called like a
+    split, among others that are not, is a class; that is counted as a remark.
     """
 
     path: Path
@@ -36,29 +55,78 @@ class Folder(Provider):
         """List the files, without looking into them.
 
         Raises:
-            DatasetError: there is no class folder, one is empty, or the folder cannot be read.
+            DatasetError: there is no class folder, one is empty, splits and other folders are mixed, or
+                a folder cannot be read.
         """
         excluded: Counter[str] = Counter()
+        remarks: Counter[str] = Counter()
         rows: list[Row] = []
-        for folder, part in self._parts():
-            rows += self._labelled(folder, part, excluded) if labelled else self._all(folder, part, excluded)
+        for folder, split in self._splits(labelled, excluded, remarks):
+            rows += (
+                self._labelled(folder, split, excluded) if labelled else self._all(folder, split, excluded)
+            )
         if not rows:
             raise DatasetError(f"{self.path}: expected folders of files, one for each class; found none")
-        return Listing(tuple(rows), dict(excluded))
+        return Listing(tuple(rows), dict(excluded), dict(remarks))
 
-    def _parts(self) -> list[tuple[Path, str | None]]:
-        folders = {entry.name: entry for entry in _entries(self.path) if entry.is_dir()}
-        divided = (
-            "train" in folders
-            and set(folders) <= set(PART_FOLDERS)
-            and any(entry.is_dir() for entry in _entries(folders["train"]))
+    def _splits(
+        self, labelled: bool, excluded: Counter[str], remarks: Counter[str]
+    ) -> list[tuple[Path, str | None]]:
+        """Return the folders that class folders are in, and the split that each is; else the folder itself."""
+        passed: Counter[str] = Counter()
+        within = entries(self.path, self.path, passed)
+        folders = {entry.name: entry for entry in within if entry.is_dir()}
+        splits = {name: split for name in folders if (split := split_of(name)) is not None}
+        nested = {name for name, folder in folders.items() if subfolders(folder)}
+        alone = bool(splits) and splits.keys() == folders.keys()
+        if alone or len(set(splits.values())) > 1 or nested & splits.keys():
+            self._check_splits(folders, splits, nested, labelled)
+            excluded.update(passed)
+            if beside := len(within) - len(folders):
+                excluded[NOT_IN_A_CLASS] += beside
+            return [(folders[name], split) for name, split in sorted(splits.items())]
+        if len(_spoken(nested)) > 1:
+            self._refuse_mixture(folders, sorted(name for name in nested if _spoken([name])))
+        if labelled and len(folders) == 1 and nested:
+            (only,) = folders.values()
+            if len(subfolders(only)) == len(entries(only, self.path, Counter())):
+                raise DatasetError(
+                    f"{self.path}: expected one folder for each class, found {only.name!r} alone, which holds "
+                    f"folders itself; name {only}"
+                )
+        for name in splits if labelled else ():
+            remarks[f"the folder {name!r} is read as a class, because no other is called like a split"] += 1
+        return [(self.path, None)]
+
+    def _check_splits(
+        self, folders: Mapping[str, Path], splits: Mapping[str, str], nested: set[str], labelled: bool
+    ) -> None:
+        others = sorted(folders.keys() - splits.keys())
+        if others:
+            self._refuse_mixture(folders, sorted(splits))
+        for split in set(splits.values()):
+            same = sorted(name for name in splits if splits[name] == split)
+            if len(same) > 1:
+                raise DatasetError(
+                    f"{self.path}: expected one folder for the {split} split, found {_named(same)}; join them"
+                )
+        if labelled and (bare := sorted(splits.keys() - nested)):
+            raise DatasetError(
+                f"{self.path}: expected class folders inside {_named(sorted(splits))}, there are none in "
+                f"{_named(bare)}; put the files in class folders, or take the folder away"
+            )
+
+    def _refuse_mixture(self, folders: Mapping[str, Path], splits: Sequence[str]) -> None:
+        others = sorted(folders.keys() - set(splits))
+        beside = f", and {_named(others)} beside them" if others else ""
+        raise DatasetError(
+            f"{self.path}: expected folders of splits (train, val, test) or of classes, found {_named(splits)}, "
+            f"which are called like splits{beside}; rename or take away those that do not belong, or list the "
+            "files in a table"
         )
-        if not divided:
-            return [(self.path, None)]
-        return [(folder, PART_FOLDERS[name]) for name, folder in sorted(folders.items())]
 
-    def _labelled(self, folder: Path, part: str | None, excluded: Counter[str]) -> Iterator[Row]:
-        for entry in _entries(folder):
+    def _labelled(self, folder: Path, split: str | None, excluded: Counter[str]) -> Iterator[Row]:
+        for entry in entries(folder, self.path, excluded):
             if not entry.is_dir():
                 excluded[NOT_IN_A_CLASS] += 1
                 continue
@@ -68,51 +136,43 @@ class Folder(Provider):
                 raise DatasetError(
                     f"{entry}: a class folder's name is its label; this gives {error}"
                 ) from error
-            files = list(self._files(entry, excluded))
-            if not files and part != TEST:
+            found = list(self._files(entry, excluded))
+            if not found and split != TEST:
                 raise DatasetError(
                     f"{entry}: the class {label!r} has no files; add some, or remove the folder"
                 )
-            yield from (Row(file, label, None, self._origin(file), part) for file in files)
+            yield from (Row(file, label, None, self._origin(file), split) for file in found)
 
-    def _all(self, folder: Path, part: str | None, excluded: Counter[str]) -> Iterator[Row]:
-        return (Row(file, None, None, self._origin(file), part) for file in self._files(folder, excluded))
+    def _all(self, folder: Path, split: str | None, excluded: Counter[str]) -> Iterator[Row]:
+        return (Row(file, None, None, self._origin(file), split) for file in self._files(folder, excluded))
 
     def _origin(self, file: Path) -> str:
         return str(Path(self.path.name) / file.relative_to(self.path))
 
     def _files(self, folder: Path, excluded: Counter[str]) -> Iterator[Path]:
-        seen: set[tuple[int, int]] = set()
-        count = 0
-        for base, folders, names in os.walk(folder, followlinks=True, onerror=_refuse):
-            here = Path(base).stat()
-            # A link to a folder above would be walked for ever.
-            folders[:] = [] if (here.st_dev, here.st_ino) in seen else sorted(filter(_shown, folders))
-            if (here.st_dev, here.st_ino) in seen:
-                continue
-            seen.add((here.st_dev, here.st_ino))
-            for name in sorted(filter(_shown, names)):
-                file = Path(base) / name
-                if not file.is_file():
-                    excluded[BROKEN_LINK if file.is_symlink() else "not a file"] += 1
-                    continue
-                count += 1
-                if count > MAX_ROWS:
-                    raise DatasetError(f"{self.path}: a dataset has at most {MAX_ROWS:,} items")
-                yield file
+        for count, file in enumerate(files(folder, self.path, excluded), 1):
+            if count > MAX_ROWS:
+                raise DatasetError(f"{self.path}: a dataset has at most {MAX_ROWS:,} items")
+            yield file
 
 
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return sorted(entry for entry in folder.iterdir() if not hidden(entry.name))
-    except OSError as error:
-        _refuse(error)
-        raise
+def split_of(name: str) -> str | None:
+    """Return the split that a folder's name means, or None: a word for it, alone or beside words like ``set``."""
+    words = [word for word in _words(name) if word not in _FILLERS]
+    return SPLIT_WORDS.get(words[0]) if len(words) == 1 else None
 
 
-def _shown(name: str) -> bool:
-    return not hidden(name)
+def _spoken(names: Sequence[str] | set[str]) -> set[str]:
+    """Return the splits that are mentioned anywhere in some names: ``seg_train`` mentions one."""
+    return {SPLIT_WORDS[word] for name in names for word in _words(name) if word in SPLIT_WORDS}
 
 
-def _refuse(error: OSError) -> None:
-    raise DatasetError(f"{error.filename}: expected a folder that can be read; {error.strerror}") from error
+def _words(name: str) -> list[str]:
+    return _WORDS.findall(_HUMP.sub(" ", name).casefold())
+
+
+def _named(names: Sequence[str]) -> str:
+    shown = [repr(name) for name in names[:8]]
+    if len(names) > 8:
+        return f"{', '.join(shown)} and {len(names) - 8} more"
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)

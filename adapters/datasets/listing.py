@@ -12,8 +12,6 @@ from registry.recipe import Raw
 MAX_ROWS = 5_000_000
 """Rows of one dataset; a dataset is held in memory, digests and labels at least."""
 
-_IGNORED = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
-
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -62,11 +60,6 @@ class Provider(ABC):
         Raises:
             DatasetError: the data has not the form that the provider reads.
         """
-
-
-def hidden(name: str) -> bool:
-    """Tell whether a file or folder is a system's own and no data, such as ``.DS_Store``."""
-    return name.startswith(".") or name.lower() in _IGNORED
 
 
 def absolute(path: str | Path) -> Path:

@@ -77,8 +77,12 @@ class TestFolders:
         }
         assert all(Path(item.origin).parts[1] == "train" for item in data.part(TRAIN))
 
-    def test_train_and_test_are_classes_where_train_holds_pictures(self, tmp_path: Path) -> None:
-        assert load(classes(tmp_path, ("train", "test")), RECIPE).labels == ("test", "train")
+    def test_splits_without_class_folders_are_no_labels(self, tmp_path: Path) -> None:
+        with pytest.raises(
+            DatasetError, match="expected class folders inside 'test' and 'train', there are none"
+        ):
+            load(classes(tmp_path, ("train", "test")), RECIPE)
+        assert {*load(tmp_path, RECIPE, labelled=False).parts} == {TRAIN, TEST}
 
     def test_a_test_part_of_its_own_is_held_out(self, tmp_path: Path) -> None:
         data = load(classes(tmp_path / "a"), RECIPE, test=classes(tmp_path / "b", start=50))
@@ -107,12 +111,18 @@ class TestFolders:
         classes(tmp_path / "data")
         fill(tmp_path / "data" / "cat" / "more" / "still", 300, 3)
         fill(tmp_path / "elsewhere", 400, 2)
-        (tmp_path / "data" / "dog" / "linked").symlink_to(tmp_path / "elsewhere")
+        (tmp_path / "data" / "dog" / "away").symlink_to(tmp_path / "elsewhere")
+        fill(tmp_path / "data" / ".shared", 400, 2)
+        (tmp_path / "data" / "dog" / "linked").symlink_to(tmp_path / "data" / ".shared")
         (tmp_path / "data" / "dog" / "loop").symlink_to(tmp_path / "data" / "dog")
         (tmp_path / "data" / "dog" / "gone.png").symlink_to(tmp_path / "nowhere.png")
         data = load(tmp_path / "data", RECIPE)
         assert len(data) == 12 + 3 + 2
-        assert data.excluded == {"broken link": 1}
+        assert data.excluded == {
+            "broken link": 1,
+            "link that leaves the folder": 1,
+            "link to a folder that is read already": 1,
+        }
 
     def test_an_empty_class_is_named(self, tmp_path: Path) -> None:
         (classes(tmp_path) / "emu").mkdir()
