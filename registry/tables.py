@@ -7,28 +7,19 @@ import csv
 import io
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from registry.errors import DatasetError
 
 MAX_TABLE_BYTES = 1 << 30
 
 Record: TypeAlias = tuple[str, Mapping[str, object]]
-"""Where a row stands in its file (``line 7``, ``row 3``), and its values by column."""
+"""Where a row begins in its file (``line 7``, ``row 3``), and its values by column."""
 
 Found: TypeAlias = tuple[list[str], Iterator[Record]]
 """The columns that a file has, and its rows."""
-
-
-class CsvReader(Protocol):
-    """What ``csv.reader`` returns; it has no public name before Python 3.13."""
-
-    @property
-    def line_num(self) -> int:
-        """Number of the last line read, from 1."""
-
-    def __next__(self) -> list[str]: ...
 
 
 def read(path: Path, columns: Collection[str], max_rows: int) -> Found:
@@ -41,12 +32,18 @@ def read(path: Path, columns: Collection[str], max_rows: int) -> Found:
 
     Returns:
         The names of all its columns, and its rows, read as they are asked for; some may have more
-        columns than these.
+        columns than these. A name that does not matter may stand several times; of its values the last
+        is given.
 
     Raises:
-        DatasetError: the file is not what its suffix says, or too large; the rows may raise it too.
+        DatasetError: the file is not what its suffix says, or too large, or a column that matters stands
+            in it twice; the rows may raise it too.
     """
     names, records = READERS[path.suffix.lower()](path, columns, max_rows)
+    if twice := [name for name in columns if names.count(name) > 1]:
+        raise DatasetError(
+            f"{path.name}: expected one column {twice[0]!r}, found {names.count(twice[0])}; rename one"
+        )
     return names, _at_most(path, records, max_rows)
 
 
@@ -94,50 +91,89 @@ def bytes_of(path: Path) -> bytes:
 
 
 def _csv(path: Path, wanted: Collection[str], max_rows: int) -> Found:
-    reader = csv.reader(io.StringIO(text_of(bytes_of(path), path.name), newline=""), strict=True)
-    header = [name.strip() for name in next(_csv_lines(path, reader), [])]
-    if len(set(header)) != len(header):
-        raise DatasetError(f"{path.name}, line 1: a column's name stands twice in {header}")
+    # The csv module has one limit for the whole process, 131 072 characters; a file's size is limit enough.
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_TABLE_BYTES))
+    lines = _csv_lines(path, text_of(bytes_of(path), path.name))
+    _, header = next(lines, (1, []))
+    header = [name.strip() for name in header]
+    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
+        if len(header) == 1 and any(part.strip() in wanted for part in header[0].split(separator)[1:]):
+            raise DatasetError(
+                f"{path.name}, line 1: expected columns separated by commas, these are by {name}; save it with commas"
+            )
 
     def records() -> Iterator[Record]:
-        for values in _csv_lines(path, reader):
-            where = f"line {reader.line_num}"
+        for start, values in lines:
             if len(values) != len(header):
                 raise DatasetError(
-                    f"{path.name}, {where}: expected {len(header)} values, as in the header, got {len(values)}"
+                    f"{path.name}, line {start}: expected {len(header)} values, as in the header, got {len(values)}; "
+                    "a text with a comma, a quote or a line break stands in quotes"
                 )
-            yield where, dict(zip(header, values, strict=True))
+            yield f"line {start}", dict(zip(header, values, strict=True))
 
     return header, records()
 
 
-def _csv_lines(path: Path, reader: CsvReader) -> Iterator[list[str]]:
+def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield every row that is not empty, and the line that it begins in, from 1."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     while True:
+        start = reader.line_num + 1
         try:
             values = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            raise DatasetError(f"{path.name}, line {reader.line_num}: not csv; {error}") from error
+            opened = _quote_line(text, start, reader.line_num)
+            raise DatasetError(
+                f"{path.name}, line {opened}: not csv; the quote that opens in this line does not end as it should, "
+                f"found in line {reader.line_num}: {error}"
+            ) from error
         if values:
-            yield values
+            yield start, values
+
+
+def _quote_line(text: str, first: int, last: int) -> int:
+    """Return the line of the last quote that opens between two lines, the first of which begins a row."""
+    opened, inside, may_end, may_open = first, False, False, True
+    lines = islice(io.StringIO(text, newline=""), first - 1, last)
+    for number, line in enumerate(lines, first):
+        for letter in line:
+            if inside and not may_end:
+                may_end = letter == '"'
+            elif letter == '"' and (may_end or may_open):
+                inside, may_end, opened = True, False, opened if may_end else number
+                may_open = False
+            else:
+                inside, may_end, may_open = False, False, letter in ",\r\n"
+    return opened
 
 
 def _jsonl(path: Path, wanted: Collection[str], max_rows: int) -> Found:
     text = text_of(bytes_of(path), path.name)
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    columns = list(_json_object(path, *lines[0])) if lines else []
-    return columns, ((f"line {number}", _json_object(path, number, line)) for number, line in lines)
+    columns = list(_json_object(path, *lines[0], wanted)) if lines else []
+    return columns, ((f"line {number}", _json_object(path, number, line, wanted)) for number, line in lines)
 
 
-def _json_object(path: Path, number: int, line: str) -> dict[str, object]:
+def _json_object(path: Path, number: int, line: str, wanted: Collection[str]) -> dict[str, object]:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise DatasetError(f"{path.name}, line {number}: expected a JSON object; {error}") from error
     if not isinstance(value, dict):
         raise DatasetError(f"{path.name}, line {number}: expected a JSON object, got {type(value).__name__}")
+    for name in wanted:
+        # Parsed again where a key may stand twice: such lines are few.
+        if line.count(f'"{name}"') > 1 and (count := _count(line, name)) > 1:
+            raise DatasetError(
+                f"{path.name}, line {number}: expected one column {name!r}, found {count}; rename one"
+            )
     return value
+
+
+def _count(line: str, name: str) -> int:
+    return sum(key == name for key, _ in json.loads(line, object_pairs_hook=list))
 
 
 def _parquet(path: Path, wanted: Collection[str], max_rows: int) -> Found:

@@ -5,19 +5,30 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+from registry.errors import DatasetError
+from registry.quoting import quoted
+from registry.spelling import alike, appearance, composed
+
 MAX_LABEL_LENGTH = 200
 
 _DIGITS = re.compile(r"(\d+)")
+_NUMBER = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?")
+_FORBIDDEN = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Unicode's categories of controls, lone surrogates, line and paragraph separators."""
+_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Embeddings, overrides and isolates: what stands beside such a label would be shown in another order."""
 
 
 def clean(value: object) -> str:
     """Return a label's text: without spaces around it, in Unicode's composed form (NFC).
 
     macOS stores folder names decomposed, so the same label would else be two. Whole numbers lose
-    the ``.0`` that a column with gaps gives them.
+    the ``.0`` that a column with gaps gives them. Everything that orthography needs is kept inside:
+    joiners (U+200C, U+200D), variation selectors, wide and non-breaking spaces. Text like ``nan`` is
+    a label; the number that is none (NaN) is not.
 
     Raises:
-        ValueError: there is no label (None, NaN, nothing but spaces), or it is no label's kind;
+        ValueError: there is no label (None, NaN, nothing that shows), or it is no label's kind;
             the message says which.
     """
     if value is None:
@@ -30,16 +41,53 @@ def clean(value: object) -> str:
         return str(int(value)) if value.is_integer() else repr(value)
     if not isinstance(value, str | int):
         raise ValueError(f"{type(value).__name__} as its label")
-    text = unicodedata.normalize("NFC", str(value)).strip()
-    if not text:
+    text = composed(str(value)).strip()
+    if not appearance(text):
         raise ValueError("an empty label")
-    if text.lower() == "nan":
-        raise ValueError("NaN as its label")
-    if len(text) > MAX_LABEL_LENGTH or not text.isprintable():
-        raise ValueError(
-            f"a label that is over {MAX_LABEL_LENGTH} characters or not printable, {text[:40]!r}"
-        )
+    if len(text) > MAX_LABEL_LENGTH:
+        raise ValueError(f"a label of over {MAX_LABEL_LENGTH} characters, {quoted(text, 40)}")
+    if odd := next((letter for letter in text if not _allowed(letter)), None):
+        raise ValueError(f"a label that holds the control character U+{ord(odd):04X}, {quoted(text, 40)}")
     return text
+
+
+def check_alike(labels: Iterable[str]) -> None:
+    """Refuse two labels that a person would take for one.
+
+    Raises:
+        DatasetError: they differ in nothing but spaces or characters that do not show.
+    """
+    if pair := alike(labels):
+        first, second = (ascii(label) for label in pair)
+        raise DatasetError(
+            f"the labels {first} and {second} look alike and differ in spaces or in characters that do not show; "
+            "write them the same way, or differently enough to be told apart"
+        )
+
+
+def plain_numbers(labels: Iterable[str]) -> dict[str, str]:
+    """Return what each label of a column is read as, where all of them are numbers and some are written ``1.0``.
+
+    A column of whole numbers with gaps is written so by many programs. A table that keeps numbers gives
+    ``1`` for the same, so both are one label. Nothing is changed where that could lose anything: where
+    a label is no number, or is written in another form than Python's shortest (``1.10``, ``007``).
+
+    Returns:
+        Each label that changes, and what it becomes; empty where none does.
+    """
+    distinct = set(labels)
+    if not all(_NUMBER.fullmatch(label) and repr(_value(label)) == label for label in distinct):
+        return {}
+    return {label: clean(_value(label)) for label in distinct if clean(_value(label)) != label}
+
+
+def _value(label: str) -> float | int:
+    return float(label) if "." in label else int(label)
+
+
+def _allowed(letter: str) -> bool:
+    """Tell whether a label may hold a character: none that controls a terminal, breaks a line or turns text round."""
+    return unicodedata.category(letter) not in _FORBIDDEN and letter not in _TURNING
 
 
 def ordered(labels: Iterable[str]) -> tuple[str, ...]:

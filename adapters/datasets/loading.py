@@ -11,7 +11,7 @@ from adapters.datasets.division import divide
 from adapters.datasets.examples import PREFIX, Example
 from adapters.datasets.folder import Folder
 from adapters.datasets.item import Label
-from adapters.datasets.labels import ordered
+from adapters.datasets.labels import check_alike, ordered
 from adapters.datasets.listing import Listing, Provider, absolute
 from adapters.datasets.reading import Reading, gather, read
 from adapters.datasets.table import Table
@@ -55,6 +55,7 @@ def load(
     kept, repeated = _distinct(reading)
     items = tuple(reading.items[at] for at in kept)
     _check_classes(listing, reading, kept)
+    check_alike(label for item in items for label in item.labels)
     parts = divide(items, [reading.rows[at].part for at in kept])
     excluded = Counter(listing.excluded) + reading.excluded + repeated
     remarks = Counter(listing.remarks) + reading.remarks

@@ -1,15 +1,17 @@
 """A table of pictures or texts, and labels: csv, jsonl or parquet."""
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adapters.datasets.item import Label
-from adapters.datasets.labels import clean
+from adapters.datasets.labels import clean, plain_numbers
 from adapters.datasets.listing import MAX_ROWS, Listing, Provider, Row
 from registry.errors import DatasetError, WrongModality
 from registry.quoting import quoted
 from registry.recipe import Raw
+from registry.spelling import FileNames
 from registry.tables import read
 
 IMAGE = "image"
@@ -20,6 +22,8 @@ LABELS = "labels"
 GROUP = "group"
 SEPARATOR = "|"
 """Between the labels of one item, where a column can only hold text."""
+
+_MISSING = frozenset({"nan", "null", "none", "na", "n/a"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +69,23 @@ class Table(Provider):
                     f"found {', '.join(map(repr, columns)) or 'none'}"
                 )
         pairs = TEXT_PAIR in columns
+        names = FileNames()
         rows = tuple(
-            self._row(where, record, label if labelled else None, pairs) for where, record in records
+            self._row(where, record, label if labelled else None, pairs, names) for where, record in records
         )
         if not rows:
             raise DatasetError(f"{self.path}: expected rows, found none")
-        return Listing(rows)
+        rows, remarks = _plain(rows)
+        for row in rows:
+            remarks.update(f"the text {each!r} is read as a label" for each in _missing(row.label))
+        return Listing(rows, remarks=dict(remarks))
 
-    def _row(self, where: str, record: Mapping[str, object], label: str | None, pairs: bool) -> Row:
+    def _row(
+        self, where: str, record: Mapping[str, object], label: str | None, pairs: bool, names: FileNames
+    ) -> Row:
         origin = f"{self.path.name}, {where}"
         return Row(
-            content=self._file(origin, record.get(IMAGE))
+            content=self._file(origin, record.get(IMAGE), names)
             if self.modality == IMAGE
             else _text(origin, record, pairs),
             label=None if label is None else _label(origin, record.get(label), label == LABELS),
@@ -83,19 +93,41 @@ class Table(Provider):
             origin=origin,
         )
 
-    def _file(self, origin: str, value: object) -> Path:
+    def _file(self, origin: str, value: object, names: FileNames) -> Path:
         if not isinstance(value, str) or not value.strip() or "\0" in value:
             raise DatasetError(f"{origin}: {IMAGE!r} is a path, got {quoted(value)}")
-        file = self.path.parent / value.strip()
-        try:
-            found = file.is_file()
-        except OSError:  # a name that is too long
-            found = False
-        if not found:
-            raise DatasetError(
-                f"{origin}: there is no file {quoted(str(file), 300)}; paths are relative to the table"
-            )
+        name = value.strip()
+        file = names.find(self.path.parent, name)
+        if file is None:
+            wanted = quoted(str(self.path.parent / name), 300)
+            raise DatasetError(f"{origin}: there is no file {wanted}; paths are relative to the table")
         return file
+
+
+def _plain(rows: tuple[Row, ...]) -> tuple[tuple[Row, ...], Counter[str]]:
+    """Read labels that are all numbers as such; return the rows, and how many were written with ``.0``."""
+    plain = plain_numbers(each for row in rows for each in _each(row.label))
+    if not plain:
+        return rows, Counter()
+    first = min(plain)
+    remark = f"labels like {first!r} are read as whole numbers, {plain[first]!r}"
+    count = sum(any(each in plain for each in _each(row.label)) for row in rows)
+    return tuple(replace(row, label=_replaced(row.label, plain)) for row in rows), Counter({remark: count})
+
+
+def _replaced(label: Label | None, plain: Mapping[str, str]) -> Label | None:
+    if isinstance(label, tuple):
+        return tuple(sorted({plain.get(each, each) for each in label}))
+    return label if label is None else plain.get(label, label)
+
+
+def _missing(label: Label | None) -> list[str]:
+    """Return the labels that other programs write where there is none."""
+    return [each for each in _each(label) if each.casefold() in _MISSING]
+
+
+def _each(label: Label | None) -> tuple[str, ...]:
+    return label if isinstance(label, tuple) else () if label is None else (label,)
 
 
 def _text(origin: str, record: Mapping[str, object], pairs: bool) -> Raw:
@@ -124,6 +156,8 @@ def _group(origin: str, value: object) -> str | None:
     if value is None or (isinstance(value, str) and not value.strip()) or value != value:
         return None
     try:
+        if isinstance(value, str) and value.strip().casefold() == "nan":
+            raise ValueError("NaN; leave it empty where there is none")
         return clean(value)
     except ValueError as error:
         raise DatasetError(f"{origin}: {GROUP!r} is a text or a number; got {error}") from error

@@ -278,13 +278,11 @@ class TestTables:
         with pytest.raises(DatasetError, match=rf"'{column}' is missing; found .*'other'"):
             load(WRITERS[form](tmp_path / f"data.{form}", rows), RECIPE)
 
-    @pytest.mark.parametrize("label", ["", " ", "NaN", "nan"])
+    @pytest.mark.parametrize("label", ["", " ", "\u200b"])
     def test_a_row_without_label_is_named(self, tmp_path: Path, form: str, label: str) -> None:
         rows = _rows(tmp_path)
         rows[7]["label"] = label
-        with pytest.raises(
-            DatasetError, match=r"(line 9|line 8|row 8): expected a label, got (an empty|NaN)"
-        ):
+        with pytest.raises(DatasetError, match=r"(line 9|line 8|row 8): expected a label, got an empty"):
             load(WRITERS[form](tmp_path / f"data.{form}", rows), RECIPE)
 
     def test_a_path_to_nothing_is_named(self, tmp_path: Path, form: str) -> None:
@@ -354,7 +352,7 @@ class TestTableText:
 
     def test_a_column_that_stands_twice_is_an_error(self, tmp_path: Path) -> None:
         (tmp_path / "data.csv").write_text("image,label,label\n")
-        with pytest.raises(DatasetError, match="stands twice"):
+        with pytest.raises(DatasetError, match="expected one column 'label', found 2"):
             load(tmp_path / "data.csv", RECIPE)
 
     @pytest.mark.parametrize("line", ["{", "[1]", "[" * 100_000, '"text"'])
@@ -514,7 +512,22 @@ class TestLabels:
         assert clean("Gru\u0308n ") == clean("Gr\u00fcn") == "Gr\u00fcn"
 
     @pytest.mark.parametrize(
-        "value", [None, "", "  ", "NaN", math.nan, math.inf, [1], b"x", "a\nb", "x" * 300]
+        "value",
+        [
+            None,
+            "",
+            "  ",
+            "\u200d",
+            math.nan,
+            math.inf,
+            [1],
+            b"x",
+            "a\nb",
+            "a\u2028b",
+            "\ud800",
+            "\u202eab",
+            "x" * 300,
+        ],
     )
     def test_what_is_no_label_is_refused(self, value: object) -> None:
         with pytest.raises(ValueError):

@@ -1,0 +1,96 @@
+"""One name in two spellings of Unicode: a file's name on disk and in a table, and labels that are alike."""
+
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+
+from registry.errors import DatasetError
+
+
+def composed(text: str) -> str:
+    """Return a text in Unicode's composed form (NFC): macOS stores names decomposed, tables hold them composed."""
+    return unicodedata.normalize("NFC", text)
+
+
+class FileNames:
+    """Finds files by names that may be composed otherwise than those on disk.
+
+    Folders are listed when a name is not found as it stands, once each.
+    """
+
+    def __init__(self) -> None:
+        self._listed: dict[Path, dict[str, list[str]]] = {}
+
+    def find(self, folder: Path, name: str) -> Path | None:
+        """Return the file of this name, a path relative to a folder or an absolute one; None where there is none.
+
+        Raises:
+            DatasetError: two files differ from the name in nothing but their composition.
+        """
+        path = folder / name
+        if _is_file(path):
+            return path
+        found = Path(path.anchor) if path.anchor else Path()
+        for part in path.relative_to(found).parts:
+            if part == ".." or _exists(found / part):
+                found /= part
+                continue
+            same = self._names(found).get(composed(part), [])
+            if len(same) > 1:
+                raise DatasetError(
+                    f"{found}: expected one file called {part!r}, found {len(same)} whose names differ in Unicode's "
+                    "composition alone; rename one"
+                )
+            if not same:
+                return None
+            found /= same[0]
+        return found if _is_file(found) else None
+
+    def _names(self, folder: Path) -> dict[str, list[str]]:
+        if folder not in self._listed:
+            names: dict[str, list[str]] = {}
+            try:
+                for entry in folder.iterdir():
+                    names.setdefault(composed(entry.name), []).append(entry.name)
+            except OSError:
+                names = {}
+            self._listed[folder] = names
+        return self._listed[folder]
+
+
+def _is_file(path: Path) -> bool:
+    return _exists(path) and path.is_file()
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long
+        return False
+
+
+def appearance(text: str) -> str:
+    """Return what a person sees of a text: without joiners, marks and variants that show nothing, spaces alike.
+
+    Removed are Unicode's format characters (category Cf: zero-width joiner and space, soft hyphen, direction marks)
+    and variation selectors; runs of any spaces count as one.
+    """
+    shown = "".join(
+        character
+        for character in composed(text)
+        if unicodedata.category(character) != "Cf" and not _selects_variant(character)
+    )
+    return composed(" ".join(shown.split()))
+
+
+def alike(texts: Iterable[str]) -> tuple[str, str] | None:
+    """Return the first two different texts that look alike, in sorted order, or None."""
+    seen: dict[str, str] = {}
+    for text in sorted(set(texts)):
+        if (first := seen.setdefault(appearance(text), text)) != text:
+            return first, text
+    return None
+
+
+def _selects_variant(character: str) -> bool:
+    return "\ufe00" <= character <= "\ufe0f" or "\U000e0100" <= character <= "\U000e01ef"
