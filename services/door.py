@@ -6,9 +6,11 @@ from services.tokens import hand_on
 from services.wire.asgi import Application, Receive, Scope, Send
 from services.worker import Worker
 
+_BEHIND = frozenset({*GUARDED, "/docs.json", "/schema.json"})
+
 
 class DoorFirst:
-    """Answers health in front of BentoML's own routes, which say less, and keeps the door to its operations.
+    """Answers health and the page at the root in front of BentoML's own routes, and guards its operations.
 
     The mount's middleware.
 
@@ -17,11 +19,11 @@ class DoorFirst:
         worker: answers health, and knows who may ask.
     """
 
-    _PATHS = frozenset({"/livez", "/readyz", *GUARDED})
+    _PATHS = frozenset({"/", "/livez", "/readyz", *_BEHIND})
 
     def __init__(self, app: Application, worker: Worker) -> None:
         self._app = app
-        self._front = worker.front(app, frozenset(GUARDED))
+        self._front = worker.front(app, _BEHIND)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI connection."""

@@ -8,8 +8,10 @@ reach it.
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from time import perf_counter
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import orjson
 
@@ -33,13 +35,14 @@ from services.errors import (
 )
 from services.inference import Inference, Urgency
 from services.opened import Opened
-from services.protocols import asking, native, npy, status
+from services.protocols import asking, declared, landing, native, npy, status
 from services.protocols.asking import Asking
 from services.tokens import Doorkeeper, hand_on, pick, visible
 from services.wire.asgi import (
     WHEN_LEFT,
     WHOLE_ANSWER,
     Application,
+    Message,
     Receive,
     Scope,
     Send,
@@ -54,9 +57,22 @@ _OPERATIONS = frozenset({metrics.CLASSIFY, metrics.EMBED})
 _SEVERAL = "/v1/classify"
 _POST = ("POST", "OPTIONS")
 _GET = ("GET", "HEAD", "OPTIONS")
-_OWN = frozenset({"/livez", "/readyz", "/v1/targets"})
+_OWN = frozenset({"/", "/livez", "/readyz", "/v1/targets"})
+_PAGE_HEADERS: Headers = (
+    (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'"),
+    (b"x-content-type-options", b"nosniff"),
+)
 GUARDED = {"/classify": metrics.CLASSIFY, "/embed": metrics.EMBED}
 """BentoML's own paths to the operations. They name the target in the body; the token is looked at before."""
+
+_OPEN = frozenset({"/metrics", "/healthz"})
+"""BentoML's paths that need no token."""
+
+MAX_PARSED_IN_LOOP_BYTES = 256 << 10
+"""Larger bodies are parsed in a thread: one, so that they cannot take the interpreter from the event loop together."""
+
+_PARSING = ThreadPoolExecutor(1, "parse")
+_T = TypeVar("_T")
 
 _log = logging.getLogger("cultivar.http")
 
@@ -77,6 +93,7 @@ class Hot:
         inference: returns what answers, or None while the process is still starting.
         admission: the limits on requests and bytes.
         doorkeeper: tells what a request may ask for.
+        max_rows: inputs of one request.
         beyond: takes what is not HTTP, and the paths that are its own.
         beyond_paths: those paths. Others are unknown here and there, and BentoML would keep a metric
             for every path that anyone ever tries.
@@ -87,12 +104,14 @@ class Hot:
         inference: Callable[[], Inference | None],
         admission: Admission,
         doorkeeper: Doorkeeper,
+        max_rows: int,
         beyond: Application | None = None,
         beyond_paths: Collection[str] = frozenset(),
     ) -> None:
         self._inference = inference
         self._admission = admission
         self._doorkeeper = doorkeeper
+        self._max_rows = max_rows
         self._beyond = beyond
         self._beyond_paths = frozenset(beyond_paths) - _OWN
 
@@ -115,19 +134,56 @@ class Hot:
 
     async def _hand_over(self, beyond: Application, scope: Scope, receive: Receive, send: Send) -> None:
         """Let BentoML answer those who may ask, within the limit on bodies, which it has none for."""
-        operation = GUARDED.get(scope["path"])
+        path: str = scope["path"]
+        operation = GUARDED.get(path)
         hand_on(None)
+        if operation is not None and scope["method"] == "POST":
+            await self._hand_over_operation(beyond, scope, receive, send, operation)
+            return
         try:
-            if operation is not None and scope["method"] != "OPTIONS":
-                hand_on(self._doorkeeper.admit(scope["headers"], operation))
+            if path not in _OPEN and scope["method"] != "OPTIONS":
+                self._doorkeeper.identify(scope["headers"])
             length = content_length(dict(scope["headers"]).get(b"content-length"))
             self._admission.check_length(length or 0)
         except CultivarError as error:
             await _send(scope, send, _problem(error))
             return
-        if scope["path"] == "/metrics":
+        if path == "/metrics":
             metrics.settle()
         await beyond(scope, self._admission.limited(receive), send)
+
+    async def _hand_over_operation(
+        self, beyond: Application, scope: Scope, receive: Receive, send: Send, operation: str
+    ) -> None:
+        """Let BentoML answer an operation of its own, once its body is whole and is what the operation takes.
+
+        BentoML reads bodies of any length, each in one go in the event loop.
+        """
+        visit: Visit | None = None
+        try:
+            hand_on(self._doorkeeper.admit(scope["headers"], operation))
+            if self._inference() is None:
+                raise TargetUnavailable("the server is still starting")
+            visit = self._admission.enter(receive, scope.get("extensions", _NONE).get(WHEN_LEFT))
+            head = asking.read({**scope, "query_string": b""}, operation)
+            body = await visit.body(head.length)
+            await _apart(len(body), declared.check, head.content_type, body, operation, self._max_rows)
+            visit.answering()
+        except asyncio.CancelledError:
+            end = None if visit is None else visit.ended()
+            if end is None:
+                raise
+            if not isinstance(end, ClientLeft):
+                await _send(scope, send, _problem(end))
+        except ClientLeft:
+            pass
+        except Exception as error:
+            await _send(scope, send, _problem(error))
+        else:
+            await beyond(scope, _again(body, receive), send)
+        finally:
+            if visit is not None:
+                visit.leave()
 
     def _describe(self, scope: Scope, path: str) -> Reply:
         """Answer the routes that take no body."""
@@ -141,6 +197,9 @@ class Hot:
                 raise WrongMethod(method, _GET)
             if path == "/livez":
                 return Reply(200, native.JSON, b'{"alive":true}')
+            if path == "/":
+                self._doorkeeper.identify(scope["headers"])
+                return Reply(200, b"text/html; charset=utf-8", landing.page(), _PAGE_HEADERS)
             inference = self._inference()
             if path == "/v1/targets":
                 grant = self._doorkeeper.identify(scope["headers"])
@@ -224,7 +283,7 @@ class Hot:
         body = await visit.body(head.length)
         if inference.snapshot is not snapshot:
             opened = _pick(inference.snapshot, grant, target, head)
-        inputs = native.parse(head.content_type, body, inference.settings.max_rows)
+        inputs = await _apart(len(body), native.parse, head.content_type, body, inference.settings.max_rows)
         del body
         identity, urgency = opened.identity, Urgency(visit.deadline, head.priority)
         if operation == metrics.CLASSIFY:
@@ -249,7 +308,7 @@ class Hot:
         body = await visit.body(head.length)
         snapshot = inference.snapshot
         opened = {target: _pick(snapshot, grant, target, head) for target in targets}
-        inputs = native.parse(head.content_type, body, inference.settings.max_rows)
+        inputs = await _apart(len(body), native.parse, head.content_type, body, inference.settings.max_rows)
         del body
         rankings = await inference.classify_all(
             opened, inputs, head.top_k, Urgency(visit.deadline, head.priority)
@@ -274,6 +333,25 @@ def _check_space(identity: Identity, expected: str) -> None:
         raise SpaceDiffers(
             f"{identity.ref} answers in space {identity.space_id}, the request expects {expected[:100]}"
         )
+
+
+async def _apart(body_bytes: int, work: Callable[..., _T], *arguments: object) -> _T:
+    """Do something to a body: here if it is small, else in the thread for that."""
+    if body_bytes <= MAX_PARSED_IN_LOOP_BYTES:
+        return work(*arguments)
+    return await asyncio.get_running_loop().run_in_executor(_PARSING, partial(work, *arguments))
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """Return a way to receive a body that was read already."""
+    messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def receive_again() -> Message:
+        for message in messages:
+            return message
+        return await receive()
+
+    return receive_again
 
 
 def _allow(methods: Collection[str]) -> Reply:

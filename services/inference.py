@@ -23,6 +23,9 @@ from services.settings import ServeSettings
 WORTH_REMEMBERING_S = 0.001
 """Features of a row that cost less are computed again: finding them takes a tenth of that."""
 
+MAX_HASHED_IN_LOOP_BYTES = 256 << 10
+"""Inputs of more bytes are hashed in a thread: 32 MiB would hold the event loop for a tenth of a second."""
+
 _Joint: TypeAlias = tuple[tuple[str, Route], ...]
 
 
@@ -174,7 +177,7 @@ class Inference:
         prepared: "_Decoded | None" = None,
     ) -> Arrays:
         inputs.require(opened.recipe.modality, self.settings.max_rows)
-        keys = self._keys(opened, route, inputs)
+        keys = await self._keys(opened, route, inputs)
         if keys is None:
             return await self._run(opened, route, inputs, urgency, prepared)
         assert route.pivot is not None, "what has keys has features"
@@ -200,14 +203,17 @@ class Inference:
         known = route.after(np.stack([row for row in found if row is not None]))
         return {name: _interleaved(rows, known[name], lacking) for name, rows in outputs.items()}
 
-    def _keys(self, opened: Opened, route: Route, inputs: Inputs) -> list[Key] | None:
+    async def _keys(self, opened: Opened, route: Route, inputs: Inputs) -> list[Key] | None:
         """Return what the inputs' features are known by, or None where it is not worth while."""
         if not self.settings.feature_cache_bytes or route.pivot is None:
             return None
         if self._engine.row_seconds(route.root) < WORTH_REMEMBERING_S:
             return None
+        segment = route.outputs[route.pivot]
         try:
-            return keys_of(opened, route.outputs[route.pivot], inputs.contents())
+            if inputs.size <= MAX_HASHED_IN_LOOP_BYTES:
+                return keys_of(opened, segment, inputs.contents())
+            return await asyncio.to_thread(lambda: keys_of(opened, segment, inputs.contents()))
         except InvalidInput:  # it is refused where it is prepared, with its index
             return None
 

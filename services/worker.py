@@ -52,6 +52,7 @@ class Worker:
         self._registry = registry
         self._deployment: Deployment | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._stalls: metrics.Stalls | None = None
         self._calm = False
         # A process that ``cultivar serve`` did not start cannot know who reaches it: ``auto`` asks for tokens.
         self._keyring = None if settings.auth == OFF else Keyring(lambda: Registry.open(registry))
@@ -70,7 +71,8 @@ class Worker:
 
     def front(self, beyond: Application | None = None, beyond_paths: frozenset[str] = frozenset()) -> Hot:
         """Return the HTTP application, before or after ``start``."""
-        return Hot(lambda: self.inference, self._admission, self.doorkeeper, beyond, beyond_paths)
+        rows = self.settings.max_rows
+        return Hot(lambda: self.inference, self._admission, self.doorkeeper, rows, beyond, beyond_paths)
 
     async def start(self) -> None:
         """Begin to follow the registry. Nothing that is wrong with it stops the process: readiness tells."""
@@ -107,6 +109,7 @@ class Worker:
             _log.warning("anybody who reaches %s may ask: tokens are off", settings.host)
         if settings.workers > 1:
             await self._join(meeting)
+        self._stalls = metrics.Stalls()
 
     async def _join(self, meeting: Meeting | None) -> None:
         """Wait, for a while, before connections are taken: for what is loaded, and for the workers met with.
@@ -128,6 +131,8 @@ class Worker:
         """Finish the work under way and let go of everything."""
         inference, deployment = self.inference, self._deployment
         self.inference = None
+        if self._stalls is not None:
+            self._stalls.stop()
         if deployment is not None:
             await asyncio.to_thread(deployment.close)
         if self._keyring is not None:

@@ -10,6 +10,7 @@ from services.metrics.names import (
     FEATURE_CACHE,
     HIT,
     LOADED,
+    LOOP_STALL_SECONDS,
     MISS,
     OK,
     PHASE_SECONDS,
@@ -36,6 +37,7 @@ from services.metrics.record import (
     rejected,
     settle,
 )
+from services.metrics.stalls import Stalls
 
 __all__ = [
     "ABANDONED",
@@ -50,6 +52,7 @@ __all__ = [
     "HEAD_SECONDS",
     "HIT",
     "LOADED",
+    "LOOP_STALL_SECONDS",
     "MISS",
     "OK",
     "PHASE_SECONDS",
@@ -66,6 +69,7 @@ __all__ = [
     "UNAVAILABLE",
     "UNKNOWN",
     "EngineMetrics",
+    "Stalls",
     "answered",
     "feature_cache",
     "rejected",

@@ -56,6 +56,11 @@ LOADED = Gauge(
     ["target", "version", "provider"],
     multiprocess_mode="livesum",
 )
+LOOP_STALL_SECONDS = Gauge(
+    "cultivar_loop_stall_seconds",
+    "The longest time of the last minute in which a worker's event loop stood still.",
+    multiprocess_mode="livemax",
+)
 FEATURE_CACHE = Counter(
     "cultivar_feature_cache_total",
     "Inputs looked up among features computed before: hit, miss.",

@@ -14,7 +14,7 @@ from registry.errors import InputTooLarge, UndecodableInput, WrongModality
 from registry.recipe import ImageRecipe, Raw, TextRecipe, content
 from services.answers import Identity, Ranking
 from services.errors import MalformedRequest, UnsupportedMedia
-from services.protocols import multipart, npy, picture
+from services.protocols import document, multipart, npy, picture
 
 JSON = b"application/json"
 NPY = b"application/x-npy"
@@ -41,6 +41,13 @@ class Inputs:
 
     def __len__(self) -> int:
         return len(self.items) if self.array is None else len(self.array)
+
+    @property
+    def size(self) -> int:
+        """How many bytes the inputs have, texts counted by characters."""
+        if self.array is not None:
+            return self.array.nbytes
+        return sum(sum(map(len, item)) if isinstance(item, tuple) else len(item) for item in self.items)
 
     def contents(self) -> Sequence[bytes]:
         """Return the bytes that stand for each input: equal ones are the same input.
@@ -144,20 +151,16 @@ def _pixels(body: bytes) -> np.ndarray:
 
 
 def _from_json(body: bytes, max_rows: int) -> Inputs:
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise MalformedRequest(f"expected a JSON document; {error}") from error
-    return read_document(document, max_rows)
+    return read_document(document.read(body, max_rows), max_rows)
 
 
-def read_document(document: object, max_rows: int) -> Inputs:
+def read_document(given: object, max_rows: int) -> Inputs:
     """Read ``{"images": [base64 or data: URL, …]}`` or ``{"texts": [text or [text, text], …]}``, as ``parse`` does."""
-    if not isinstance(document, Mapping) or len(document) != 1 or not {"images", "texts"} & set(document):
+    if not isinstance(given, Mapping) or len(given) != 1 or not {"images", "texts"} & set(given):
         raise MalformedRequest(
             'expected {"images": [base64, …]} or {"texts": [text or [text, text], …]} and no other key'
         )
-    key, items = next(iter(document.items()))
+    key, items = next(iter(given.items()))
     if not isinstance(items, list) or not items:
         raise MalformedRequest(f"{key!r} is a list of one item or more")
     if len(items) > max_rows:

@@ -282,3 +282,42 @@ def test_no_bytes_upset_the_json_reader(data: bytes) -> None:
             native.parse("application/json", body, 4)
         except CultivarError as error:
             assert str(error)
+
+
+HOSTILE_FORMS = {
+    "header without end": b"--b\r\nContent-Disposition: form-data; " + b"x" * 1_000_000,
+    "many headers": b'--b\r\nContent-Disposition: form-data; filename="a"\r\n'
+    + b"X: y\r\n" * 17
+    + b"\r\n\r\n--b--",
+    "8 KiB of headers": b'--b\r\nContent-Disposition: form-data; filename="a"\r\nX: '
+    + b"y" * 8192
+    + b"\r\n\r\n\r\n--b--",
+    "two dispositions": b'--b\r\nContent-Disposition: form-data; filename="a"\r\n' * 2 + b"\r\n\r\n--b--",
+    "folded header": b'--b\r\nContent-Disposition: form-data;\r\n filename="a"\r\n\r\n\r\n--b--',
+    "header without colon": b'--b\r\nContent-Disposition: form-data; filename="a"\r\nX\r\n\r\n\r\n--b--',
+    "many parameters": b"--b\r\nContent-Disposition: form-data; "
+    + b'a="b";' * 1300
+    + b'filename="a"\r\n\r\n\r\n--b--',
+    "quotes": b"--b\r\nContent-Disposition: form-data; " + b'"' * 7900 + b'filename="a"\r\n\r\nx\r\n--b--',
+    "escaped quotes": b"--b\r\nContent-Disposition: form-data; " + b';a="\\"' * 1300 + b"\r\n\r\nx\r\n--b--",
+    "boundary with a tail": b'--b\r\nContent-Disposition: form-data; filename="a"\r\n\r\nx\r\n--bc\r\n',
+    "no end": b'--b\r\nContent-Disposition: form-data; filename="a"\r\n\r\n' + b"\r\n-" * 100_000,
+    "encoded": b'--b\r\nContent-Disposition: form-data; filename="a"\r\n'
+    + b"Content-Transfer-Encoding: base64\r\n\r\neA==\r\n--b--",
+    "padding without end": b"--b" + b" " * 1_000_000 + b"\r\n",
+    "no boundary": b"\r\n-" * 100_000,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_FORMS)
+def test_a_hostile_form_is_refused(name: str) -> None:
+    with pytest.raises(MalformedRequest):
+        multipart.files(HOSTILE_FORMS[name], b"b", 256)
+
+
+def test_what_follows_the_last_boundary_is_passed_over() -> None:
+    body = (
+        b'--b \t\r\nContent-Disposition: form-data; filename="a"\r\n\r\nx\r\n--b--\r\nepilogue'
+        + b"\r\n--b" * 10
+    )
+    assert multipart.files(body, b"b", 1) == [b"x"]

@@ -1,10 +1,11 @@
 """What operators see."""
 
 import httpx
+import pytest
 
 from registry.runtime import usable_providers
 from tests.builders import picture
-from tests.contracts.http.asking import NPY, PNG, Asking, alike, base64_of, metrics
+from tests.contracts.http.asking import NPY, PNG, Asking, alike, base64_of, metrics, refused
 from tests.contracts.http.running import Running, memory_bytes
 from tests.services.pictures import BROKEN, GIGAPIXEL, GOOD
 
@@ -43,6 +44,53 @@ class Operating(Asking):
         assert vectors.json()["dim"] == 4
         assert client.post("/classify", json=body | {"target": "nothing"}).status_code == 404
         assert client.get("/docs.json").json()["paths"].keys() >= {"/classify", "/embed"}
+
+    @pytest.mark.parametrize("operation", ["classify", "embed"])
+    @pytest.mark.parametrize(
+        ("body", "status"),
+        [
+            (b"", 400),
+            (b"nonsense", 400),
+            (b"[]", 400),
+            (b"{}", 400),
+            (b'{"target":5,"texts":["a"]}', 400),
+            (b'{"target":"digits"}', 400),
+            (b'{"target":"digits","images":"a"}', 400),
+            (b'{"target":"digits","images":[5]}', 400),
+            (b'{"target":"digits","images":[{}]}', 422),
+            (b'{"target":"digits","images":["a"],"texts":["a"]}', 400),
+            (b'{"target":"digits","texts":[["a",1]]}', 400),
+            (b'{"target":"digits","texts":["a"],"colour":"red"}', 400),
+            (b'{"target":"digits","images":[' + b'"a",' * 300 + b'"a"]}', 413),
+            (b'{"target":"digits","images":' + b"[" * 100_000, 422),
+        ],
+    )
+    def test_bentomls_operations_refuse_what_they_do_not_take_and_log_no_traceback(
+        self, client: httpx.Client, running: Running, operation: str, body: bytes, status: int
+    ) -> None:
+        before = running.log.read_text().count("Traceback")
+        answer = client.post(f"/{operation}", content=body, headers={"content-type": "application/json"})
+        assert answer.status_code == status
+        assert answer.json()["error"]["message"]
+        assert running.log.read_text().count("Traceback") == before
+
+    def test_bentomls_operations_take_json_alone(self, client: httpx.Client) -> None:
+        refused(client.post("/classify", content=picture(), headers=PNG), 415, "unsupported_media_type")
+
+    def test_the_page_at_the_root_loads_nothing_from_elsewhere(self, client: httpx.Client) -> None:
+        answer = client.get("/")
+        assert answer.headers["content-type"].startswith("text/html")
+        assert "/v1/classify/" in answer.text
+        assert "http:" not in answer.text
+        assert "https:" not in answer.text
+        assert "<script" not in answer.text
+
+    def test_the_longest_stall_of_the_event_loop_is_shown(self, client: httpx.Client) -> None:
+        stalls = [
+            value for name, value in metrics(client).items() if name.startswith("cultivar_loop_stall_seconds")
+        ]
+        assert len(stalls) == 1
+        assert 0 <= stalls[0] < 60
 
     def test_hostile_pictures_leave_no_memory_behind(self, client: httpx.Client, running: Running) -> None:
         def attack() -> None:

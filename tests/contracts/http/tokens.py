@@ -111,7 +111,7 @@ class TokenContract(Asking):
     def test_bentomls_own_operations_are_no_way_round(
         self, client: httpx.Client, texts: dict[str, str]
     ) -> None:
-        paths = client.get("/docs.json").json()["paths"]
+        paths = client.get("/docs.json", headers=bearer(texts["wide"])).json()["paths"]
         operations = [path for path, methods in paths.items() if "post" in methods]
         assert {"/classify", "/embed"} <= {*operations}
         for path in {*operations, "/classify/", "//classify", "/embed/"} - {"/metrics"}:
@@ -121,6 +121,11 @@ class TokenContract(Asking):
             assert "labels" not in answer.text
         assert client.post("/classify", json=DOCUMENT, headers=bearer(texts["digits"])).status_code == 200
         assert client.post("/embed", json=DOCUMENT, headers=bearer(texts["embedding"])).status_code == 200
+
+    @pytest.mark.parametrize("path", ["/", "/docs.json"])
+    def test_pages_are_closed_too(self, client: httpx.Client, texts: dict[str, str], path: str) -> None:
+        refused(client.get(path), 401, "unauthorized")
+        assert client.get(path, headers=bearer(texts["digits"])).status_code == 200
 
     # Somebody
 
