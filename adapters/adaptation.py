@@ -34,6 +34,7 @@ class Order:
         target: the target task.
         technique: a technique's name, or ``auto`` to have the adviser choose.
         test: data to hold out; None holds out a part of ``data``.
+        min_count: labels that fewer items have are dropped; 0 keeps all.
         settings: hyper-parameters of the technique that differ from its defaults.
         source_task: the source task, where the source's provider declares none.
         seed: of everything random.
@@ -45,6 +46,7 @@ class Order:
     target: str
     technique: str
     test: str | None = None
+    min_count: int = 0
     settings: Mapping[str, object] = field(default_factory=dict)
     source_task: str | None = None
     seed: int = 0
@@ -109,10 +111,19 @@ def adapt(
     technique = None if order.technique == AUTO else techniques.technique(order.technique, order.settings)
     # What the source task is has to be known before hours are spent.
     task = _source_task(order, technique is None or technique.pretrained)
+    labelled = technique is None or technique.labelled
+    if order.min_count and not labelled:
+        raise InvalidSetting(
+            f"expected no least count of labels, because {order.technique} needs none; leave it out"
+        )
     with phases.phase("data"):
-        labelled = technique is None or technique.labelled
         dataset = datasets.load(
-            order.data, source.recipe, test=order.test, labelled=labelled, progress=progress
+            order.data,
+            source.recipe,
+            test=order.test,
+            labelled=labelled,
+            min_count=order.min_count,
+            progress=progress,
         )
     if technique is None:
         with phases.phase("advise"):

@@ -64,6 +64,13 @@ def sources(shell: Shell, provider: str | None, at_hand: bool) -> None:
     help="as-is, features, frozen, layers, partial, full, lp-ft, lora, contrastive, scratch; or auto.",
 )
 @click.option("--test", metavar="DATA", help="Data to hold out; else a fifth of DATA is held out.")
+@click.option(
+    "--min-count",
+    type=click.IntRange(1),
+    metavar="N",
+    default=None,
+    help="Drop labels that fewer than N examples have; else all are kept.",
+)
 @click.option("--depth", type=click.IntRange(1), help="Stages to retrain, from the top (partial, lora).")
 @click.option("--epochs", type=click.IntRange(1), help="Most epochs to train for.")
 @click.option("--label-map", metavar="FILE", help="JSON or TOML: target label to source labels (as-is).")
@@ -89,6 +96,7 @@ def adapt(
     target: str,
     technique: str,
     test: str | None,
+    min_count: int | None,
     depth: int | None,
     epochs: int | None,
     label_map: str | None,
@@ -120,6 +128,7 @@ def adapt(
             target=target,
             technique=technique,
             test=test,
+            min_count=min_count or 0,
             settings=settings(config, assigned(assignments) | flags),
             source_task=source_task,
             seed=seed,

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from registry.errors import DatasetError, InvalidInput
+from registry.errors import DatasetError, InvalidInput, WrongModality
 from registry.folders import files
 from registry.quoting import quoted
 from registry.recipe import Raw, TextRecipe
+from registry.recipe.image import SUFFIXES
 from registry.tables import MAX_TABLE_BYTES, READERS, bytes_of, read, text_of
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
-"""The files of a folder that count as pictures."""
 
 LINES = ".txt"
 STDIN = Path("-")
@@ -105,6 +103,10 @@ def _pictures(path: Path, say: Callable[[str], None]) -> Sequence[Input]:
     if path == STDIN:
         raise InvalidInput("this model takes pictures: expected files or folders, got standard input")
     if not path.is_dir():
+        if path.suffix.lower() in (LINES, *READERS):
+            raise WrongModality(
+                f"{path}: this model takes pictures: expected a picture's file or a folder, got a file of texts"
+            )
         return [PictureFile(path)]
     passed: Counter[str] = Counter()
     inside = sorted(file for file in files(path, path, passed) if file.suffix.lower() in SUFFIXES)

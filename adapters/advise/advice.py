@@ -142,12 +142,16 @@ def conclude(
     )
 
 
-def adapt_command(advice: Advice, data: str, test: str | None) -> tuple[str, Mapping[str, Json]]:
+def adapt_command(
+    advice: Advice, data: str, test: str | None, min_count: int = 0
+) -> tuple[str, Mapping[str, Json]]:
     """Return the command line that follows the advice, and settings that only a file can say (``--config``)."""
     words = ["cultivar", "adapt", data, "--source", advice.source, "--target", "TASK"]
     words += ["--technique", advice.recommended.technique]
     if test is not None:
         words += ["--test", test]
+    if min_count:
+        words += ["--min-count", str(min_count)]
     if advice.recommended.depth is not None:
         words += ["--depth", str(advice.recommended.depth)]
     rest = {name: value for name, value in advice.settings.items() if name != "depth"}

@@ -24,11 +24,24 @@ if TYPE_CHECKING:
 )
 @click.option("--test", metavar="DATA", help="Data to hold out, as in adapt; it is not looked at.")
 @click.option(
+    "--min-count",
+    type=click.IntRange(1),
+    metavar="N",
+    default=None,
+    help="Drop labels that fewer than N examples have; else all are kept.",
+)
+@click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of everything random."
 )
 @click.option("--no-verify", is_flag=True, help="Do not try the two best; rely on the rules alone.")
 def advise(
-    shell: Shell, data: str, sources: tuple[str, ...], test: str | None, seed: int, no_verify: bool
+    shell: Shell,
+    data: str,
+    sources: tuple[str, ...],
+    test: str | None,
+    min_count: int | None,
+    seed: int,
+    no_verify: bool,
 ) -> None:
     """Measure each source on DATA, recommend a technique, and say why, with the figures.
 
@@ -47,9 +60,10 @@ def advise(
         seed=seed,
         tries=not no_verify,
         progress=shell.progress(),
+        min_count=min_count or 0,
     )
     best = ranked[0]
-    line, rest = adapt_command(best, data, test)
+    line, rest = adapt_command(best, data, test, min_count or 0)
     document = best.to_json() | {"command": line, "sources": [_standing(each) for each in ranked]}
 
     def show(out: "Console") -> None:

@@ -11,7 +11,14 @@ from registry.progress import Progress
 
 
 def advise_all(
-    sources: Sequence[Source], data: str, *, test: str | None, seed: int, tries: bool, progress: Progress
+    sources: Sequence[Source],
+    data: str,
+    *,
+    test: str | None,
+    seed: int,
+    tries: bool,
+    progress: Progress,
+    min_count: int = 0,
 ) -> list[Advice]:
     """Advise on each source; only the most promising one's two best techniques are tried.
 
@@ -24,6 +31,7 @@ def advise_all(
         seed: of everything random.
         tries: whether anything is tried at all.
         progress: who watches.
+        min_count: labels that fewer items have are dropped; 0 keeps all.
 
     Raises:
         CultivarError: the data cannot be used, weights are not at hand, or a trial failed.
@@ -31,7 +39,7 @@ def advise_all(
     workshop = Workshop(seed=seed, progress=progress)
     found: list[tuple[Source, Dataset, Measurements]] = []
     for source in sources:
-        dataset = load(data, source.recipe, test=test, progress=progress)
+        dataset = load(data, source.recipe, test=test, min_count=min_count, progress=progress)
         found.append((source, dataset, measure(source, dataset, workshop)))
     found.sort(key=lambda each: _promise(each[2]), reverse=True)
     return [

@@ -9,8 +9,10 @@ from pathlib import Path
 from adapters.datasets.dataset import TEST, TRAIN, VALIDATION
 from adapters.datasets.labels import clean
 from adapters.datasets.listing import MAX_ROWS, Listing, Provider, Row
-from registry.errors import DatasetError
+from adapters.datasets.table import IMAGE
+from registry.errors import DatasetError, WrongModality
 from registry.folders import entries, files, subfolders
+from registry.recipe.image import SUFFIXES
 
 SPLIT_WORDS: Mapping[str, str] = {
     "train": TRAIN,
@@ -36,6 +38,9 @@ _FILLERS = frozenset(
 _WORDS = re.compile(r"[^\W\d_]+")
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
+TEXT_SUFFIXES = frozenset({".txt", ".text", ".md", ".csv", ".tsv", ".json", ".jsonl", ".parquet"})
+"""The files that are texts, by their names, where pictures are expected."""
+
 NOT_IN_A_CLASS = "not in a class folder"
 
 
@@ -47,9 +52,14 @@ class Folder(Provider):
     ``training_set``); class folders stand inside. Splits beside other folders, two folders for one
     split and splits without class folders are errors. One folder of files that is called like a
     split, among others that are not, is a class; that is counted as a remark.
+
+    Attributes:
+        path: the folder.
+        modality: ``image`` or ``text``: what the files have to hold.
     """
 
     path: Path
+    modality: str = IMAGE
 
     def listing(self, labelled: bool) -> Listing:
         """List the files, without looking into them.
@@ -57,6 +67,7 @@ class Folder(Provider):
         Raises:
             DatasetError: there is no class folder, one is empty, splits and other folders are mixed, or
                 a folder cannot be read.
+            WrongModality: most files are called like those of the other modality.
         """
         excluded: Counter[str] = Counter()
         remarks: Counter[str] = Counter()
@@ -67,6 +78,7 @@ class Folder(Provider):
             )
         if not rows:
             raise DatasetError(f"{self.path}: expected folders of files, one for each class; found none")
+        self._check_modality([row.content for row in rows if isinstance(row.content, Path)])
         return Listing(tuple(rows), dict(excluded), dict(remarks))
 
     def _splits(
@@ -114,6 +126,21 @@ class Folder(Provider):
             raise DatasetError(
                 f"{self.path}: expected class folders inside {_named(sorted(splits))}, there are none in "
                 f"{_named(bare)}; put the files in class folders, or take the folder away"
+            )
+
+    def _check_modality(self, found: Sequence[Path]) -> None:
+        """Refuse files most of which are called like those of another modality, before any is read."""
+        foreign, they_are, it_takes = (
+            (TEXT_SUFFIXES, "texts", "pictures")
+            if self.modality == IMAGE
+            else (SUFFIXES, "pictures", "texts")
+        )
+        theirs = [file for file in found if file.suffix.lower() in foreign]
+        if 2 * len(theirs) > len(found):
+            raise WrongModality(
+                f"{self.path}: expected {it_takes}, which the source takes, and found {they_are} "
+                f"({self._origin(theirs[0])}, {len(theirs):,} of {len(found):,} files); take a source of {they_are}, "
+                "or other data"
             )
 
     def _refuse_mixture(self, folders: Mapping[str, Path], splits: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ from adapters.datasets.folder import Folder
 from adapters.datasets.item import Label
 from adapters.datasets.labels import check_alike, ordered
 from adapters.datasets.listing import Listing, Provider, absolute
+from adapters.datasets.rarity import frequent
 from adapters.datasets.reading import Reading, gather, read
 from adapters.datasets.table import Table
 from registry.errors import DatasetError
@@ -33,6 +34,7 @@ def load(
     *,
     test: str | Path | None = None,
     labelled: bool = True,
+    min_count: int = 0,
     progress: Progress = SILENT,
 ) -> Dataset:
     """Read, check, digest and divide a dataset.
@@ -42,6 +44,7 @@ def load(
         recipe: the source's; every item is decoded by it here, so that nothing breaks later.
         test: data of the same forms to hold out; else a fifth of ``data`` is.
         labelled: whether labels are needed; if not, they are not looked for.
+        min_count: labels that fewer items have are dropped; 0 keeps all.
         progress: who watches; told what was left out.
 
     Raises:
@@ -53,12 +56,16 @@ def load(
         listing = _joined(listing, _list(test, recipe.modality, labelled))
     reading = read(listing.rows, recipe, progress)
     kept, repeated = _distinct(reading)
-    items = tuple(reading.items[at] for at in kept)
     _check_classes(listing, reading, kept)
+    common = frequent([reading.items[at] for at in kept], [reading.rows[at].part for at in kept], min_count)
+    for reason in (*common.excluded, *common.remarks):
+        reading.examples[reason] = common.example
+    kept = [at for at, item in zip(kept, common.items, strict=True) if item is not None]
+    items = tuple(item for item in common.items if item is not None)
     check_alike(label for item in items for label in item.labels)
     parts = divide(items, [reading.rows[at].part for at in kept])
-    excluded = Counter(listing.excluded) + reading.excluded + repeated
-    remarks = Counter(listing.remarks) + reading.remarks
+    excluded = Counter(listing.excluded) + reading.excluded + repeated + common.excluded
+    remarks = Counter(listing.remarks) + reading.remarks + common.remarks
     dataset = Dataset(
         name=str(data),
         recipe=recipe,
@@ -85,7 +92,7 @@ def provider(data: str | Path, modality: str = "image") -> Provider:
         return Example(data.removeprefix(PREFIX), modality)
     path = absolute(data)
     if path.is_dir():
-        return Folder(path)
+        return Folder(path, modality)
     if path.is_file() and path.suffix.lower() in READERS:
         return Table(path, modality)
     problem = "this file is none of them" if path.exists() else "there is nothing"

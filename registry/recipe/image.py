@@ -23,6 +23,9 @@ from registry.recipe.recipe import Prepared, Raw, Recipe
 from registry.signature import TensorSpec
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+"""The names of files in a folder that count as pictures."""
+
 MAX_PIXELS = 64_000_000
 """Pixels of one picture, width times height, refused from its header before anything is decoded."""
 

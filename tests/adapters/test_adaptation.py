@@ -14,7 +14,7 @@ from adapters.datasets import load
 from adapters.publish import weights_digests
 from registry.blobs import open_blobs
 from registry.digests import Digest
-from registry.errors import InvalidSetting, ParityError
+from registry.errors import DatasetError, InvalidSetting, ParityError
 from registry.manifest import FEATURES, LOGITS
 from registry.predictions import Predictions
 from registry.program import Program
@@ -290,6 +290,15 @@ def test_the_sources_weights_are_named_by_their_digest(folder: Path, registry: R
 def test_a_declared_source_task_is_not_overruled(folder: Path, registry: Registry) -> None:
     with pytest.raises(InvalidSetting, match="learnt the task 'shapes'"):
         run(folder, registry, "frozen", source_task="imagenet-1k")
+
+
+def test_a_least_count_of_labels_needs_labels(folder: Path, registry: Registry) -> None:
+    with pytest.raises(
+        InvalidSetting, match="expected no least count of labels, because features needs none"
+    ):
+        run(folder, registry, "features", target="counted", min_count=2)
+    with pytest.raises(DatasetError, match="at least 1000 examples have"):
+        run(folder, registry, "frozen", target="counted", min_count=1000)
 
 
 def test_an_export_that_answers_otherwise_is_not_registered(

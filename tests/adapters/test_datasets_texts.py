@@ -304,10 +304,13 @@ class TestModalities:
             _ = data.pixels
 
     def test_a_folder_of_pictures_says_what_a_text_would_be(self, tmp_path: Path) -> None:
-        with pytest.raises(DatasetError, match=r"nothing of the class 'cat' could be used: .*expected UTF-8"):
+        said = r"expected texts, which the source takes, and found pictures \(.*cat/0\.png, 12 of 12 files\); take a"
+        with pytest.raises(WrongModality, match=said):
             load(classes(tmp_path), RECIPE)
 
     def test_a_folder_of_texts_holds_no_picture(self, tmp_path: Path) -> None:
         folder = TestFolders().folder(tmp_path)
-        with pytest.raises(DatasetError, match=r"nothing of the class 'cat' could be used"):
+        with pytest.raises(
+            WrongModality, match=r"expected pictures, .* found texts \(.*cat/0\.txt, 12 of 12 files\)"
+        ):
             load(folder, ImageRecipe(8, 8))

@@ -167,6 +167,17 @@ PASSED = {
 }
 
 
+@pytest.mark.parametrize("suffix", [".txt", ".csv", ".jsonl", ".parquet"])
+def test_a_model_of_pictures_says_that_it_was_given_texts(home: Path, tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"texts{suffix}"
+    file.write_text("text,label\na day,x\n")
+    result = CliRunner().invoke(main, ["--home", str(home), "classify", "digits", str(file)])
+    said = " ".join(result.stderr.split())
+    assert (
+        result.exit_code == 1 and "this model takes pictures: expected a picture's file or a folder" in said
+    )
+
+
 class TestLinks:
     def linked(self, folder: Path) -> Path:
         """Two classes, and links of every kind among the pictures of one."""
