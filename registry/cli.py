@@ -211,8 +211,30 @@ def verify(shell: Shell, ref: str | None) -> None:
     "--grace", type=Duration(), default=GRACE, show_default="1h", metavar="TIME",
     help="How long condemned bytes stay for readers; 0 deletes at once.",
 )  # fmt: skip
-def gc(shell: Shell, dry_run: bool, grace: timedelta) -> None:
-    """Delete bytes that no version needs: condemned by one run, deleted by one after the grace period."""
+@click.option(
+    "--adopt", is_flag=True,
+    help="Take the blob store over, unknown bytes included, and delete nothing in this run.",
+)  # fmt: skip
+def gc(shell: Shell, dry_run: bool, grace: timedelta, adopt: bool) -> None:
+    """Delete bytes that no version needs: condemned by one run, deleted by one after the grace period.
+
+    It stops, and deletes nothing, where it is not certain that this catalog alone decides over the bytes: another
+    catalog uses them, this one is older than they are, or it does not know some of them. With --adopt this catalog
+    takes them over: bytes that it does not know are condemned as of now, and a later run deletes them.
+    """
+    if adopt:
+        with Registry.open(shell.settings) as registry:
+            adoption = registry.adopt(dry_run=dry_run)
+        done = "would adopt" if dry_run else "adopted"
+        shell.emit(
+            adoption.to_json(),
+            lambda out: out.print(
+                f"{done} {len(adoption.adopted)}, {adoption.bytes:,} bytes; a run after the grace period deletes them",
+                highlight=False,
+                soft_wrap=True,
+            ),
+        )
+        return
     with Registry.open(shell.settings) as registry:
         collection = registry.collect(dry_run=dry_run, grace=grace, progress=shell.progress(passing=True))
     verb = "would remove" if dry_run else "removed"
@@ -225,6 +247,22 @@ def gc(shell: Shell, dry_run: bool, grace: timedelta) -> None:
             out.print(f"{collection.condemned} more wait for their grace period to end", highlight=False)
 
     shell.emit(collection.to_json(), render)
+
+
+@command("fork")
+def fork(shell: Shell) -> None:
+    """Make a catalog that was copied a registry of its own, with a new id.
+
+    Run it on one of two copies that use the same blobs. Both can go on adding versions; gc stops in blobs that
+    several registries use, until 'cultivar gc --adopt' is run for the one that is left.
+    """
+    with Registry.open(shell.settings) as registry:
+        identity = registry.fork()
+    document = {"registry": identity.id, "epoch": identity.epoch}
+    shell.emit(document, lambda out: out.print(f"this catalog is registry {identity.id}", highlight=False))
+
+
+registry_group = click.Group("registry", commands=[fork], help="Which registry a catalog is.")
 
 
 def _show_page(out: Console, page: Page) -> None:

@@ -4,15 +4,18 @@ In two strokes. Whatever no version refers to and no lease holds is *condemned* 
 registration that still counts on it is refused, while storing or reusing it takes it back. Once the
 grace period is over, and if it is condemned still, it is deleted, while nobody can lease it. The
 grace is for readers: a server that looked a version up a moment before its deletion has the time to read it.
+
+Whether this catalog may decide over the store at all is for ``registry.ownership`` to say, before anything happens.
 """
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
-from registry.blobs import Blobs, Stored
-from registry.catalog import Blob, Catalog
-from registry.catalog.catalog import CONDEMNED, STAGED
+from registry.blobs import Blobs
+from registry.catalog import Catalog
+from registry.catalog.catalog import CONDEMNED
+from registry.digests import Digest
 from registry.progress import SILENT, Progress
 
 GRACE = timedelta(hours=1)
@@ -39,6 +42,31 @@ class Collection:
         return {"dry_run": self.dry_run, "removed": list(self.removed), "bytes": self.bytes}
 
 
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """What a catalog took over with a blob store, or would take over.
+
+    Attributes:
+        dry_run: nothing was done.
+        adopted: digests of the blobs that the catalog did not know, sorted.
+        bytes: how many bytes they take.
+    """
+
+    dry_run: bool
+    adopted: tuple[Digest, ...]
+    bytes: int
+
+    def to_json(self) -> dict[str, object]:
+        """Return the JSON form: that of a collection which removed nothing, and what was adopted."""
+        return {
+            "dry_run": self.dry_run,
+            "removed": [],
+            "bytes": 0,
+            "adopted": list(self.adopted),
+            "adopted_bytes": self.bytes,
+        }
+
+
 def collect(
     catalog: Catalog, blobs: Blobs, at: datetime, grace: timedelta = GRACE, *, dry_run: bool = False,
     progress: Progress = SILENT,
@@ -54,14 +82,9 @@ def collect(
         progress: who watches the blobs being dealt with.
     """
     before = at - grace
-    strangers = _strangers(catalog, blobs)
     if not dry_run:
-        for stranger in strangers:
-            catalog.adopt(stranger.digest, stranger.bytes, at)
         catalog.condemn([blob.digest for blob in catalog.unneeded(at)], at)
     unneeded = list(catalog.unneeded(at))
-    if dry_run:
-        unneeded += [Blob(each.digest, "unknown", each.bytes, STAGED, at) for each in strangers]
 
     removed: list[str] = []
     freed = waiting = 0
@@ -85,9 +108,3 @@ def collect(
             removed.append(staged.name)
             freed += staged.bytes
     return Collection(dry_run, tuple(removed), freed, waiting)
-
-
-def _strangers(catalog: Catalog, blobs: Blobs) -> list[Stored]:
-    """Return what is in the store and not in the catalog: nobody leased it, so nobody is writing it."""
-    stored = {each.digest: each for each in blobs.list()}
-    return [stored[digest] for digest in catalog.unknown(sorted(stored))]

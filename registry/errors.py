@@ -24,6 +24,7 @@ The tree::
     │   ├── StaleExpectation    someone else moved the target first
     │   ├── CondemnedBlob       the garbage collector has claimed the bytes
     │   ├── VersionInUse        a deletion that would take something away
+    │   ├── UnsafeCollection    garbage that may be somebody else's
     │   ├── GateFailed          a promotion that its gates refuse
     │   └── NameTaken           another has the name already
     ├── StorageFailure          the catalog's database or the store's disk failed
@@ -138,6 +139,10 @@ class CondemnedBlob(Conflict):
 
 class VersionInUse(Conflict):
     """A deletion would take away what a stage, a rollback or a child needs."""
+
+
+class UnsafeCollection(Conflict):
+    """It is not certain that this catalog alone decides over the bytes in the store."""
 
 
 class GateFailed(Conflict):

@@ -50,6 +50,22 @@ def file_path(url: str) -> Path:
     return Path("/" + _decoded(url, FILE))
 
 
+def marks_of(path: Path) -> frozenset[str]:
+    """Return what tells a file or a folder from its copies: whoever shares one of these with it is the same.
+
+    A moved one keeps its inode, a replaced one its path, and one in a volume that is mounted elsewhere its inode and
+    its path. Device and inode numbers alone, or a path without its host, would be the same elsewhere by accident.
+    """
+    real, status = os.path.realpath(path), path.stat()
+    return frozenset(
+        {
+            f"path {os.uname().nodename} {real}",
+            f"inode {status.st_ino} on device {status.st_dev}",
+            f"inode {status.st_ino} at {real}",
+        }
+    )
+
+
 def _encoded(path: Path) -> str:
     return quote_from_bytes(os.fsencode(path.absolute()))
 

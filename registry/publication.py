@@ -38,6 +38,7 @@ class Publication:
         actor: who publishes.
         clock: tells the time.
         announce: is told each step.
+        registered: is called once a version is registered.
         lease: how long a claim lasts without renewal.
     """
 
@@ -48,6 +49,7 @@ class Publication:
         actor: str,
         clock: Callable[[], datetime],
         announce: Announce,
+        registered: Callable[[], None],
         lease: timedelta = LEASE,
     ) -> None:
         self._catalog = catalog
@@ -55,6 +57,7 @@ class Publication:
         self._actor = actor
         self._clock = clock
         self._announce = announce
+        self._registered = registered
         self._lease = lease
         self._holder = secrets.token_hex(16)
         self._exports: dict[Digest, Digest] = {}
@@ -149,7 +152,9 @@ class Publication:
             UnknownVersion: the manifest's parent is not registered.
         """
         self.store("manifest", manifest.to_bytes())
-        return self._catalog.register(manifest, self._holder, self._exports, self._actor, self._clock())
+        version = self._catalog.register(manifest, self._holder, self._exports, self._actor, self._clock())
+        self._registered()
+        return version
 
     def _term(self) -> tuple[datetime, datetime]:
         at = self._clock()

@@ -15,6 +15,7 @@ opens its own.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -22,15 +23,23 @@ from typing import Self, TypeAlias
 
 from registry import instants, recipe
 from registry.blobs import Blobs, open_blobs
-from registry.catalog import Catalog, SqlCatalog
-from registry.collection import GRACE, Collection, collect
+from registry.catalog import Catalog, Identity, SqlCatalog
+from registry.collection import GRACE, Adoption, Collection, collect
 from registry.comparison import LEARNT_PARTS, Comparison, Side
 from registry.digests import Digest
-from registry.errors import AmbiguousRef, GateFailed, InvalidSetting, UnknownTarget, UnknownVersion
+from registry.errors import (
+    AmbiguousRef,
+    GateFailed,
+    InvalidSetting,
+    StorageFailure,
+    UnknownTarget,
+    UnknownVersion,
+)
 from registry.lifecycle import DELETED, Event, check_destination, fold
 from registry.lineage import Ancestor, Lineage, trace
 from registry.manifest import Manifest
 from registry.names import CANDIDATE, PRODUCTION, RETIRED, Ref, check_stage, check_task
+from registry.ownership import Ownership
 from registry.predictions import Predictions
 from registry.progress import SILENT, Progress
 from registry.promotion import PASS, Outcome, Promotion
@@ -85,6 +94,7 @@ class Registry:
         self._clock = clock
         self._announce = announce
         self._lease = lease
+        self._ownership = Ownership(catalog, blobs, clock)
 
     @classmethod
     def open(
@@ -108,7 +118,13 @@ class Registry:
                 f"the blobs' folder {settings.blobs} cannot be used: {error.strerror}"
             ) from error
         catalog = SqlCatalog.open(settings.catalog, announce)
-        return cls(catalog, blobs, settings.actor, gates=gates, clock=clock, announce=announce, lease=lease)
+        registry = cls(
+            catalog, blobs, settings.actor, gates=gates, clock=clock, announce=announce, lease=lease
+        )
+        # A store that cannot be written to can be read all the same.
+        with suppress(StorageFailure):
+            registry._ownership.announce()
+        return registry
 
     def __enter__(self) -> Self:
         return self
@@ -125,8 +141,21 @@ class Registry:
     # Putting in
 
     def publication(self) -> Publication:
-        """Begin to put a version in: a context manager that leases, stores and registers."""
-        return Publication(self._catalog, self._blobs, self._actor, self._clock, self._announce, self._lease)
+        """Begin to put a version in: a context manager that leases, stores and registers.
+
+        Raises:
+            StorageFailure: the store failed, or may not be written to.
+        """
+        self._ownership.announce(leasing=True)
+        return Publication(
+            self._catalog,
+            self._blobs,
+            self._actor,
+            self._clock,
+            self._announce,
+            self._ownership.note,
+            self._lease,
+        )
 
     # Finding
 
@@ -395,6 +424,7 @@ class Registry:
         event = self._catalog.promote(
             version, stage, last, self._actor, self._clock(), reason, bool(failed) and force
         )
+        self._ownership.note()
         return Promotion(version.target, stage, version.ref, there, event.id, gates)
 
     def _evaluate(self, version: Version, stage: str, there: Ref | None) -> tuple[Outcome, ...]:
@@ -419,6 +449,7 @@ class Registry:
         last = standing.event if expect is None else expect
         self._announce(EVALUATED)
         event = self._catalog.roll_back(target, last, self._actor, self._clock(), _reason(reason))
+        self._ownership.note()
         return Promotion(target, PRODUCTION, event.ref, standing.stages.get(PRODUCTION), event.id)
 
     def delete(self, ref: Ref | str, reason: str) -> Event:
@@ -436,7 +467,9 @@ class Registry:
         said = _reason(reason)
         if said is None:
             raise InvalidSetting("a deletion needs a reason; give one")
-        return self._catalog.delete(self.resolve(ref), self._actor, self._clock(), said)
+        event = self._catalog.delete(self.resolve(ref), self._actor, self._clock(), said)
+        self._ownership.note()
+        return event
 
     # Letting in
 
@@ -506,10 +539,44 @@ class Registry:
             dry_run: only say what would be deleted now.
             grace: how long condemned bytes stay, for readers; zero deletes at once.
             progress: who watches the blobs being dealt with.
+
+        Raises:
+            UnsafeCollection: it is not certain that this catalog alone decides over the bytes.
         """
         if grace < timedelta(0):
             raise InvalidSetting(f"a grace period is zero or longer, got {grace}")
+        self._ownership.check()
+        if not dry_run:
+            self._catalog.raise_epoch()
+            self._ownership.note()
         return collect(self._catalog, self._blobs, self._clock(), grace, dry_run=dry_run, progress=progress)
+
+    def adopt(self, *, dry_run: bool = False) -> Adoption:
+        """Take the blob store over with all that is in it, so that ``collect`` can go on; delete nothing.
+
+        Blobs that the catalog does not know are condemned as of now: a collection after its grace period deletes them.
+        Others who used the store are struck off. One of them that is still in use enters itself again when it is opened
+        the next time, and stops collections again.
+
+        Args:
+            dry_run: only say what would be adopted.
+        """
+        found = self._ownership.unknown() if dry_run else self._ownership.adopt(self._clock())
+        return Adoption(dry_run, tuple(each.digest for each in found), sum(each.bytes for each in found))
+
+    def fork(self) -> Identity:
+        """Make this catalog, a copy of another, a registry of its own: both may use one blob store from now on.
+
+        Garbage is not collected in a store that several registries use.
+
+        Returns:
+            the identity that it has from now on.
+        """
+        return self._ownership.fork()
+
+    def identity(self) -> Identity:
+        """Return which registry this is, and how far it has come."""
+        return self._catalog.identity()
 
 
 _MANY_TARGETS = 1 << 31

@@ -25,6 +25,7 @@ COMMANDS = {
     "delete": "registry.cli:delete",
     "verify": "registry.cli:verify",
     "gc": "registry.cli:gc",
+    "registry": "registry.cli:registry_group",
     "tokens": "registry.tokens_command:tokens",
     "classify": "services.commands:classify",
     "embed": "services.commands:embed",

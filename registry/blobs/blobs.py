@@ -4,8 +4,9 @@ A store knows digests and bytes, and nothing of versions or leases: who may dele
 when, is for the catalog to say. No name that a client sent ever becomes a path.
 """
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +14,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from registry.digests import Digest
-from registry.errors import DamagedBlob, StorageFailure
+from registry.errors import DamagedBlob, InvalidValue, StorageFailure
+
+MAX_MARK_BYTES = 1 << 16
+_MARK = re.compile(r"[0-9a-z]+(?:[.-][0-9a-z]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,41 @@ class Blobs(ABC):
     def discard(self, name: str) -> None:
         """Take away something staged; what is gone already is no error."""
 
+    # Marks: small objects beside the blobs, by which whoever uses a store is known.
+
+    @abstractmethod
+    def place(self) -> frozenset[str]:
+        """Return what tells this store from its copies; stores that share one of these are the same."""
+
+    @abstractmethod
+    def mark(self, name: str, data: bytes) -> None:
+        """Store a mark durably, in the place of one of the same name; readers see the old one or the new one, whole.
+
+        Args:
+            name: 1 to 100 lower-case letters and digits, with single ``.`` or ``-`` between them.
+            data: up to 64 KiB.
+
+        Raises:
+            InvalidValue: name or data are none such.
+            StorageFailure: the store failed, or may not be written to.
+        """
+
+    @abstractmethod
+    def marks(self) -> Mapping[str, bytes]:
+        """Return every mark by its name.
+
+        Raises:
+            StorageFailure: the store cannot read them.
+        """
+
+    @abstractmethod
+    def unmark(self, name: str) -> None:
+        """Take a mark away; one that is not there is no error.
+
+        Raises:
+            StorageFailure: the store failed, or may not be written to.
+        """
+
     def read(self, digest: Digest) -> bytes:
         """Return a blob's bytes, checked.
 
@@ -125,6 +164,18 @@ class Blobs(ABC):
         with _reading(digest), self.open(digest) as stream:
             found = Digest.of_stream(stream)
         _check(digest, found)
+
+
+def check_mark(name: str, data: bytes = b"") -> None:
+    """Check a mark's name and size.
+
+    Raises:
+        InvalidValue: they break the rules of ``Blobs.mark``.
+    """
+    if len(name) > 100 or _MARK.fullmatch(name) is None or len(data) > MAX_MARK_BYTES:
+        raise InvalidValue(
+            f"expected the name of a mark and at most {MAX_MARK_BYTES:,} bytes, got {name!r:.120} and {len(data):,}"
+        )
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Blobs as files of one folder.
 
 ``sha256/5f/2c9a…`` holds a blob, read-only, under the digits of its digest; ``staging/`` what
-is on its way in. Both lie on one filesystem, so that a rename is atomic.
+is on its way in; ``registries/`` the marks. All lie on one filesystem, so that a rename is atomic.
 """
 
 import contextlib
@@ -9,18 +9,23 @@ import errno
 import os
 import re
 import secrets
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from registry.blobs.blobs import Blobs, Staged, Stored
+from registry.blobs.blobs import MAX_MARK_BYTES, Blobs, Staged, Stored, check_mark
 from registry.digests import PREFIX, Digest
 from registry.errors import DamagedBlob, InvalidDigest, MissingBlob, StorageFailure
+from registry.locations import marks_of
 from registry.quoting import quoted
 from registry.steps import PUBLISHED, STAGED, SYNCED, VERIFIED, Announce, ignore
 
 _READ_ONLY = 0o444
+_PART = ".part"
+_DEAD_S = 3600
+"""Nobody takes that long to write a mark."""
 _STAGED = re.compile(r"[0-9a-f]{64}\.[0-9a-z]+")
 
 
@@ -31,6 +36,7 @@ class LocalBlobs(Blobs):
         self.folder = folder
         self._published = folder / "sha256"
         self._staging = folder / "staging"
+        self._marks = folder / "registries"
         self._announce = announce
         for each in (self._published, self._staging):
             _make(each)
@@ -124,6 +130,61 @@ class LocalBlobs(Blobs):
         if _STAGED.fullmatch(name) is None:
             raise MissingBlob(f"expected the name of something staged, got {quoted(name)}")
         (self._staging / name).unlink(missing_ok=True)
+
+    def place(self) -> frozenset[str]:
+        """Return what tells this folder from its copies."""
+        try:
+            return marks_of(self.folder)
+        except OSError as error:
+            raise StorageFailure(f"could not look at {self.folder}: {error.strerror}") from error
+
+    def mark(self, name: str, data: bytes) -> None:
+        """Store a mark: written aside, synced, renamed into place."""
+        check_mark(name, data)
+        part = self._marks / f"{name}.{secrets.token_hex(8)}{_PART}"
+        try:
+            _make(self._marks)
+            self._sweep()
+            handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(self._marks / name)
+            _sync(self._marks)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise StorageFailure(f"could not write to {self._marks}: {error.strerror}") from error
+
+    def _sweep(self) -> None:
+        """Take away what writers of marks left that died."""
+        for path in self._marks.glob(f"*{_PART}"):
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < time.time() - _DEAD_S:
+                    path.unlink()
+
+    def marks(self) -> Mapping[str, bytes]:
+        """Return every mark."""
+        found: dict[str, bytes] = {}
+        try:
+            for path in self._marks.iterdir() if self._marks.is_dir() else ():
+                if not path.name.endswith(_PART):
+                    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+                        found[path.name] = file.read(MAX_MARK_BYTES)
+        except OSError as error:
+            raise StorageFailure(f"could not read {self._marks}: {error.strerror}") from error
+        return found
+
+    def unmark(self, name: str) -> None:
+        """Take a mark away."""
+        check_mark(name)
+        try:
+            (self._marks / name).unlink(missing_ok=True)
+            if self._marks.is_dir():
+                _sync(self._marks)
+        except OSError as error:
+            raise StorageFailure(f"could not delete from {self._marks}: {error.strerror}") from error
 
     def _place(self, digest: Digest) -> Path:
         return self._published / digest.hex[:2] / digest.hex[2:]

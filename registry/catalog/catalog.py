@@ -11,6 +11,7 @@ released or expires. A version refers to live blobs only, and a blob that is ref
 condemned; so the bytes of a visible version are always there.
 """
 
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,6 +62,28 @@ class Head:
     hash: Digest | None
 
 
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which registry a catalog is, and how far it has come.
+
+    Attributes:
+        id: 32 hexadecimal digits, drawn when the catalog was made or forked; copies have the same.
+        epoch: how many times garbage was collected or a blob store taken over; 0 before the first. It only rises.
+        event: id of the last event of all; 0 before the first.
+        hash: that event's hash, or None.
+    """
+
+    id: str
+    epoch: int
+    event: int
+    hash: Digest | None
+
+
+def new_id() -> str:
+    """Return an id that no registry has."""
+    return secrets.token_hex(16)
+
+
 class Catalog(ABC):
     """Versions, stages, events and the claims on blobs. Safe to use from several threads and processes.
 
@@ -70,6 +93,37 @@ class Catalog(ABC):
     @abstractmethod
     def close(self) -> None:
         """Let go of every connection."""
+
+    # Which catalog it is
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """Where it is, for people: a path, or a URL without its password."""
+
+    @abstractmethod
+    def place(self) -> frozenset[str]:
+        """Return what tells this catalog from its copies; catalogs that share one of these are the same."""
+
+    @abstractmethod
+    def identity(self) -> Identity:
+        """Return which registry this is, and how far it has come."""
+
+    @abstractmethod
+    def event_hash(self, event: int) -> Digest | None:
+        """Return the hash of the event of an id, or None where there is none."""
+
+    @abstractmethod
+    def raise_epoch(self, above: int = 0) -> None:
+        """Begin a new epoch, the next after both the current one and another."""
+
+    @abstractmethod
+    def fork(self, id: str) -> None:
+        """Become another registry: the id is replaced, and epochs are counted from 0 again."""
+
+    @abstractmethod
+    def knows_blobs(self) -> bool:
+        """Tell whether a blob was ever leased and not reclaimed since."""
 
     # Claims on blobs
 

@@ -52,10 +52,10 @@ def explained(engine: sa.Engine) -> Iterator[None]:
         raise
     except (sa.exc.DatabaseError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
         cause = getattr(error, "orig", None) or error
-        raise StorageFailure(f"expected the catalog {place(engine)} to answer, it failed: {cause}") from error
+        raise StorageFailure(f"expected the catalog {where(engine)} to answer, it failed: {cause}") from error
 
 
-def place(engine: sa.Engine) -> str:
+def where(engine: sa.Engine) -> str:
     """Return where a catalog is, for people: a file's path, or a URL without its password."""
     url = engine.url
     return str(url.database) if engine.dialect.name == "sqlite" else url.render_as_string(hide_password=True)

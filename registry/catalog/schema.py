@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from registry.digests import PREFIX
 
-REVISION = "0002"
+REVISION = "0003"
 """The newest migration."""
 
 _DIGEST = sa.String(len(PREFIX) + 64)
@@ -41,6 +41,14 @@ counters = sa.Table(
 )
 """``events``: the id of the last event. A sequence would let a reader see 8 before 7.
 ``tokens``: how many times a token was added or revoked; the row is the tokens' lock."""
+
+identity = sa.Table(
+    "identity",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+)
+"""One row: ``Identity``."""
 
 transfers = sa.Table(
     "transfers",

@@ -14,7 +14,7 @@ from typing import Self
 import sqlalchemy as sa
 
 from registry.catalog import keys
-from registry.catalog.catalog import CONDEMNED, LIVE, STAGED, Blob, Catalog, Head
+from registry.catalog.catalog import CONDEMNED, LIVE, STAGED, Blob, Catalog, Head, Identity
 from registry.catalog.chain import EVENT_COUNT, append, event_of, expected, lock, standing_of
 from registry.catalog.claims import blob_of, check_claims, claimable, nothing_needs, remember
 from registry.catalog.engine import (
@@ -24,8 +24,10 @@ from registry.catalog.engine import (
     insert_new,
     insert_or_update,
     open_engine,
+    where,
     writing,
 )
+from registry.catalog.identities import hash_of_event, place_of, read_identity
 from registry.catalog.migrations import upgrade
 from registry.catalog.records import (
     check_live,
@@ -38,7 +40,17 @@ from registry.catalog.records import (
     project,
     row_of,
 )
-from registry.catalog.schema import blobs, events, exports, leases, refs, targets, transfers, versions
+from registry.catalog.schema import (
+    blobs,
+    events,
+    exports,
+    identity,
+    leases,
+    refs,
+    targets,
+    transfers,
+    versions,
+)
 from registry.digests import Digest
 from registry.errors import VersionInUse
 from registry.lifecycle import DELETED, PROMOTED, REGISTERED, ROLLED_BACK, Event, Standing
@@ -86,6 +98,44 @@ class SqlCatalog(Catalog):
     def _write(self) -> Iterator[sa.Connection]:
         with explained(self._writer), self._writer.begin() as connection:
             yield connection
+
+    # Which catalog it is
+
+    @property
+    def label(self) -> str:
+        """Where it is, for people."""
+        return where(self._reader)
+
+    def place(self) -> frozenset[str]:
+        """Return what tells this catalog from its copies."""
+        with self._read() as connection:
+            return place_of(connection)
+
+    def identity(self) -> Identity:
+        """Return which registry this is, and how far it has come."""
+        with self._read() as connection:
+            return read_identity(connection)
+
+    def event_hash(self, event: int) -> Digest | None:
+        """Return the hash of the event of an id."""
+        with self._read() as connection:
+            return hash_of_event(connection, event)
+
+    def raise_epoch(self, above: int = 0) -> None:
+        """Begin a new epoch."""
+        with self._write() as connection:
+            higher = sa.case((identity.c.epoch < above, above), else_=identity.c.epoch) + 1
+            connection.execute(identity.update().values(epoch=higher))
+
+    def fork(self, id: str) -> None:
+        """Become another registry."""
+        with self._write() as connection:
+            connection.execute(identity.update().values(id=id, epoch=0))
+
+    def knows_blobs(self) -> bool:
+        """Tell whether a blob was ever leased and not reclaimed since."""
+        with self._read() as connection:
+            return connection.execute(sa.select(blobs.c.digest).limit(1)).first() is not None
 
     # Claims on blobs
 

@@ -8,7 +8,7 @@ import pytest
 
 from registry.blobs import Blobs
 from registry.digests import Digest
-from registry.errors import DamagedBlob, MissingBlob
+from registry.errors import DamagedBlob, InvalidValue, MissingBlob
 
 DATA = b"a trunk of some kind " * 1000
 DIGEST = Digest.of(DATA)
@@ -129,3 +129,55 @@ class BlobsContract(ABC):
         assert errors == []
         assert blobs.read(DIGEST) == DATA
         assert [*blobs.staged()] == []
+
+    # Marks
+
+    def test_a_mark_is_read_as_it_was_last_written(self, blobs: Blobs) -> None:
+        assert blobs.marks() == {}
+        blobs.mark("a1.b2", b"one")
+        blobs.mark("a1-c3", b"two")
+        blobs.mark("a1.b2", b"")
+        assert blobs.marks() == {"a1.b2": b"", "a1-c3": b"two"}
+
+    def test_a_mark_is_taken_away_once_and_again(self, blobs: Blobs) -> None:
+        blobs.unmark("a1")
+        blobs.mark("a1", b"one")
+        blobs.unmark("a1")
+        blobs.unmark("a1")
+        assert blobs.marks() == {}
+
+    def test_marks_are_no_blobs(self, blobs: Blobs) -> None:
+        blobs.mark("a1", b"one")
+        assert [*blobs.list(), *blobs.staged()] == []
+
+    @pytest.mark.parametrize("name", ["", "../x", "a/b", "A", "a..b", ".a", "a b", "a" * 101])
+    def test_a_mark_has_a_plain_name(self, blobs: Blobs, name: str) -> None:
+        for call in (lambda: blobs.mark(name, b""), lambda: blobs.unmark(name)):
+            with pytest.raises(InvalidValue, match="mark"):
+                call()
+
+    def test_a_mark_is_small(self, blobs: Blobs) -> None:
+        blobs.mark("a1", bytes(1 << 16))
+        with pytest.raises(InvalidValue, match="65,536"):
+            blobs.mark("a1", bytes((1 << 16) + 1))
+
+    def test_a_mark_that_many_write_is_whole_whenever_it_is_read(self, blobs: Blobs) -> None:
+        blobs.mark("a1", bytes(5000))
+        over = threading.Event()
+
+        def write(value: int) -> None:
+            while not over.is_set():
+                blobs.mark("a1", bytes([value]) * 5000)
+
+        threads = [threading.Thread(target=write, args=[value]) for value in (1, 2, 3)]
+        for thread in threads:
+            thread.start()
+        seen = [blobs.marks()["a1"] for _ in range(300)]
+        over.set()
+        for thread in threads:
+            thread.join()
+        assert {(len(data), len(set(data))) for data in seen} == {(5000, 1)}
+
+    def test_a_store_is_known_by_its_place(self, blobs: Blobs) -> None:
+        assert blobs.place()
+        assert blobs.place() == blobs.place()

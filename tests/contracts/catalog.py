@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -80,6 +81,41 @@ def at_once(*calls: Callable[[], _T]) -> list[_T | Exception]:
 
 class CatalogContract:
     """Inherit, and provide the fixture ``catalog`` (an empty one)."""
+
+    # Which catalog it is
+
+    def test_it_is_one_registry_for_good(self, catalog: Catalog) -> None:
+        identity = catalog.identity()
+        assert (len(identity.id), identity.epoch, identity.event, identity.hash) == (32, 0, 0, None)
+        assert catalog.place()
+        assert catalog.label
+        version = register(catalog, tiny())
+        promote(catalog, version)
+        events = catalog.events("digits")
+        assert catalog.identity() == replace(identity, event=2, hash=events[1].hash)
+        assert catalog.event_hash(1) == events[0].hash
+        assert catalog.event_hash(0) is None
+        assert catalog.event_hash(3) is None
+
+    def test_the_epoch_only_rises(self, catalog: Catalog) -> None:
+        found = []
+        for above in (0, 0, 7, 3):
+            catalog.raise_epoch(above)
+            found.append(catalog.identity().epoch)
+        assert found == [1, 2, 8, 9]
+
+    def test_a_fork_is_another_registry_with_the_same_story(self, catalog: Catalog) -> None:
+        register(catalog, tiny())
+        catalog.raise_epoch()
+        before = catalog.identity()
+        catalog.fork("f" * 32)
+        assert catalog.identity() == replace(before, id="f" * 32, epoch=0)
+
+    def test_it_knows_whether_a_blob_was_ever_leased(self, catalog: Catalog) -> None:
+        assert not catalog.knows_blobs()
+        catalog.lease("me", BLOB, NOW, NOW + HOUR, ("segment", 6))
+        catalog.release("me")
+        assert catalog.knows_blobs()
 
     # Claims
 

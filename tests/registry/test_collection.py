@@ -100,20 +100,6 @@ def test_reusing_what_was_deleted_says_so(registry: Registry, deleted: Version) 
         publication.reuse(tiny(seed=2).manifest.segments[1].digest)
 
 
-def test_files_that_the_catalog_does_not_know_are_reclaimed(
-    registry: Registry, clock: Clock, blobs: LocalBlobs
-) -> None:
-    version = publish(registry, tiny())
-    stranger = Digest.of(b"from a backup")
-    blobs.put(stranger, b"from a backup")
-    assert registry.collect(dry_run=True, grace=NOW).removed == (stranger,)
-    assert registry.collect().removed == ()
-    clock.ahead = 2 * HOUR
-    collection = registry.collect()
-    assert (collection.removed, collection.bytes) == ((stranger,), 13)
-    assert registry.verify(version.ref).ok
-
-
 def test_files_that_a_dead_writer_left_are_reclaimed_when_they_are_old(
     registry: Registry, clock: Clock, blobs: LocalBlobs
 ) -> None:
