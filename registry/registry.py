@@ -361,10 +361,17 @@ class Registry:
     def position(self) -> int:
         """Return the id of the last event of all, 0 in an empty registry.
 
-        It is cheap to ask, and only grows: as long as it stays, no stage has moved. Once it is seen,
-        everything up to it is to be seen.
+        It is cheap to ask, and only grows. Once it is seen, everything up to it is to be seen.
         """
         return self._catalog.position()
+
+    def stage_position(self) -> int:
+        """Return the id of the last event that moved a stage, 0 where none did.
+
+        It is cheap to ask, and only grows: as long as it stays, no stage has moved. Once it is seen, every move up
+        to it is to be seen.
+        """
+        return self._catalog.stage_position()
 
     def _check_target(self, target: str) -> None:
         if check_task(target) not in self._catalog.targets():

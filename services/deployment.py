@@ -1,8 +1,8 @@
 """What is served right now, kept in step with the registry.
 
-A thread looks at the registry's position many times a second. Where stages moved it makes a new
-plan of what shall be served, opens and warms what the plan has anew beside what is open already,
-then replaces the snapshot in one assignment. Requests take their version out of the snapshot
+A thread asks many times a second for the registry's last stage event, which registrations leave as it is. Where
+stages moved it makes a new plan of what shall be served, opens and warms what the plan has anew beside what is open
+already, then replaces the snapshot in one assignment. Requests take their version out of the snapshot
 once, so those under way finish on the old one, which is released with the last of them. A version
 that cannot be opened changes nothing but what is reported: the old one goes on answering.
 """
@@ -243,10 +243,13 @@ class Deployment:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop following; what is served stays."""
+        """Stop following, and let go of the registry; what is served stays."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
+        if self._registry is not None:
+            self._registry.close()
+            self._registry = None
 
     def look(self) -> bool:
         """Bring the snapshot in step with the registry, if it moved or a refused version is due again.
@@ -257,7 +260,7 @@ class Deployment:
         if self._registry is None:
             self._registry = self._connect()
         registry = self._registry
-        position = registry.position()
+        position = registry.stage_position()
         retry = monotonic() >= self._retry_at
         if position == self._position and not retry:
             return False

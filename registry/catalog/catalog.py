@@ -221,6 +221,14 @@ class Catalog(ABC):
         """
 
     @abstractmethod
+    def stage_position(self) -> int:
+        """Return the id of the last event that moved a stage, of any target; 0 before the first: cheap, and only grows.
+
+        Registrations leave it, and so do deletions, as what is in a stage is not deleted. Whoever has seen a position
+        sees every move up to it.
+        """
+
+    @abstractmethod
     def events(self, target: str, until: datetime | None = None) -> Sequence[Event]:
         """Return a target's events, oldest first, up to and including a moment."""
 

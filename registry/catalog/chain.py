@@ -14,6 +14,9 @@ from registry.names import Ref, Transfer
 EVENT_COUNT = sa.select(counters.c.value).where(counters.c.name == "events")
 """Selects the id of the last event of all."""
 
+STAGE_COUNT = sa.select(counters.c.value).where(counters.c.name == "stages")
+"""Selects the id of the last event that moved a stage."""
+
 
 def lock(connection: sa.Connection, target: str) -> None:
     """Keep everybody else from appending to a target's chain until the transaction ends."""
@@ -95,6 +98,8 @@ def append(
     end: dict[str, object] = {"seq": event.seq, "hash": event.hash}
     if event.moves_stage:
         end["stage_event"] = event.id
+        moved = counters.update().where(counters.c.name == "stages").values(value=event.id)
+        connection.execute(moved)
     connection.execute(targets.update().where(targets.c.name == ref.target).values(**end))
     return event
 

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from registry.digests import PREFIX
 
-REVISION = "0003"
+REVISION = "0004"
 """The newest migration."""
 
 _DIGEST = sa.String(len(PREFIX) + 64)
@@ -40,6 +40,7 @@ counters = sa.Table(
     sa.Column("value", sa.BigInteger, nullable=False),
 )
 """``events``: the id of the last event. A sequence would let a reader see 8 before 7.
+``stages``: the id of the last event that moved a stage.
 ``tokens``: how many times a token was added or revoked; the row is the tokens' lock."""
 
 identity = sa.Table(

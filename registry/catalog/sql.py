@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from registry.catalog import keys
 from registry.catalog.catalog import CONDEMNED, LIVE, STAGED, Blob, Catalog, Head, Identity
-from registry.catalog.chain import EVENT_COUNT, append, event_of, expected, lock, standing_of
+from registry.catalog.chain import EVENT_COUNT, STAGE_COUNT, append, event_of, expected, lock, standing_of
 from registry.catalog.claims import blob_of, check_claims, claimable, nothing_needs, remember
 from registry.catalog.engine import (
     chunks,
@@ -270,6 +270,11 @@ class SqlCatalog(Catalog):
         """Return the id of the last event of all."""
         with self._read() as connection:
             return int(connection.execute(EVENT_COUNT).scalar_one())
+
+    def stage_position(self) -> int:
+        """Return the id of the last event that moved a stage."""
+        with self._read() as connection:
+            return int(connection.execute(STAGE_COUNT).scalar_one())
 
     def events(self, target: str, until: datetime | None = None) -> Sequence[Event]:
         """Return a target's events, oldest first."""

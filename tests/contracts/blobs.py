@@ -152,9 +152,10 @@ class BlobsContract(ABC):
 
     @pytest.mark.parametrize("name", ["", "../x", "a/b", "A", "a..b", ".a", "a b", "a" * 101])
     def test_a_mark_has_a_plain_name(self, blobs: Blobs, name: str) -> None:
-        for call in (lambda: blobs.mark(name, b""), lambda: blobs.unmark(name)):
-            with pytest.raises(InvalidValue, match="mark"):
-                call()
+        with pytest.raises(InvalidValue, match="mark"):
+            blobs.mark(name, b"")
+        with pytest.raises(InvalidValue, match="mark"):
+            blobs.unmark(name)
 
     def test_a_mark_is_small(self, blobs: Blobs) -> None:
         blobs.mark("a1", bytes(1 << 16))

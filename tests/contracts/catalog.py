@@ -358,6 +358,19 @@ class CatalogContract:
         assert promote(catalog, one) == catalog.position() == 3
         assert catalog.targets() == ["x", "y"]
 
+    def test_the_stage_position_is_the_last_event_that_moved_a_stage(self, catalog: Catalog) -> None:
+        assert catalog.stage_position() == 0
+        one, two = register(catalog, tiny("a/x", seed=1)), register(catalog, tiny("a/x", seed=2))
+        assert catalog.stage_position() == 0
+        assert promote(catalog, one) == catalog.stage_position() == 3
+        assert promote(catalog, two) == catalog.stage_position() == 4
+        other = register(catalog, tiny("a/y"))
+        assert catalog.stage_position() == 4
+        assert catalog.roll_back("x", 4, "ada", NOW, None).id == catalog.stage_position() == 6
+        assert promote(catalog, one, RETIRED) == catalog.stage_position() == 7
+        catalog.delete(other, "ada", NOW, "a mistake")
+        assert (catalog.stage_position(), catalog.position()) == (7, 8)
+
     # Deletion
 
     def test_a_deleted_version_is_gone_and_its_number_stays_taken(self, catalog: Catalog) -> None:

@@ -17,7 +17,7 @@ from registry.catalog.schema import REVISION, events, metadata, targets
 from registry.errors import InvalidSetting, StorageFailure
 from registry.versions import Query
 from tests.builders import tiny
-from tests.contracts.catalog import CatalogContract, register
+from tests.contracts.catalog import CatalogContract, promote, register
 
 
 class SqlCatalogContract(CatalogContract):
@@ -70,6 +70,23 @@ class SqlCatalogContract(CatalogContract):
         catalog = SqlCatalog.open(url)
         assert catalog.find(Query(), 10) == [version]
         assert (catalog.position(), catalog.token_changes(), catalog.tokens()) == (1, 0, [])
+        catalog.close()
+
+    def test_a_catalog_from_before_stage_events_were_counted_goes_on(self, url: str) -> None:
+        catalog = SqlCatalog.open(url)
+        version = register(catalog, tiny(seed=1))
+        moved = promote(catalog, version)
+        register(catalog, tiny(seed=2))
+        identity = catalog.identity()
+        catalog.close()
+        engine = open_engine(url)
+        with writing(engine).begin() as connection:
+            migrations.migrate(connection, "0003")
+        engine.dispose()
+        catalog = SqlCatalog.open(url)
+        assert (catalog.stage_position(), catalog.position()) == (moved, 3)
+        assert promote(catalog, version, "staging") == catalog.stage_position() == 4
+        assert catalog.identity().id == identity.id
         catalog.close()
 
     def test_a_catalog_of_a_newer_program_is_refused(self, catalog: SqlCatalog, url: str) -> None:

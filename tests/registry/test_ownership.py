@@ -403,7 +403,13 @@ class TestOnPostgresql(Ownership):
         dump = subprocess.run(
             [programs / "pg_dump", source.catalog.replace("+psycopg", "")], check=True, stdout=subprocess.PIPE
         )
-        restore = [programs / "psql", "-q", "-v", "ON_ERROR_STOP=1", settings.catalog.replace("+psycopg", "")]
+        restore: list[str | Path] = [
+            programs / "psql",
+            "-q",
+            "-v",
+            "ON_ERROR_STOP=1",
+            settings.catalog.replace("+psycopg", ""),
+        ]
         subprocess.run(restore, check=True, input=dump.stdout, stdout=subprocess.DEVNULL)
 
     def emptied(self, settings: Settings) -> None:

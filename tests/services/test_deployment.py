@@ -71,8 +71,44 @@ def test_a_registry_that_did_not_move_is_left_alone(registry: Registry) -> None:
     deployment = follow(registry)
     assert deployment.look()
     assert not deployment.look()
-    publish(registry, tiny())
+    version = publish(registry, tiny())
+    assert not deployment.look()
+    registry.promote(version.ref, "production")
     assert deployment.look()
+    assert not deployment.look()
+
+
+def test_what_happens_to_versions_that_are_not_served_is_none_of_its_business(registry: Registry) -> None:
+    served = publish(registry, tiny(seed=1))
+    registry.promote(served.ref, "production")
+    deployment = follow(registry)
+    deployment.look()
+    other = publish(registry, tiny("letters/other", seed=2))
+    registry.delete(other.ref, "a mistake")
+    assert not deployment.look()
+
+
+def test_closing_lets_go_of_the_registry(tmp_path: Path) -> None:
+    opened: list[Registry] = []
+
+    class Watched(Registry):
+        closed = False
+
+        def close(self) -> None:
+            super().close()
+            self.closed = True
+
+    def connect() -> Registry:
+        opened.append(Watched.open(Settings.read(tmp_path, actor="tests")))
+        return opened[-1]
+
+    deployment = Deployment(connect, stages=("production",), sessions=Sessions(threads=1, cores=1))
+    deployment.close()
+    assert opened == []
+    deployment.look()
+    deployment.close()
+    deployment.close()
+    assert [isinstance(each, Watched) and each.closed for each in opened] == [True]
 
 
 def test_candidates_are_not_served_and_production_is(registry: Registry) -> None:
