@@ -25,7 +25,7 @@ COMMANDS = {
     "delete": "registry.cli:delete",
     "verify": "registry.cli:verify",
     "gc": "registry.cli:gc",
-    "registry": "registry.cli:registry_group",
+    "registry": "registry.fork_command:registry",
     "tokens": "registry.tokens_command:tokens",
     "classify": "services.commands:classify",
     "embed": "services.commands:embed",
