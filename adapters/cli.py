@@ -63,7 +63,7 @@ def sources(shell: Shell, provider: str | None, at_hand: bool) -> None:
     metavar="NAME",
     help="as-is, features, frozen, layers, partial, full, lp-ft, lora, contrastive, scratch; or auto.",
 )
-@click.option("--test", metavar="DATA", help="Data to hold out; else a fifth of DATA is held out.")
+@click.option("--test", metavar="DATA", help="Data to hold out; else about a fifth of DATA is.")
 @click.option(
     "--min-count",
     type=click.IntRange(1),

@@ -1,15 +1,22 @@
-"""Which part an item is in: decided by a hash of its content, or of its group.
+"""Which split an item is in: decided by a hash of its content, or of its group.
 
-An item's side of the test boundary depends on nothing but itself (or its group), so rows that are
-added never move another one across, and whatever belongs together stays together. A class's
-share in a part is right on average and scatters by chance. There are two exceptions:
+**The guarantee.** An item is held out for testing where its hash, as a number from 0 to 1, is below
+a fifth: that depends on the item alone (or its group), so rows that are added never move another one
+across, and whatever belongs together stays together. No rule by content can promise that *and* an
+exact fifth of each label: if nothing but the item decides, the count of a label of n items scatters as a
+binomial's does, with a standard deviation of ``sqrt(0.16 / n)`` of the label. If anything else decides,
+there are rows whose coming moves another item. So the share is a fifth on average, what it came to is
+said when the data are loaded, and two cases alone bend the rule:
 
-* where all of a class would be held out, the one with the highest hash is trained on;
-* where nothing would be held out, the one with the lowest hash is, if its class can spare it.
+* of a label whose units would all be held out, the one with the highest hash is trained on. Rows
+  that are added can bring it to the test split, where it belongs. The other way only a group moves
+  that gains a label which no other unit has;
+* where nothing at all would be held out, the unit with the lowest hash is, if its labels can spare it.
+  It goes back as soon as a row is added whose hash is below a fifth.
 
-The validation part is cut out of the rest by a second hash as soon as that rest has 200 items,
-and 10 for each class. It is used while training, so its boundary is not one that later
-comparisons depend on.
+The validation split is cut out of the rest by a second hash as soon as that rest has 200 items, and
+10 for each label. It is used while training, so its boundary is not one that later comparisons
+depend on.
 """
 
 import hashlib
@@ -56,7 +63,7 @@ def divide(items: Sequence[Item], given: Sequence[str | None]) -> dict[str, np.n
 
 
 def _hold_out(items: Sequence[Item], sides: list[str]) -> None:
-    """Move a fifth of the training items to the test part."""
+    """Move about a fifth of the training items to the test split."""
     free = [at for at, side in enumerate(sides) if side == TRAIN]
     for label, members in _by_label(items, free).items():
         if len(members) < 2:
@@ -89,10 +96,13 @@ def _carve(items: Sequence[Item], sides: list[str], free: Sequence[int], part: s
     """Move the items whose hash is below the share, but never all of a class."""
     units = {at: _unit(items[at]) for at in free}
     chosen = {unit for unit in units.values() if _fraction(part, unit) < share}
-    for _, members in sorted(_by_label(items, free).items(), key=lambda pair: pair[0] or ""):
+    # Whether a label keeps one must not depend on what another one keeps, or an added row could take that away.
+    kept: set[str] = set()
+    for members in _by_label(items, free).values():
         theirs = {units[at] for at in members}
         if theirs <= chosen:
-            chosen.discard(max(theirs, key=lambda unit: _fraction(part, unit)))
+            kept.add(max(theirs, key=lambda unit: _fraction(part, unit)))
+    chosen -= kept
     for at in free:
         if units[at] in chosen:
             sides[at] = part

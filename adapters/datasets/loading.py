@@ -42,7 +42,7 @@ def load(
     Args:
         data: a folder of class folders, a ``.csv``, ``.jsonl`` or ``.parquet`` file, or ``example:NAME``.
         recipe: the source's; every item is decoded by it here, so that nothing breaks later.
-        test: data of the same forms to hold out; else a fifth of ``data`` is.
+        test: data of the same forms to hold out; else about a fifth of ``data`` is.
         labelled: whether labels are needed; if not, they are not looked for.
         min_count: labels that fewer items have are dropped; 0 keeps all.
         progress: who watches; told what was left out.
@@ -76,7 +76,10 @@ def load(
         excluded=dict(sorted(excluded.items())),
         remarks=dict(sorted(remarks.items())),
     )
-    dataset = replace(dataset, notes=_notes(dataset, reading))
+    notes = _notes(dataset, reading)
+    if not any(row.part == TEST for row in reading.rows):
+        notes = (_held_out(dataset), *notes)
+    dataset = replace(dataset, notes=notes)
     for note in dataset.notes:
         progress.say(note)
     return dataset
@@ -168,6 +171,11 @@ def _check_classes(listing: Listing, reading: Reading, kept: list[int]) -> None:
 
 def _labels_of(label: Label | None) -> tuple[str | None, ...]:
     return label if isinstance(label, tuple) else (label,)
+
+
+def _held_out(dataset: Dataset) -> str:
+    held, whole = len(dataset.part(TEST)), len(dataset)
+    return f"held out by a hash of the content: {held:,} of {whole:,} items ({held / whole:.1%})"
 
 
 def _notes(dataset: Dataset, reading: Reading) -> tuple[str, ...]:

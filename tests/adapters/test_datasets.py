@@ -16,7 +16,7 @@ from pyarrow import parquet
 from rich.console import Console
 
 from adapters.datasets import TEST, TRAIN, VALIDATION, Dataset, Item, load, reading
-from adapters.datasets.division import divide
+from adapters.datasets.division import TEST_SHARE, _fraction, _unit, divide
 from adapters.datasets.labels import clean, ordered
 from registry.digests import Digest
 from registry.errors import DatasetError, InvalidValue
@@ -425,6 +425,65 @@ class TestDivision:
         )
         assert before == after & {item.digest for item in items}
 
+    @settings(max_examples=300, deadline=None)
+    @given(st.data(), st.booleans(), st.booleans())
+    def test_added_rows_never_move_an_item_out_of_the_test_part(
+        self, data: st.DataObject, several: bool, grouped: bool
+    ) -> None:
+        """However small the classes are, and whatever is added; a group gains no label that is new to the data."""
+        some = st.lists(_item(several, grouped), min_size=4, max_size=25, unique_by=lambda item: item.digest)
+        first = data.draw(some)
+        known = {label for item in first for label in item.labels}
+        groups = {item.group for item in first if item.group is not None}
+        more = [
+            item
+            for item in data.draw(some)
+            if item.digest not in {each.digest for each in first}
+            and (item.group not in groups or set(item.labels) <= known)
+        ]
+        try:
+            before, after = (_tested(items) for items in (first, first + more))
+        except DatasetError:
+            return
+        lowest_alone = {_unit(item) for item in first if item.digest in before}
+        if len(lowest_alone) == 1 and _fraction(TEST, *lowest_alone) >= TEST_SHARE:
+            return  # nothing would have been held out
+        assert before <= after
+
+    @settings(max_examples=100, deadline=None)
+    @given(st.dictionaries(st.sampled_from("abcdef"), st.integers(2, 60), min_size=1), st.integers(0, 10_000))
+    def test_the_hash_of_an_item_decides_and_two_cases_alone_bend_it(
+        self, counts: dict[str, int], seed: int
+    ) -> None:
+        items = _items(counts, seed)
+        below = {item.digest for item in items if _fraction(TEST, item.digest) < TEST_SHARE}
+        tested = _tested(items)
+        by_label = {label: {item.digest for item in items if item.label == label} for label in counts}
+        kept = {
+            max(theirs, key=lambda one: _fraction(TEST, one))
+            for theirs in by_label.values()
+            if theirs <= below
+        }
+        lowest = min((item.digest for item in items), key=lambda one: _fraction(TEST, one))
+        assert tested == (below - kept or {lowest})
+
+    @pytest.mark.parametrize("count", [5, 10, 20, 50])
+    def test_the_share_scatters_as_a_binomial_does(self, count: int) -> None:
+        shares = [
+            len(_tested(_items(dict.fromkeys("abcdefghij", count), seed))) / (10 * count)
+            for seed in range(200)
+        ]
+        assert np.mean(shares) == pytest.approx(0.2, abs=0.02)
+        assert np.std(shares) == pytest.approx(math.sqrt(0.16 / (10 * count)), rel=0.25)
+
+    def test_what_was_held_out_is_said(self, tmp_path: Path) -> None:
+        data = load(classes(tmp_path / "a", count=20), RECIPE)
+        held = len(data.part(TEST))
+        said = f"held out by a hash of the content: {held} of 40 items ({held / 40:.1%})"
+        assert data.notes[0] == said
+        given = load(tmp_path / "a", RECIPE, test=classes(tmp_path / "b", start=500))
+        assert not any("by a hash" in note for note in given.notes)
+
     def test_one_item_cannot_be_learnt_and_tested(self, tmp_path: Path) -> None:
         fill(classes(tmp_path / "data") / "emu", 9000, 1)
         named = r"class 'emu' has one item .*emu/9000\.png.*separate test part"
@@ -459,6 +518,20 @@ class TestDivision:
     def test_data_without_labels_are_divided_alike(self, tmp_path: Path) -> None:
         labelled, bare = (load(classes(tmp_path, count=30), RECIPE, labelled=each) for each in (True, False))
         assert sides(labelled) == sides(bare)
+
+
+@st.composite
+def _item(draw: st.DrawFn, several: bool, grouped: bool) -> Item:
+    number = draw(st.integers(0, 2000))
+    some = st.lists(st.sampled_from("abc"), max_size=3, unique=True)
+    label = tuple(sorted(draw(some))) if several else draw(st.sampled_from("abc"))
+    group = draw(st.none() | st.sampled_from(["g1", "g2", "g3", "g4", "g5"])) if grouped else None
+    return Item(Digest.of(str(number).encode()), label, group, str(number), b"")
+
+
+def _tested(items: Sequence[Item]) -> set[str]:
+    """Return the digests of the items that are held out."""
+    return {items[at].digest for at in divide(items, [None] * len(items)).get(TEST, ())}
 
 
 def _items(counts: dict[str, int], seed: int = 0) -> list[Item]:
