@@ -9,9 +9,11 @@ from adapters import datasets, techniques
 from adapters.advise.advice import Advice, advise
 from adapters.datasets import TEST, TRAIN, VALIDATION, Dataset
 from adapters.phases import Phases
+from adapters.preflight import check_order, space_check
 from adapters.publish import Carried, publish, weights_digests
 from adapters.sources.sketch import MAX_DIMENSION, MAX_ROWS, FeatureSketch
 from adapters.sources.source import Source
+from adapters.techniques import AsIs, Features, Frozen, Layers
 from registry.cache import FeatureStore, MemoryStore
 from registry.errors import InvalidSetting
 from registry.manifest import Manifest
@@ -22,6 +24,8 @@ from registry.registry import Registry
 from registry.versions import Version
 
 AUTO = "auto"
+_FROZEN = frozenset({AsIs.name, Features.name, Frozen.name, Layers.name})
+"""Techniques that leave every weight below the head as it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,21 +106,27 @@ def adapt(
         store: where features are kept; None keeps them for this run only.
 
     Raises:
-        CultivarError: any of the steps failed; nothing is registered then.
+        CultivarError: any of the steps failed; nothing is registered then. Names, settings, places, weights and
+            disk space are checked before the first item is read.
     """
-    phases = Phases()
+    phases = Phases(progress)
     workshop = techniques.Workshop(seed=order.seed, progress=progress, store=store or MemoryStore())
     source = order.source
     advice = None
-    technique = None if order.technique == AUTO else techniques.technique(order.technique, order.settings)
-    # What the source task is has to be known before hours are spent.
+    technique = _named(order)
+    # Whatever can be refused is refused here, before an item is read and hours are spent.
     task = _source_task(order, technique is None or technique.pretrained)
     labelled = technique is None or technique.labelled
     if order.min_count and not labelled:
         raise InvalidSetting(
             f"expected no least count of labels, because {order.technique} needs none; leave it out"
         )
-    with phases.phase("data"):
+    check_order(order, registry)
+    with phases.phase("source", "loading the source"):
+        stages = source.load(None if technique is None or technique.pretrained else order.seed)
+        if technique is not None:
+            technique.check_source(source, stages)
+    with phases.phase("data", "reading the data"):
         dataset = datasets.load(
             order.data,
             source.recipe,
@@ -124,20 +134,27 @@ def adapt(
             labelled=labelled,
             min_count=order.min_count,
             progress=progress,
+            before=space_check(
+                source, stages, technique is not None and technique.name in _FROZEN, registry, workshop.store
+            ),
         )
     if technique is None:
-        with phases.phase("advise"):
-            advice = _advised(order, dataset, workshop)
-            technique = techniques.technique(advice.recommended.technique, advice.recommended.settings)
-            task = _source_task(order, technique.pretrained)
-    with phases.phase("source"):
-        weights = weights_digests(source.load(None if technique.pretrained else order.seed))
+        with phases.phase("advise", "advising"):
+            advice = advise(source, dataset, workshop)
+        progress.say(advice.text())
+        technique = techniques.technique(advice.recommended.technique, advice.recommended.settings)
+        task = _source_task(order, technique.pretrained)
+    with phases.phase("source", "hashing the source's weights"):
+        if advice is not None and not technique.pretrained:
+            stages = source.load(order.seed)
+        weights = weights_digests(stages)
         outside = frozenset(weights) - source.states.keys() if technique.pretrained else frozenset()
-    with phases.phase("fit"):
+    del stages
+    with phases.phase("fit", f"fitting {technique.name}"):
         fitted = technique.fit(source, dataset, workshop)
-    with phases.phase("yardstick"):
+    with phases.phase("yardstick", "features of the untouched source"):
         yardstick = _yardstick(source, dataset, workshop) if technique.pretrained and fitted.labels else None
-    with phases.phase("sketch"):
+    with phases.phase("sketch", "sketching the features"):
         sketch = _sketch(fitted, dataset, workshop)
     transfer = Transfer(task, order.target)
     carried = Carried(transfer, source, weights, outside, fitted, dataset, order.seed, yardstick, sketch)
@@ -145,22 +162,22 @@ def adapt(
         version, manifest = publish(carried, publication, registry.blob, phases)
     promotion = None
     if order.promote is not None:
-        with phases.phase("promote"):
+        with phases.phase("promote", "promoting"):
             promotion = registry.promote(version.ref, order.promote)
             version = registry.resolve(version.ref)
     return Adaptation(version, manifest, promotion, phases.seconds, advice)
 
 
-def _advised(order: Order, dataset: Dataset, workshop: techniques.Workshop) -> Advice:
-    """Have the adviser choose; say what it found."""
+def _named(order: Order) -> techniques.Technique | None:
+    """Return the technique that is ordered, with its settings; None where the adviser is to choose."""
+    if order.technique != AUTO:
+        return techniques.technique(order.technique, order.settings)
     if order.settings:
         raise InvalidSetting(
             f"with {AUTO} the adviser chooses the settings too; leave out {', '.join(sorted(order.settings))}, "
             "or name a technique"
         )
-    advice = advise(order.source, dataset, workshop)
-    workshop.progress.say(advice.text())
-    return advice
+    return None
 
 
 def _yardstick(

@@ -14,6 +14,7 @@ from PIL import Image
 from registry.errors import ParityError
 from registry.manifest import LOGITS, Parity
 from registry.program import Program
+from registry.progress import SILENT, Progress
 from registry.recipe import Prepared, Raw, Recipe
 
 MIN_INPUTS = 256
@@ -58,7 +59,9 @@ def choose_probes(parts: Mapping[str, Sequence[Raw]], modality: str, seed: int) 
     return Probes(tuple(items), counts)
 
 
-def prove(program: Program, recipe: Recipe, reference: Reference, probes: Probes) -> Parity:
+def prove(
+    program: Program, recipe: Recipe, reference: Reference, probes: Probes, progress: Progress = SILENT
+) -> Parity:
     """Compare a version with its torch model.
 
     Args:
@@ -66,6 +69,7 @@ def prove(program: Program, recipe: Recipe, reference: Reference, probes: Probes
         recipe: the version's recipe.
         reference: torch's answer.
         probes: what to compare on.
+        progress: who watches.
 
     Raises:
         ParityError: an output differs by more than 1e-4 times the larger of 1 and its scale, is not
@@ -76,10 +80,12 @@ def prove(program: Program, recipe: Recipe, reference: Reference, probes: Probes
     expected, got = [], []
     # Texts of like lengths meet in a batch, so that batches of several lengths are run.
     rows.sort(key=_length)
-    for batch in _batches(rows):
-        fields = recipe.collate(batch)
-        expected.append(reference(fields))
-        got.append(program.run(fields))
+    with progress.step("parity", len(rows)) as step:
+        for batch in _batches(rows):
+            fields = recipe.collate(batch)
+            expected.append(reference(fields))
+            got.append(program.run(fields))
+            step.advance(len(batch))
     differences, tolerances = {}, {}
     for name in program.outputs:
         wanted = np.concatenate([answer[name] for answer in expected])

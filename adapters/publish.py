@@ -39,6 +39,7 @@ from registry.manifest import (
 )
 from registry.names import Transfer
 from registry.program import Program
+from registry.progress import Progress
 from registry.publication import Publication
 from registry.signature import Signature, TensorSpec
 from registry.space import Space
@@ -88,21 +89,23 @@ def publish(
         carried: what to publish.
         publication: an open publication of the registry.
         read_blob: returns stored bytes, verified.
-        phases: is told where the time goes.
+        phases: is told where the time goes, and shows it.
 
     Raises:
         ParityError: the exported version does not answer as torch does; nothing is registered.
         InvalidSegment: the network cannot be exported.
     """
-    with phases.phase("export"):
-        segments = tuple(_stored(carried, publication))
+    progress = phases.progress
+    with phases.phase("export", "exporting"):
+        segments = tuple(_stored(carried, publication, progress))
         draft = _draft(carried, segments, publication)
-        program = Program(draft, read_blob)
-    with phases.phase("parity"):
-        parity = _proved(carried, program)
-    with phases.phase("evaluate"):
-        figures = _evaluated(carried, program, publication)
-    with phases.phase("register"):
+        with progress.step("opening in ONNX Runtime"):
+            program = Program(draft, read_blob)
+    with phases.phase("parity", "proving parity"):
+        parity = _proved(carried, program, progress)
+    with phases.phase("evaluate", "evaluating"):
+        figures = _evaluated(carried, program, publication, progress)
+    with phases.phase("register", "registering"):
         sketch = None if carried.sketch is None else publication.store("sketch", carried.sketch.to_bytes())
         manifest = replace(draft, parity=parity, sketch=sketch, **figures)
         return publication.register(manifest), manifest
@@ -113,10 +116,10 @@ def weights_digests(stages: Stages) -> tuple[Digest, ...]:
     return tuple(stage_weights_digest(stages, index) for index in range(len(stages)))
 
 
-def _stored(carried: Carried, publication: Publication) -> Iterator[Segment]:
+def _stored(carried: Carried, publication: Publication, progress: Progress) -> Iterator[Segment]:
     """Yield every segment of a version, stored, each after those that feed it."""
     fitted = carried.fitted
-    yield from _stored_stages(carried, publication)
+    yield from _stored_stages(carried, publication, progress)
     if fitted.taps:
         yield _described(export_readout(fitted.stages, fitted.taps), "trunk", publication)
     if fitted.head is not None:
@@ -135,7 +138,7 @@ def _described(exported: Exported, role: str, publication: Publication) -> Segme
     )
 
 
-def _stored_stages(carried: Carried, publication: Publication) -> Iterator[Segment]:
+def _stored_stages(carried: Carried, publication: Publication, progress: Progress) -> Iterator[Segment]:
     """Yield a segment for each stage from the input on; those not in the store yet are exported and stored."""
     fitted = carried.fitted
     stages = fitted.stages
@@ -143,9 +146,12 @@ def _stored_stages(carried: Carried, publication: Publication) -> Iterator[Segme
     found = [publication.find_export(digest) for digest in weights]
     if None in found:
         first = found.index(None)
-        for index, exported in enumerate(export(stages, first)[: fitted.height - first], start=first):
-            found[index] = publication.store("segment", exported.model), len(exported.model)
-            publication.remember_export(weights[index], exported.digest)
+        models = export(stages, first, progress)[: fitted.height - first]
+        with progress.step("storing segments", len(models)) as step:
+            for index, exported in enumerate(models, start=first):
+                found[index] = publication.store("segment", exported.model), len(exported.model)
+                publication.remember_export(weights[index], exported.digest)
+                step.advance()
     for index, stored in enumerate(found):
         if stored is None:
             raise InvalidSegment(f"{stages.architecture}: stage {stages.names[index]!r} was not exported")
@@ -213,7 +219,7 @@ def _stored_parts(dataset: Dataset, publication: Publication) -> Mapping[str, Pa
     }
 
 
-def _proved(carried: Carried, program: Program) -> Parity:
+def _proved(carried: Carried, program: Program, progress: Progress) -> Parity:
     """Compare the opened version with torch."""
     fitted, dataset = carried.fitted, carried.dataset
     raw = {part: [item.read() for item in dataset.part(part)[:MIN_INPUTS]] for part in (TEST, TRAIN)}
@@ -224,19 +230,23 @@ def _proved(carried: Carried, program: Program) -> Parity:
         answer = {FEATURES: fitted.features(given).numpy()}
         return answer if fitted.head is None else answer | {LOGITS: fitted.logits(given).numpy()}
 
-    return prove(program, dataset.recipe, reference, probes)
+    return prove(program, dataset.recipe, reference, probes, progress)
 
 
-def _evaluated(carried: Carried, program: Program, publication: Publication) -> Mapping[str, Any]:
+def _evaluated(
+    carried: Carried, program: Program, publication: Publication, progress: Progress
+) -> Mapping[str, Any]:
     """Measure the opened version on the held-out part; return the manifest's fields about it, stored."""
     fitted, dataset = carried.fitted, carried.dataset
     index = dataset.index(TEST)
     if not fitted.labels or not len(index):
         return {}
     answers: dict[str, np.ndarray] = {}
-    for places in batches(dataset.rows, index, EVALUATION_BATCH):
-        for name, values in program.run(dataset.rows.batch(index[places]), [FEATURES, LOGITS]).items():
-            answers.setdefault(name, np.empty((len(index), values.shape[1]), np.float32))[places] = values
+    with progress.step("answering the test items", len(index)) as step:
+        for places in batches(dataset.rows, index, EVALUATION_BATCH):
+            for name, values in program.run(dataset.rows.batch(index[places]), [FEATURES, LOGITS]).items():
+                answers.setdefault(name, np.empty((len(index), values.shape[1]), np.float32))[places] = values
+            step.advance(len(places))
     predictions, metrics, evidence = evaluate(
         dataset,
         answers[LOGITS],
@@ -245,6 +255,7 @@ def _evaluated(carried: Carried, program: Program, publication: Publication) -> 
         fitted.kind,
         carried.yardstick,
         fitted.history,
+        progress,
     )
     return {
         "metrics": metrics,

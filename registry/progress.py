@@ -1,11 +1,19 @@
 """How far a long step has come: told to whoever watches, by a value that is passed in."""
 
+import threading
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from rich import progress
 from rich.console import Console
+
+FIRST_SECONDS = 2.0
+"""A step that is over sooner leaves no line where there is no terminal."""
+
+EVERY_SECONDS = 10.0
+"""Lines of one step are so far apart, where there is no terminal."""
 
 
 class Step(ABC):
@@ -20,8 +28,13 @@ class Progress(ABC):
     """Somebody who watches."""
 
     @abstractmethod
-    def step(self, what: str, total: float) -> AbstractContextManager[Step]:
-        """Begin a step of ``total`` units; a context manager that gives a ``Step``."""
+    def step(self, what: str, total: float | None = None) -> AbstractContextManager[Step]:
+        """Begin a step, perhaps within another; a context manager that gives a ``Step``.
+
+        Args:
+            what: names it for a person.
+            total: units that it has; None where that is not known.
+        """
 
     @abstractmethod
     def say(self, text: str) -> None:
@@ -30,7 +43,7 @@ class Progress(ABC):
 
 class _Silent(Progress):
     @contextmanager
-    def step(self, what: str, total: float) -> Iterator[Step]:
+    def step(self, what: str, total: float | None = None) -> Iterator[Step]:
         """Begin a step that nobody sees."""
         yield _Unseen()
 
@@ -42,12 +55,17 @@ SILENT: Progress = _Silent()
 """Nobody watches."""
 
 
+def watching(console: Console, *, passing: bool = False) -> Progress:
+    """Return bars where the console is a terminal, else lines; ``passing`` as of :class:`Bars`."""
+    return Bars(console, passing=passing) if console.is_terminal else Lines(console)
+
+
 class Bars(Progress):
-    """Bars on a terminal; on anything else, a line where a step ends.
+    """Bars on a terminal.
 
     Args:
         console: where to draw, usually stderr: stdout belongs to the answer.
-        passing: leave nothing: a bar goes when its step ends, and is drawn on a terminal only.
+        passing: leave nothing: a bar goes when its step ends.
     """
 
     def __init__(self, console: Console, *, passing: bool = False) -> None:
@@ -55,26 +73,78 @@ class Bars(Progress):
         self._passing = passing
 
     @contextmanager
-    def step(self, what: str, total: float) -> Iterator[Step]:
-        """Begin a step and draw its bar until it ends."""
+    def step(self, what: str, total: float | None = None) -> Iterator[Step]:
+        """Begin a step and draw its bar until it ends; one without a total goes when it ends."""
         columns = (
-            progress.TextColumn("{task.description}"),
+            progress.TextColumn("{task.description}", markup=False),
             progress.BarColumn(),
-            progress.MofNCompleteColumn(),
-            progress.TimeRemainingColumn(elapsed_when_finished=True),
-            progress.TextColumn("{task.fields[note]}"),
+            *(() if total is None else (progress.MofNCompleteColumn(), _remaining())),
+            *((progress.TimeElapsedColumn(),) if total is None else ()),
+            progress.TextColumn("{task.fields[note]}", markup=False),
         )
         with progress.Progress(
-            *columns,
-            console=self._console,
-            transient=self._passing,
-            disable=self._passing and not self._console.is_terminal,
+            *columns, console=self._console, transient=self._passing or total is None
         ) as bars:
             yield _Bar(bars, bars.add_task(what, total=total, note=""))
 
     def say(self, text: str) -> None:
         """Print a line above whatever is drawn."""
         self._console.print(text, markup=False, highlight=False)
+
+
+class Lines(Progress):
+    """Plain lines, for a log: of a step over two seconds one then, one every ten seconds, and one at its end.
+
+    Args:
+        console: where to print.
+        first: seconds until a step's first line.
+        every: seconds between its lines.
+        clock: tells the time in seconds.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        *,
+        first: float = FIRST_SECONDS,
+        every: float = EVERY_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._console = console
+        self._first = first
+        self._every = every
+        self._clock = clock
+        self._under_way: list[_Line] = []
+
+    @contextmanager
+    def step(self, what: str, total: float | None = None) -> Iterator[Step]:
+        """Begin a step; of steps within each other the innermost is told of."""
+        line = _Line(what, total, self._clock)
+        self._under_way.append(line)
+        over = threading.Event()
+        watcher = threading.Thread(target=self._watch, args=(line, over), name="progress", daemon=True)
+        watcher.start()
+        try:
+            yield line
+        finally:
+            over.set()
+            watcher.join()
+            self._under_way.remove(line)
+        if line.told:
+            self.say(line.text())
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _watch(self, line: "_Line", over: threading.Event) -> None:
+        """Tell how a step goes until it is over, also while it advances by nothing."""
+        wait = self._first
+        while not over.wait(wait):
+            if self._under_way[-1] is line:
+                line.told = True
+                self.say(line.text())
+            wait = self._every
 
 
 class _Unseen(Step):
@@ -89,3 +159,34 @@ class _Bar(Step):
 
     def advance(self, amount: float = 1, note: str = "") -> None:
         self._bars.update(self._task, advance=amount, note=note)
+
+
+class _Line(Step):
+    """A step as a line.
+
+    Attributes:
+        told: whether anybody was told of it.
+    """
+
+    def __init__(self, what: str, total: float | None, clock: Callable[[], float]) -> None:
+        self.told = False
+        self._what = what
+        self._total = total
+        self._clock = clock
+        self._began = clock()
+        self._done = 0.0
+        self._note = ""
+
+    def advance(self, amount: float = 1, note: str = "") -> None:
+        self._done += amount
+        self._note = note
+
+    def text(self) -> str:
+        """Return ``reading: 512 of 2,000, 4 s``."""
+        seconds = f"{self._clock() - self._began:.0f} s"
+        done = [] if self._total is None else [f"{self._done:,.0f} of {self._total:,.0f}"]
+        return f"{self._what}: {', '.join([*done, seconds, *filter(None, [self._note])])}"
+
+
+def _remaining() -> progress.ProgressColumn:
+    return progress.TimeRemainingColumn(elapsed_when_finished=True)

@@ -140,6 +140,20 @@ class Registry:
 
     # Putting in
 
+    @property
+    def blob_folder(self) -> Path | None:
+        """The folder of the blobs, if they are files of this machine, else None."""
+        return self._blobs.folder
+
+    def check_writable(self) -> None:
+        """Check that versions can be put in: before long work rather than after it. Nothing changes.
+
+        Raises:
+            StorageFailure: the catalog or the blob store cannot be written to.
+        """
+        self._catalog.check_writable()
+        self._blobs.check_writable()
+
     def publication(self) -> Publication:
         """Begin to put a version in: a context manager that leases, stores and registers.
 

@@ -16,7 +16,7 @@ import click
 from rich.console import Console
 
 from registry.errors import CultivarError
-from registry.progress import Bars, Progress
+from registry.progress import Progress, watching
 from registry.settings import Settings
 
 INTERRUPTED = 130
@@ -52,8 +52,8 @@ class Shell:
         self.err.print(text, highlight=False)
 
     def progress(self, *, passing: bool = False) -> Progress:
-        """Return somebody who draws progress bars on stderr; ``passing`` as in ``Bars``."""
-        return Bars(self.err, passing=passing)
+        """Return somebody who shows progress on stderr: bars on a terminal, ``passing`` as of ``Bars``, else lines."""
+        return watching(self.err, passing=passing)
 
 
 def command(name: str, **attributes: Any) -> Callable[[Callable[..., None]], click.Command]:

@@ -91,13 +91,16 @@ def verify(
             sizes[digest] = size
 
     damaged += _unsound_blobs(blobs, needed, sizes, progress)
-    for each in versions:
-        if not _row_fits(each, blobs, needs[each.ref]):
-            damaged.append(Damage("version", str(each.ref), (each.ref,)))
-    for target in targets:
-        if not _history_fits(catalog, target):
-            refs = tuple(each.ref for each in versions if each.target == target)
-            damaged.append(Damage("history", target, refs))
+    with progress.step("verifying versions and histories", len(versions) + len(targets)) as step:
+        for each in versions:
+            if not _row_fits(each, blobs, needs[each.ref]):
+                damaged.append(Damage("version", str(each.ref), (each.ref,)))
+            step.advance()
+        for target in targets:
+            if not _history_fits(catalog, target):
+                refs = tuple(each.ref for each in versions if each.target == target)
+                damaged.append(Damage("history", target, refs))
+            step.advance()
 
     checked = len(needed) + len(versions) + len(targets)
     return Report(checked, tuple(each for each in damaged if _concerns_anyone(catalog, each)))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from adapters.advise.advice import Advice, conclude
 from adapters.advise.measurements import Measurements, measure
 from adapters.datasets import Dataset, load
+from adapters.preflight import check_data
 from adapters.sources.source import Source
 from adapters.techniques import Workshop
 from registry.progress import Progress
@@ -37,6 +38,11 @@ def advise_all(
         CultivarError: the data cannot be used, weights are not at hand, or a trial failed.
     """
     workshop = Workshop(seed=seed, progress=progress)
+    for source in sources:
+        check_data(data, test, source)
+        # Weights that are not at hand are missed now, not when the items of the sources before have been measured.
+        with progress.step(f"loading {source.spec}"):
+            source.load()
     found: list[tuple[Source, Dataset, Measurements]] = []
     for source in sources:
         dataset = load(data, source.recipe, test=test, min_count=min_count, progress=progress)

@@ -1,6 +1,7 @@
 """From what a user names to a dataset."""
 
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def load(
     labelled: bool = True,
     min_count: int = 0,
     progress: Progress = SILENT,
+    before: Callable[[int], None] | None = None,
 ) -> Dataset:
     """Read, check, digest and divide a dataset.
 
@@ -46,6 +48,7 @@ def load(
         labelled: whether labels are needed; if not, they are not looked for.
         min_count: labels that fewer items have are dropped; 0 keeps all.
         progress: who watches; told what was left out.
+        before: called with the number of rows before the first is read; may refuse them.
 
     Raises:
         DatasetError: the data cannot be used as it is.
@@ -54,6 +57,8 @@ def load(
     listing = _list(data, recipe.modality, labelled)
     if test is not None:
         listing = _joined(listing, _list(test, recipe.modality, labelled))
+    if before is not None:
+        before(len(listing.rows))
     reading = read(listing.rows, recipe, progress)
     kept, repeated = _distinct(reading)
     _check_classes(listing, reading, kept)

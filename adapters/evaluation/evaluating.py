@@ -22,6 +22,7 @@ from adapters.evaluation.yardsticks import (
 )
 from registry.manifest import Json
 from registry.predictions import Predictions
+from registry.progress import SILENT, Progress
 
 
 def evaluate(
@@ -32,6 +33,7 @@ def evaluate(
     kind: str,
     source_features: tuple[np.ndarray, np.ndarray] | None,
     history: Sequence[Mapping[str, float]],
+    progress: Progress = SILENT,
 ) -> tuple[Predictions, dict[str, Json], Evidence]:
     """Measure a version on the test part, and two yardsticks beside it.
 
@@ -45,6 +47,7 @@ def evaluate(
             [M, D], in the order of ``dataset.index("train", "validation")``, and of the test items [N, D]; None
             where there is no source to speak of.
         history: figures of each epoch or search step.
+        progress: who watches.
 
     Returns:
         the predictions; the figures of ``measure``, and under ``yardsticks`` those of ``Yardstick``, by name, of
@@ -58,16 +61,20 @@ def evaluate(
     stood: dict[str, Standing] = {}
     # Where a source is taken as it is there may be nothing to learn from: the figures then stand alone.
     if teachable(targets):
-        stood[RAW] = raw_yardstick(dataset, labels)
+        with progress.step("baseline on the raw inputs"):
+            stood[RAW] = raw_yardstick(dataset, labels)
         if source_features is not None:
-            stood[FROZEN] = frozen_yardstick(source_features[0], targets, source_features[1], len(labels))
+            with progress.step("baseline on the source's features"):
+                stood[FROZEN] = frozen_yardstick(source_features[0], targets, source_features[1], len(labels))
     sticks = {name: standing.against(predictions, dataset) for name, standing in stood.items()}
     if sticks:
         figures["yardsticks"] = {name: stick.to_json() for name, stick in sticks.items()}
     digests = tuple(item.digest for item in dataset.part(TEST))
+    with progress.step("map of the features"):
+        mapped = None if features is None else feature_map(features, digests)
     evidence = Evidence(
         history=tuple({name: x for name, x in step.items() if isfinite(x)} for step in history),
-        map=None if features is None else feature_map(features, digests),
+        map=mapped,
         mistakes=worst(predictions, dataset, labels),
         yardsticks={name: _kept(stick) for name, stick in sticks.items()},
     )

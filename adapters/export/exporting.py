@@ -19,6 +19,7 @@ from adapters.sources.stages import CARRIED, EXAMPLE_LENGTH, Stages
 from adapters.sources.weights import head_weights_digest, stage_weights_digest
 from registry.digests import Digest
 from registry.errors import InvalidSegment
+from registry.progress import SILENT, Progress
 from registry.segments import Detached, canonical, to_bytes
 from registry.segments.encoding import INLINE_BYTES
 from registry.segments.graph import OPSET
@@ -55,7 +56,7 @@ class Exported:
         return Digest.of(self.model)
 
 
-def export(stages: Stages, first: int = 0) -> list[Exported]:
+def export(stages: Stages, first: int = 0, progress: Progress = SILENT) -> list[Exported]:
     """Export the stages from one of them on, one segment each.
 
     Exported together in one go, with every carried tensor as an output, and cut there: the
@@ -66,6 +67,7 @@ def export(stages: Stages, first: int = 0) -> list[Exported]:
     Args:
         stages: the network; exported in eval mode, and left in the modes that it was in.
         first: the first stage to export; those below were exported before.
+        progress: who watches.
 
     Returns:
         For each stage a segment: the first of the network takes its first field, the others ``h``,
@@ -79,7 +81,7 @@ def export(stages: Stages, first: int = 0) -> list[Exported]:
     names = stages.names[first:]
     taps = [f"tap:{name}" for name in names]
     sides = list(dict.fromkeys(name for names in stages.sides[first:] for name in names))
-    with _evaluating(stages) as network:
+    with progress.step("tracing the network"), _evaluating(stages) as network:
         example = _example(network, first)
         entry = entry_port(stages, first)
         model = to_onnx(
@@ -91,10 +93,12 @@ def export(stages: Stages, first: int = 0) -> list[Exported]:
         )
     exits = [exit_port(stages, k) for k in range(first, len(stages))]
     models = cut(model, taps, ENTRY, exits, sides)
-    return [
-        Exported(name, data, stage_weights_digest(stages, k), wires(stages, k), (exit_,))
-        for k, (name, data, exit_) in enumerate(zip(names, models, exits, strict=True), start=first)
-    ]
+    exported = []
+    with progress.step("cutting segments", len(names)) as step:
+        for k, (name, data, exit_) in enumerate(zip(names, models, exits, strict=True), start=first):
+            exported.append(Exported(name, data, stage_weights_digest(stages, k), wires(stages, k), (exit_,)))
+            step.advance()
+    return exported
 
 
 def export_head(stages: Stages, head: nn.Module, name: str = "head", after: int | None = None) -> Exported:

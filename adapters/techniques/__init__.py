@@ -19,7 +19,17 @@ from registry.errors import InvalidSetting
 from registry.quoting import quoted
 from registry.suggestion import suggestion
 
-__all__ = ["TECHNIQUES", "Fitted", "Technique", "Workshop", "technique"]
+__all__ = [
+    "TECHNIQUES",
+    "AsIs",
+    "Features",
+    "Fitted",
+    "Frozen",
+    "Layers",
+    "Technique",
+    "Workshop",
+    "technique",
+]
 
 TECHNIQUES: Mapping[str, type[Technique]] = {
     each.name: each

@@ -56,6 +56,15 @@ class AsIs(Technique):
             {**values, "label_map": read_label_map(Path(given))} if isinstance(given, str) else values
         )
 
+    def check_source(self, source: Source, stages: Stages) -> None:
+        """Refuse a source without labels, and a map that does not fit those that it has."""
+        if stages.head is None or not source.labels:
+            raise DatasetError(
+                f"{source.spec} has no labels of its own; take another technique than {self.name}"
+            )
+        if self.label_map is not None:
+            self._mapped(source, self.label_map)
+
     def fit(self, source: Source, dataset: Dataset, workshop: Workshop) -> Fitted:
         """Choose the source's outputs.
 
@@ -64,10 +73,7 @@ class AsIs(Technique):
             DatasetError: the source has no labels, or one of the dataset's is not covered.
         """
         stages = source.load()
-        if stages.head is None or not source.labels:
-            raise DatasetError(
-                f"{source.spec} has no labels of its own; take another technique than {self.name}"
-            )
+        self.check_source(source, stages)
         chosen = self._chosen(source, dataset)
         if missing := [label for label in dataset.labels if label not in chosen]:
             near = {name: _nearest(name, source.labels) for name in missing[:3]}
@@ -101,10 +107,14 @@ class AsIs(Technique):
                         "say which in a label map"
                     )
             return {label: tuple(number) for label, number in found.items() if number}
+        return self._mapped(source, self.label_map)
+
+    def _mapped(self, source: Source, label_map: Mapping[str, object]) -> dict[str, tuple[int, ...]]:
+        """Return the numbers of the source's labels that a map names for each target label."""
         numbers = _numbers(source.labels, loosely=False)
         chosen = {
             clean(label): tuple(_number(answer, numbers, source) for answer in _answers(label, value))
-            for label, value in self.label_map.items()
+            for label, value in label_map.items()
         }
         taken: dict[int, str] = {}
         for label, theirs in chosen.items():

@@ -48,6 +48,10 @@ class Layers(Technique):
         check(self.most >= 1, self.name, "most", "1 or more", self.most)
         check(self.l2 is None or self.l2 > 0, self.name, "l2", "above 0, or absent", self.l2)
 
+    def check_source(self, source: Source, stages: Stages) -> None:
+        """Refuse a cut point that the source does not have."""
+        self._boundaries(source, stages)
+
     def fit(self, source: Source, dataset: Dataset, workshop: Workshop) -> Fitted:
         """Choose the layers and solve for the head.
 

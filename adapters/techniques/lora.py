@@ -12,7 +12,7 @@ from adapters.configuration import check
 from adapters.datasets.dataset import Dataset
 from adapters.freezing import tensor_digest
 from adapters.sources.source import Source
-from adapters.sources.stages import Run
+from adapters.sources.stages import Run, Stages
 from adapters.techniques.fitted import Fitted
 from adapters.techniques.trained import Trained
 from adapters.techniques.workshop import Workshop
@@ -64,6 +64,14 @@ class Lora(Trained):
         check(self.unfreeze == "at-once", self.name, "unfreeze", "at-once", self.unfreeze)
         check(self.batch_norm == "keep", self.name, "batch_norm", "keep", self.batch_norm)
 
+    def check_source(self, source: Source, stages: Stages) -> None:
+        """Refuse a depth that the source does not have, and a source without a layer that can be updated."""
+        boundaries = _boundaries(stages)
+        if not boundaries or (self.depth or 1) > len(boundaries):
+            raise InvalidSetting(
+                f"{source.spec} has {len(boundaries)} stages to update, got a depth of {self.depth or 1}"
+            )
+
     def fit(self, source: Source, dataset: Dataset, workshop: Workshop) -> Fitted:
         """Train the updates and the head, then merge.
 
@@ -72,11 +80,8 @@ class Lora(Trained):
             FrozenPartMoved: a weight that was to be updated from beside it moved itself.
         """
         stages = source.load()
-        boundaries = [k for k in stages.depths() if _targets(stages.stages[k])]
-        if not boundaries or (self.depth or 1) > len(boundaries):
-            raise InvalidSetting(
-                f"{source.spec} has {len(boundaries)} stages to update, got a depth of {self.depth or 1}"
-            )
+        self.check_source(source, stages)
+        boundaries = _boundaries(stages)
         return self.carry(
             stages, boundaries[(self.depth or len(boundaries)) - 1], dataset, workshop, self.depth
         )
@@ -101,6 +106,11 @@ class Lora(Trained):
         if before != _base(upper.stages):
             raise FrozenPartMoved("a weight that LoRA leaves alone moved while its update was trained")
         _merge(upper.stages)
+
+
+def _boundaries(stages: Stages) -> list[int]:
+    """Return the boundaries below stages with layers that can be updated, the topmost first."""
+    return [k for k in stages.depths() if _targets(stages.stages[k])]
 
 
 def _targets(stage: nn.Module) -> list[str]:

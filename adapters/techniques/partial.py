@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 from adapters.configuration import check
 from adapters.datasets.dataset import Dataset
 from adapters.sources.source import Source
+from adapters.sources.stages import Stages
 from adapters.techniques.fitted import Fitted
 from adapters.techniques.trained import Trained
 from adapters.techniques.workshop import Workshop
@@ -35,12 +36,13 @@ class Partial(Trained):
         super().__post_init__()
         check(self.depth >= 1, self.name, "depth", "1 or more stages", self.depth)
 
+    def check_source(self, source: Source, stages: Stages) -> None:
+        """Refuse a depth that the source does not have."""
+        if self.depth > (there := len(stages.depths())):
+            raise InvalidSetting(f"{source.spec} has {there} stages to retrain, got a depth of {self.depth}")
+
     def fit(self, source: Source, dataset: Dataset, workshop: Workshop) -> Fitted:
         """Train the last stages and the head."""
         stages = source.load()
-        boundaries = stages.depths()
-        if self.depth > len(boundaries):
-            raise InvalidSetting(
-                f"{source.spec} has {len(boundaries)} stages to retrain, got a depth of {self.depth}"
-            )
-        return self.carry(stages, boundaries[self.depth - 1], dataset, workshop, self.depth)
+        self.check_source(source, stages)
+        return self.carry(stages, stages.depths()[self.depth - 1], dataset, workshop, self.depth)

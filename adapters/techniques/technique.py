@@ -8,6 +8,7 @@ from typing import ClassVar, Self
 from adapters.configuration import configure
 from adapters.datasets.dataset import Dataset
 from adapters.sources.source import Source
+from adapters.sources.stages import Stages
 from adapters.techniques.fitted import Fitted
 from adapters.techniques.workshop import Workshop
 from registry.errors import DatasetError
@@ -54,6 +55,19 @@ class Technique(ABC):
                 f"{self.name} learns to tell labels apart and needs two or more; "
                 f"{dataset.name} has {', '.join(dataset.labels) or 'none'}"
             )
+
+    def check_source(self, source: Source, stages: Stages) -> None:
+        """Refuse a source that the technique, as it is set, can do nothing with; asked before any data are read.
+
+        Args:
+            source: what is to be adapted.
+            stages: its network.
+
+        Raises:
+            InvalidSetting: a setting does not fit the source.
+            DatasetError: the source lacks what the technique needs.
+        """
+        return
 
     @abstractmethod
     def fit(self, source: Source, dataset: Dataset, workshop: Workshop) -> Fitted:

@@ -64,11 +64,13 @@ class Workshop:
             calibrate: scale the head to what a like one is worth on the validation part.
         """
         targets, labels = dataset.targets(index), len(dataset.labels)
-        head = heads.fit(kind, rows, targets, labels, l2=l2, seed=self.seed)
+        with self.progress.step(f"solving the head, {kind}"):
+            head = heads.fit(kind, rows, targets, labels, l2=l2, seed=self.seed)
         if not calibrate:
             return head
         held = np.isin(index, dataset.index(VALIDATION))
-        return head.sharpened(calibration.solved(kind, rows, targets, labels, head.l2, held))
+        with self.progress.step("calibrating the head"):
+            return head.sharpened(calibration.solved(kind, rows, targets, labels, head.l2, held))
 
     def taps(
         self, stages: Stages, boundaries: Sequence[int], dataset: Dataset, index: np.ndarray

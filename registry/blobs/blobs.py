@@ -56,7 +56,20 @@ class Blobs(ABC):
     """Immutable bytes under their digests. Safe to use from several threads and processes.
 
     ``tests.contracts.blobs.BlobsContract`` is the suite that every store passes.
+
+    Attributes:
+        folder: where the bytes are, if they are files of this machine, else None.
     """
+
+    folder: Path | None = None
+
+    @abstractmethod
+    def check_writable(self) -> None:
+        """Check that bytes can be stored, by writing some that nobody sees.
+
+        Raises:
+            StorageFailure: they cannot.
+        """
 
     @abstractmethod
     def put(self, digest: Digest, data: bytes) -> None:

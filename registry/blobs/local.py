@@ -9,6 +9,7 @@ import errno
 import os
 import re
 import secrets
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -32,6 +33,8 @@ _STAGED = re.compile(r"[0-9a-f]{64}\.[0-9a-z]+")
 class LocalBlobs(Blobs):
     """Blobs as files of one folder, each written aside, synced, renamed into place and read back."""
 
+    folder: Path
+
     def __init__(self, folder: Path, announce: Announce = ignore) -> None:
         self.folder = folder
         self._published = folder / "sha256"
@@ -40,6 +43,16 @@ class LocalBlobs(Blobs):
         self._announce = announce
         for each in (self._published, self._staging):
             _make(each)
+
+    def check_writable(self) -> None:
+        """Check that a file can be made in the staging folder."""
+        try:
+            with tempfile.TemporaryFile(dir=self._staging):
+                pass
+        except OSError as error:
+            raise StorageFailure(
+                f"expected a blob store that can be written to at {self.folder}: {error.strerror}"
+            ) from error
 
     def put(self, digest: Digest, data: bytes) -> None:
         """Store bytes under their digest; see ``Blobs.put``."""

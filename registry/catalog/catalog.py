@@ -91,6 +91,14 @@ class Catalog(ABC):
     """
 
     @abstractmethod
+    def check_writable(self) -> None:
+        """Check that rows can be written; nothing changes.
+
+        Raises:
+            StorageFailure: they cannot.
+        """
+
+    @abstractmethod
     def close(self) -> None:
         """Let go of every connection."""
 

@@ -139,6 +139,11 @@ class SqlCatalog(Catalog):
 
     # Claims on blobs
 
+    def check_writable(self) -> None:
+        """Begin a transaction that writes, and end it."""
+        with self._write():
+            pass
+
     def lease(
         self, holder: str, digest: Digest, at: datetime, expires: datetime, new: tuple[str, int] | None = None
     ) -> Blob | None:

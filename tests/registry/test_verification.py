@@ -173,15 +173,15 @@ def test_a_catalog_that_points_nowhere_is_found(
 
 
 class Meddler(Progress, Step):
-    """Acts when the first bytes are hashed, and counts how many are."""
+    """Acts when the first bytes are hashed, and counts what is done."""
 
     def __init__(self, act: Callable[[], None]) -> None:
         self.act = act
         self.done = self.total = 0.0
 
     @contextmanager
-    def step(self, what: str, total: float) -> Iterator[Step]:
-        self.total = total
+    def step(self, what: str, total: float | None = None) -> Iterator[Step]:
+        self.total += total or 0
         yield self
 
     def advance(self, amount: float = 1, note: str = "") -> None:
