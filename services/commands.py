@@ -7,17 +7,18 @@ import click
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Table as Shown
 
 from registry.cache import DiskStore
 from registry.names import PRODUCTION
 from registry.registry import Registry
 from registry.shell import Shell, command
-from services.answers import Ranking
-from services.inputs import Input, PictureFile, inputs_of
-from services.offline import Offline, write_parquet
+from services.answers import Ranking, head_of, require_features
+from services.inputs import Input, PictureFile, inputs_of, other_columns
+from services.offline import Offline
 from services.settings import DEFAULT_TOP_K, split_names
 from services.sharing import sharing, tree
+from services.vectors import Table, check_columns, check_output, write_vectors
 
 _SHOWN_COMPONENTS = 6
 _SHOWN_CHARACTERS = 60
@@ -78,10 +79,15 @@ def classify(shell: Shell, ref: str, paths: tuple[Path, ...], top_k: int) -> Non
     a .txt file with one text per line (- is standard input), or a .csv, .jsonl or .parquet file with the
     column text, and text_pair for pairs.
     """
+    progress = shell.progress(passing=True)
     with Registry.open(shell.settings) as registry:
-        offline = Offline(registry, ref)
-    inputs = inputs_of(paths, offline.modality, shell.note)
-    with shell.progress(passing=True).step("classify", len(inputs)) as step:
+        version = registry.resolve(ref)
+        manifest = registry.manifest(version)
+        head_of(manifest)
+        inputs = inputs_of(paths, manifest.modality, shell.note)
+        with progress.step(f"opening {version.ref}"):
+            offline = Offline(registry, str(version.ref))
+    with progress.step("classify", len(inputs)) as step:
         rankings = offline.classify(inputs, top_k, step.advance)
     results = [
         {"input": each.name, "labels": [{"label": label, "score": score} for label, score in ranking]}
@@ -93,7 +99,7 @@ def classify(shell: Shell, ref: str, paths: tuple[Path, ...], top_k: int) -> Non
 
 
 def _show_rankings(console: Console, ref: str, inputs: list[Input], rankings: list[Ranking]) -> None:
-    table = Table(title=escape(ref))
+    table = Shown(title=escape(ref))
     for heading in ("input", "label", "score", "then"):
         table.add_column(heading, justify="right" if heading == "score" else "left")
     for each, ((label, score), *others) in zip(inputs, rankings, strict=True):
@@ -114,8 +120,9 @@ def _show_rankings(console: Console, ref: str, inputs: list[Input], rankings: li
 @click.option(
     "-o",
     "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="A Parquet file to write the vectors to.",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="FILE.csv, FILE.npy or FILE.parquet to write the vectors to.",
 )
 def embed(shell: Shell, ref: str, paths: tuple[Path, ...], output: Path | None) -> None:
     """Turn pictures or texts into feature vectors without a server.
@@ -124,28 +131,46 @@ def embed(shell: Shell, ref: str, paths: tuple[Path, ...], output: Path | None) 
     a .txt file with one text per line (- is standard input), or a .csv, .jsonl or .parquet file with the
     column text, and text_pair for pairs.
     """
+    progress = shell.progress(passing=True)
+    if output is not None:
+        check_output(output, paths)
     with Registry.open(shell.settings) as registry:
-        offline = Offline(registry, ref, DiskStore(shell.settings.features, shell.settings.cache_bytes))
-    inputs = inputs_of(paths, offline.modality, shell.note)
+        version = registry.resolve(ref)
+        manifest = registry.manifest(version)
+        require_features(manifest)
+        inputs = inputs_of(paths, manifest.modality, shell.note)
+        columns = () if output is None or output.suffix.lower() == ".npy" else other_columns(inputs)
+        if output is not None:
+            check_columns(output, columns)
+        with progress.step(f"opening {version.ref}"):
+            store = DiskStore(shell.settings.features, shell.settings.cache_bytes)
+            offline = Offline(registry, str(version.ref), store)
     identity, dimension = offline.identity, offline.dimension
     document: dict[str, object] = {**identity.to_json(), "dim": dimension}
     if output is not None:
-        with shell.progress(passing=True).step("embed", len(inputs)) as step:
-            write_parquet(output, identity, inputs, offline.embed(inputs, step.advance), dimension)
+        with progress.step("embed", len(inputs)) as step:
+            table = Table(identity, inputs, dimension, columns)
+            write_vectors(output, table, offline.embed(inputs, step.advance))
         document |= {"rows": len(inputs), "output": str(output)}
         shell.emit(
-            document, lambda console: console.print(f"{len(inputs)} vectors of {dimension} in {output}")
+            document,
+            lambda console: console.print(
+                f"{len(inputs):,} rows of {dimension} written to {output}",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            ),
         )
         return
-    with shell.progress(passing=True).step("embed", len(inputs)) as step:
+    with progress.step("embed", len(inputs)) as step:
         vectors = np.concatenate(list(offline.embed(inputs, step.advance)))
     document |= {"inputs": [each.name for each in inputs], "embeddings": vectors.tolist()}
     shell.emit(document, lambda console: _show_vectors(console, identity.ref, inputs, vectors))
 
 
 def _show_vectors(console: Console, ref: str, inputs: list[Input], vectors: np.ndarray) -> None:
-    table = Table(
-        "input", f"the first of {vectors.shape[1]} components; -o FILE.parquet keeps all", title=escape(ref)
+    table = Shown(
+        "input", f"the first of {vectors.shape[1]} components; -o FILE keeps all", title=escape(ref)
     )
     for each, row in zip(inputs, vectors, strict=True):
         table.add_row(_shown(each), " ".join(f"{value:.4g}" for value in row[:_SHOWN_COMPONENTS]))

@@ -61,10 +61,12 @@ class TextRow:
     Attributes:
         raw: itself.
         origin: the file and row that it stands in, for messages.
+        table: the table that it is a row of, or None.
     """
 
     raw: str | tuple[str, str]
     origin: str
+    table: Path | None = None
 
     @property
     def name(self) -> str | list[str]:
@@ -161,7 +163,50 @@ def _rows(path: Path) -> Iterator[TextRow]:
     for where, record in records:
         origin = f"{path.name}, {where}"
         texts = [_text(record, column, origin) for column in wanted]
-        yield TextRow(texts[0] if len(texts) == 1 else (texts[0], texts[1]), origin)
+        yield TextRow(texts[0] if len(texts) == 1 else (texts[0], texts[1]), origin, path)
+
+
+def other_columns(inputs: Sequence[Input]) -> tuple[str, ...]:
+    """Return the names of the columns that the inputs' tables have beside the texts, as they first come.
+
+    Columns without a name are left out.
+
+    Raises:
+        DatasetError: a name stands twice in a table, so that nobody could tell the two apart.
+    """
+    found: dict[str, None] = {}
+    for path in dict.fromkeys(each.table for each in inputs if isinstance(each, TextRow) and each.table):
+        columns, records = read(path, (), MAX_TEXTS)
+        if path.suffix.lower() == ".jsonl":
+            columns = list(dict.fromkeys(name for _, record in records for name in record))
+        twice = next((name for name in columns if name and columns.count(name) > 1), None)
+        if twice is not None:
+            raise DatasetError(f"{path.name}: the column {twice!r} stands twice; rename one of them")
+        found |= dict.fromkeys(name for name in columns if name and name not in (TEXT, TEXT_PAIR))
+    return tuple(found)
+
+
+def others(inputs: Sequence[Input], columns: Sequence[str]) -> Iterator[Mapping[str, object]]:
+    """Yield for each input the values of other columns, read from its table anew; none where it has no table.
+
+    Raises:
+        DatasetError: a table is not what it was when the inputs were read.
+    """
+    reading: Path | None = None
+    records: Iterator[Mapping[str, object]] = iter(())
+    for each in inputs:
+        table = each.table if isinstance(each, TextRow) and columns else None
+        if table is None:
+            yield {}
+            continue
+        record = next(records, None) if table == reading else None
+        if record is None:
+            reading, records = table, (row for _, row in read(table, (TEXT, *columns), MAX_TEXTS)[1])
+            record = next(records, {})
+        text = each.name if isinstance(each.name, str) else each.name[0]
+        if record.get(TEXT) != text:
+            raise DatasetError(f"{each.origin}: expected the text that was read before; the file was changed")
+        yield {name: record.get(name) for name in columns}
 
 
 def _text(record: Mapping[str, object], column: str, origin: str) -> str:

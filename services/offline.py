@@ -2,16 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 
 from registry.cache import FeatureKey, FeatureStore, MemoryStore
 from registry.digests import Digest
-from registry.errors import InvalidInput, InvalidSetting
+from registry.errors import InvalidInput
 from registry.manifest import FEATURES
 from registry.recipe import Prepared, Raw, content
 from registry.registry import Registry
@@ -176,45 +174,3 @@ def _located(each: "Input | _Loaded") -> Iterator[None]:
         yield
     except InvalidInput as error:
         raise type(error)(f"{each.origin}: {error}") from error
-
-
-def write_parquet(
-    output: Path, identity: Identity, inputs: Sequence[Input], batches: Iterator[np.ndarray], dimension: int
-) -> None:
-    """Write feature vectors to a Parquet file, whole or not at all.
-
-    Columns: ``input`` (text; a list of texts where there are pairs) and ``embedding`` (float32, a list
-    of fixed length). The schema's metadata says who made them: ``cultivar.ref``, ``cultivar.digest``,
-    ``cultivar.space_id``.
-
-    Raises:
-        InvalidSetting: pyarrow is not installed, or the file cannot be written.
-    """
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise InvalidSetting("writing Parquet needs pyarrow, which is not installed") from error
-    paired = any(isinstance(each.name, list) for each in inputs)
-    kind = pa.list_(pa.string()) if paired else pa.string()
-    fields = [pa.field("input", kind), pa.field("embedding", pa.list_(pa.float32(), dimension))]
-    metadata = {"ref": identity.ref, "digest": identity.digest, "space_id": identity.space_id or ""}
-    schema = pa.schema(fields, {f"cultivar.{name}": value for name, value in metadata.items()})
-    partial = output.with_name(f".{output.name}.{uuid4().hex}.partial")
-    start = 0
-    try:
-        with pq.ParquetWriter(partial, schema) as writer:
-            for rows in batches:
-                names = [each.name for each in inputs[start : start + len(rows)]]
-                if paired:
-                    names = [name if isinstance(name, list) else [name] for name in names]
-                flat = pa.array(np.ascontiguousarray(rows, np.float32).reshape(-1))
-                vectors = pa.FixedSizeListArray.from_arrays(flat, dimension)
-                writer.write_table(pa.table([pa.array(names, kind), vectors], schema=schema))
-                start += len(rows)
-        partial.replace(output)
-    except OSError as error:
-        raise InvalidSetting(f"{output}: expected a file that can be written; {error.strerror}") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
