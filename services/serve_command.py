@@ -69,8 +69,9 @@ def serve(
         shell.note(f"warning: tokens are off, anybody who reaches {settings.host} may ask")
     with Server(settings, shell.settings) as server, stopped_by_signals(server):
         with Deployed(shell.settings, settings.served_stages) as deployed:
-            if not server.wait_until_ready(timeout_s=None):
-                return
+            with shell.progress(passing=True).step("loading what is served"):
+                if not server.wait_until_ready(timeout_s=None):
+                    return
             document = _served(server, deployed.read())
         shell.emit(document, lambda console: _show_served(console, document))
         server.wait()

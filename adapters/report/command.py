@@ -19,14 +19,21 @@ def report(shell: Shell, ref: str, output: str | None) -> None:
     holds index.html, every plot as .svg, metrics.json and predictions.csv.
     """
     from adapters.report.material import Material
+    from adapters.report.writing import check_place
     from adapters.report.writing import report as write
     from registry.registry import Registry
 
-    with Registry.open(shell.settings) as registry:
+    place = check_place(output or "./")
+    with (
+        Registry.open(shell.settings) as registry,
+        shell.progress().step("gathering what is known of the version"),
+    ):
         material = Material.gather(registry, ref)
     version = material.version
-    place = Path(output or f"{version.source}-{version.target}-{version.number}.html")
-    files = [str(path) for path in write(material, place)]
+    if output is None:
+        place = Path(f"{version.source}-{version.target}-{version.number}.html")
+    with shell.progress().step("drawing the report"):
+        files = [str(path) for path in write(material, place)]
     shell.emit(
         {"ref": str(version.ref), "files": files},
         lambda out: out.print("\n".join(files), highlight=False, markup=False, soft_wrap=True),

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import re
+import tempfile
 from pathlib import Path
 
 from adapters.evaluation.mistakes import answers, confidence, truths
@@ -12,6 +14,34 @@ from adapters.report.plots import plots
 from registry.errors import InvalidSetting
 
 PAGE_SUFFIXES = (".html", ".htm")
+
+_FILE = re.compile(r"\.[A-Za-z]{2,5}")
+"""Suffixes of files, as against those of folders that are called after a version."""
+
+
+def check_place(place: str) -> Path:
+    """Check that a report can be written to a place, before anything is read for it; return the place.
+
+    Raises:
+        InvalidSetting: its name ends as a file of another kind does, it is a file that would have to be a folder, or
+            the folder that it lies in cannot be written to.
+    """
+    path = Path(place)
+    named_page = path.suffix.lower() in PAGE_SUFFIXES
+    if not (named_page or path.is_dir() or place.endswith("/")) and _FILE.fullmatch(path.suffix):
+        raise InvalidSetting(f"expected FILE.html, or a folder (FOLDER/ where it is to be made), got {place}")
+    if path.is_file() and not named_page:
+        raise InvalidSetting(f"expected FILE.html, or a folder; {place} is a file")
+    first = path.parent if path.is_file() else path
+    folder = next(each for each in (first, *first.absolute().parents) if each.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InvalidSetting(
+            f"{place}: expected a folder that can be written to at {folder}; {error.strerror}"
+        ) from error
+    return path
 
 
 def report(material: Material, place: Path) -> tuple[Path, ...]:

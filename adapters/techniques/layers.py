@@ -67,9 +67,10 @@ class Layers(Technique):
         history: list[Mapping[str, float]] = []
         chosen = boundaries
         if self.cuts is None:
-            chosen = _selected(
-                tapped, dataset.targets(index), len(dataset.labels), self.most, workshop.seed, history
-            )
+            with workshop.progress.step("choosing layers"):
+                chosen = _selected(
+                    tapped, dataset.targets(index), len(dataset.labels), self.most, workshop.seed, history
+                )
         rows = np.concatenate([tapped[boundary] for boundary in chosen], axis=1)
         head = workshop.solve("logistic", rows, dataset, index, self.l2, self.calibrate)
         return Fitted(

@@ -18,7 +18,7 @@ from adapters.evaluation.mistakes import thumbnail
 from adapters.report.material import Material
 from adapters.report.page import page, percent, plain, points, size
 from adapters.report.plots import plots
-from adapters.report.writing import report
+from adapters.report.writing import check_place, report
 from registry.digests import Digest
 from registry.errors import InvalidSetting, InvalidValue
 from registry.manifest import CLASSIFICATION, MULTILABEL, Json
@@ -248,3 +248,32 @@ def test_numbers_are_written_as_they_are_read() -> None:
     assert points(0.0123) == "+1.2" and points(-0.05) == "−5.0" and points(-1e-9) == "0.0"
     assert [size(count) for count in (311, 31_811, 45_000_000)] == ["311 B", "31.8 kB", "45.0 MB"]
     assert plain({"a": [1.23456, None], "b": True, "c": 1}) == "a: 1.235, none; b: yes; c: 1"
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("report.pdf", "FILE.html"),
+        ("report.HTLM", "FILE.html"),
+        ("there.txt", "FILE.html"),
+        ("there.txt/page.html", "written to"),
+        ("there", "is a file"),
+    ],
+)
+def test_a_place_that_cannot_hold_a_report_is_refused_before_anything_is_read(
+    tmp_path: Path, place: str, message: str
+) -> None:
+    for name in ("there", "there.txt"):
+        (tmp_path / name).write_text("kept")
+    home = str(tmp_path / "home")
+    result = CliRunner().invoke(main, ["--home", home, "report", "nothing", "-o", str(tmp_path / place)])
+    assert result.exit_code == 1 and message in result.stderr and not (tmp_path / "home").exists()
+    assert result.stderr.count("\n") == 1 and (tmp_path / "there").read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    "place", ["page.html", "page.HTM", "new", "new.d", "v1.2", "new.pdf/", "deep/er/page.html"]
+)
+def test_a_place_that_can_hold_a_report_is_taken(tmp_path: Path, place: str) -> None:
+    assert check_place(f"{tmp_path}/{place}") == tmp_path / place
+    assert list(tmp_path.iterdir()) == []
