@@ -4,12 +4,12 @@ from contextlib import nullcontext
 
 import click
 from rich.console import Console
-from rich.table import Table
 
-from registry.shell import Shell, command
+from registry.extras import ADAPT
+from registry.shell import Column, Shell, command, show_record, show_table
 
 
-@command("sources", short_help="List what can be transferred from.")
+@command("sources", needs=(ADAPT,), short_help="List what can be transferred from.")
 @click.option(
     "--provider",
     metavar="SCHEME",
@@ -41,17 +41,31 @@ def sources(shell: Shell, provider: str | None, at_hand: bool) -> None:
     }
 
     def show(out: Console) -> None:
-        table = Table("source", "task", "dimension", "cut points", "weights", box=None)
-        for source in found:
-            at_hand = "at hand" if source.weights_at_hand() else "-"
-            cuts = " ".join(source.cuts)
-            table.add_row(source.spec, source.task or "-", str(source.dimension), cuts, at_hand)
-        out.print(table)
+        columns: list[Column | str] = [
+            Column("source", wrap=False),
+            "task",
+            Column("dimension", right=True),
+            "cut points",
+            "weights",
+        ]
+        rows = (
+            (
+                source.spec,
+                source.task or "-",
+                str(source.dimension),
+                " ".join(source.cuts),
+                "at hand" if source.weights_at_hand() else "-",
+            )
+            for source in found
+        )
+        show_table(out, columns, rows)
 
     shell.emit(document, show)
 
 
-@command("adapt", short_help="Carry a source over to a dataset's task and register the version.")
+@command(
+    "adapt", needs=(ADAPT,), short_help="Carry a source over to a dataset's task and register the version."
+)
 @click.argument("data")
 @click.option(
     "--source", required=True, metavar="SPEC", help="What to start from; 'cultivar sources' lists them."
@@ -141,25 +155,19 @@ def adapt(
 
     def show(out: Console) -> None:
         version, manifest = adaptation.version, adaptation.manifest
-        table = Table.grid(padding=(0, 2))
-        table.add_row(
-            "version", f"[bold]{version.ref}[/]  {version.digest[:19]}  {', '.join(version.stages)}"
-        )
+        fields = {"version": f"{version.ref}  {version.digest}  {', '.join(version.stages)}"}
         for name in ("accuracy", "balanced_accuracy", "ece"):
             if isinstance(figure := manifest.metrics.get(name), float):
-                table.add_row(
-                    name.replace("_", " "), f"{figure:.4f}  on {manifest.metrics['items']} held-out items"
+                fields[name.replace("_", " ")] = (
+                    f"{figure:.4f}  on {manifest.metrics['items']} held-out items"
                 )
         parity = manifest.parity
         worst = max(parity.max_abs_difference.values())
-        table.add_row("parity", f"{worst:.2g} at most, on {sum(parity.inputs.values())} inputs")
-        table.add_row(
-            "segments",
-            "  ".join(f"{each.name} ({each.role}, {each.bytes:,} B)" for each in manifest.segments),
+        fields["parity"] = f"{worst:.2g} at most, on {sum(parity.inputs.values())} inputs"
+        fields["segments"] = "  ".join(
+            f"{each.name} ({each.role}, {each.bytes:,} B)" for each in manifest.segments
         )
-        table.add_row(
-            "seconds", "  ".join(f"{name} {spent:.1f}" for name, spent in adaptation.seconds.items())
-        )
-        out.print(table)
+        fields["seconds"] = "  ".join(f"{name} {spent:.1f}" for name, spent in adaptation.seconds.items())
+        show_record(out, fields)
 
     shell.emit(document, show)

@@ -1,13 +1,12 @@
 """The registry's commands: ``list show history lineage compare promote rollback delete verify gc``."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 from rich.tree import Tree
 
 from registry import instants
@@ -15,19 +14,16 @@ from registry.collection import GRACE
 from registry.comparison import Comparison
 from registry.errors import InvalidValue
 from registry.lifecycle import Event
-from registry.lineage import Lineage
+from registry.lineage import Generation, Lineage
 from registry.manifest import Json, Manifest
 from registry.names import Ref
 from registry.promotion import Promotion
 from registry.quoting import quoted
 from registry.registry import MAX_LIMIT, Registry
-from registry.shell import Shell, command
+from registry.shell import Column, Shell, command, show_record, show_table
 from registry.statistics import Interval
 from registry.verification import Report
 from registry.versions import Page, Version
-
-_LONG = ("actor", "reason", "stages")
-"""Columns whose cells may be broken over several lines."""
 
 
 class Time(click.ParamType[datetime]):
@@ -86,6 +82,8 @@ def list_versions(
         )
     document = {"versions": [version.to_json() for version in page.versions], "next": page.next}
     shell.emit(document, lambda out: _show_page(out, page))
+    if page.next is not None and not shell.as_json:
+        shell.note(f"more: --cursor {page.next}")
 
 
 @command("show")
@@ -250,26 +248,28 @@ def gc(shell: Shell, dry_run: bool, grace: timedelta, adopt: bool) -> None:
 
 
 def _show_page(out: Console, page: Page) -> None:
-    if not page.versions:
-        out.print("no versions")
-        return
-    table = _table("version", "technique", "stages", "accuracy", "registered")
-    for version in page.versions:
-        accuracy = _figure(version.metrics["accuracy"]) if "accuracy" in version.metrics else ""
-        table.add_row(
+    columns: list[Column | str] = [
+        Column("version", wrap=False),
+        "technique",
+        "stages",
+        "accuracy",
+        Column("registered", wrap=False),
+    ]
+    rows = (
+        (
             str(version.ref),
             version.technique,
             " ".join(version.stages),
-            accuracy,
+            _figure(version.metrics["accuracy"]) if "accuracy" in version.metrics else "",
             _clock(version.created_at),
         )
-    out.print(table)
-    if page.next is not None:
-        out.print(f"more: --cursor {page.next}", highlight=False)
+        for version in page.versions
+    )
+    show_table(out, columns, rows, empty="no versions")
 
 
 def _show_version(out: Console, version: Version, manifest: Manifest) -> None:
-    lines = {
+    fields = {
         "version": str(version.ref),
         "digest": version.digest,
         "stages": " ".join(version.stages),
@@ -289,43 +289,72 @@ def _show_version(out: Console, version: Version, manifest: Manifest) -> None:
         ),
         "registered": _clock(version.created_at),
     }
-    for name, value in lines.items():
-        out.print(f"{name:<11}{escape(value)}", highlight=False, soft_wrap=True)
-    table = _table("segment", "role", "bytes", "digest")
-    for segment in manifest.segments:
-        table.add_row(segment.name, segment.role, f"{segment.bytes:,}", segment.digest.short)
-    out.print(table)
+    if not out.is_terminal:
+        pieces = (
+            (each.name, f"{each.role}, {each.bytes:,} bytes, {each.digest}") for each in manifest.segments
+        )
+        show_record(out, fields | {f"segment {name}": value for name, value in pieces})
+        return
+    show_record(out, fields)
+    columns: list[Column | str] = [
+        "segment",
+        "role",
+        Column("bytes", right=True),
+        Column("digest", wrap=False),
+    ]
+    show_table(
+        out,
+        columns,
+        ((each.name, each.role, f"{each.bytes:,}", each.digest.short) for each in manifest.segments),
+    )
 
 
 def _show_events(out: Console, events: Sequence[Event]) -> None:
-    table = _table("event", "at", "actor", "action", "version", "stage", "reason")
-    for event in events:
-        reason = f"{'forced: ' if event.forced else ''}{event.reason or ''}"
-        table.add_row(
-            str(event.id), _clock(event.at), escape(event.actor), event.action, str(event.ref),
-            event.stage or "", escape(reason),
-        )  # fmt: skip
-    out.print(table)
+    columns: list[Column | str] = [
+        "event",
+        Column("at", wrap=False),
+        "actor",
+        "action",
+        Column("version", wrap=False),
+        "stage",
+        "reason",
+    ]
+    rows = (
+        (
+            str(event.id), _clock(event.at), event.actor, event.action, str(event.ref), event.stage or "",
+            f"{'forced: ' if event.forced else ''}{event.reason or ''}",
+        )
+        for event in events
+    )  # fmt: skip
+    show_table(out, columns, rows)
 
 
 def _show_stages(out: Console, target: str, moment: str, stages: Mapping[str, Ref]) -> None:
-    if not stages:
-        out.print(f"{target} had no version in a stage at {moment}", highlight=False)
-    for stage, ref in sorted(stages.items()):
-        out.print(f"{stage:<12}{ref}", highlight=False)
+    rows = ((stage, str(ref)) for stage, ref in sorted(stages.items()))
+    show_table(out, ["stage", "version"], rows, empty=f"{target} had no version in a stage at {moment}")
 
 
 def _show_lineage(out: Console, found: Lineage) -> None:
+    if not out.is_terminal:
+        columns: list[Column | str] = [
+            "version",
+            "digest",
+            "technique",
+            "source",
+            "stages",
+            "shared",
+            "own",
+            "bytes saved",
+            "deleted",
+        ]
+        show_table(out, columns, _generations(found))
+        return
     tree = branch = Tree(escape(found.generations[0].source or "a source that is not known"))
     for generation in found.generations:
         name = str(generation.ref or generation.digest)
         shown = f"[bold]{escape(name)}[/]"
         if generation.gone:
-            event = generation.deleted
-            said = (
-                f"deleted {_clock(event.at)} by {event.actor}: {event.reason}" if event else "not known here"
-            )
-            branch = branch.add(f"{shown}  {escape(said)}")
+            branch = branch.add(f"{shown}  {escape(_gone(generation))}")
             continue
         about = f"{generation.technique}  {' '.join(generation.stages)}  {generation.digest.short}"
         branch = branch.add(f"{shown}  {escape(about)}")
@@ -341,22 +370,62 @@ def _show_lineage(out: Console, found: Lineage) -> None:
     out.print(tree, highlight=False)
 
 
+def _generations(found: Lineage) -> Iterator[tuple[str, ...]]:
+    """Yield a row for each generation, the oldest first, and for each child of the last."""
+    for each in found.generations:
+        shared, own = (
+            ", ".join(
+                f"{piece.segment.name} {piece.segment.digest}"
+                for piece in each.segments
+                if piece.shared == side
+            )
+            for side in (True, False)
+        )
+        yield (
+            str(each.ref or ""), each.digest, each.technique or "", each.source or "", " ".join(each.stages), shared,
+            own, str(each.bytes_saved), _gone(each) if each.gone else "",
+        )  # fmt: skip
+    for child in found.children:
+        yield (str(child), "", "", str(found.generations[-1].ref or ""), "", "", "", "", "")
+
+
+def _gone(generation: Generation) -> str:
+    event = generation.deleted
+    return f"deleted {_clock(event.at)} by {event.actor}: {event.reason}" if event else "not known here"
+
+
 def _show_comparison(out: Console, found: Comparison) -> None:
     names = [str(side.version.ref) for side in (found.first, found.second)]
-    table = Table("", *map(escape, names), box=None, pad_edge=False, header_style="bold")
-    for name, values in found.metrics.items():
-        table.add_row(name, *("" if value is None else _figure(value) for value in values))
-    out.print(table, highlight=False)
-    lines = {"labels": found.labels_equal, "space": found.space_equal}
-    for name, equal in lines.items():
-        said = "not on both sides" if equal is None else "equal" if equal else "different"
-        out.print(f"{name:<10}{said}", highlight=False)
+    metrics = [
+        (name, *("" if value is None else _figure(value) for value in values))
+        for name, values in found.metrics.items()
+    ]
+    if not out.is_terminal:
+        show_table(out, ["", *names], [*metrics, *_common(found)])
+        return
+    show_table(out, ["", *names], metrics)
+    for name, equal in (("labels", found.labels_equal), ("space", found.space_equal)):
+        out.print(f"{name:<10}{_equality(equal)}", highlight=False)
     pieces = ", ".join(f"{segment.name} {segment.digest.short}" for segment in found.shared) or "none"
     out.print(
         f"{'shared':<10}{escape(pieces)}; {found.shared_bytes:,} bytes", highlight=False, soft_wrap=True
     )
     out.print(f"{'own':<10}{found.own_bytes[0]:,} and {found.own_bytes[1]:,} bytes", highlight=False)
     out.print(f"{'paired':<10}{escape(_paired(found))}", highlight=False, soft_wrap=True)
+
+
+def _common(found: Comparison) -> Iterator[tuple[str, str, str]]:
+    """Yield rows of what both have in common; what is said of both at once stands in the first's column."""
+    yield "labels", _equality(found.labels_equal), ""
+    yield "space", _equality(found.space_equal), ""
+    yield "shared", ", ".join(f"{segment.name} {segment.digest}" for segment in found.shared), ""
+    yield "shared bytes", str(found.shared_bytes), ""
+    yield "own bytes", str(found.own_bytes[0]), str(found.own_bytes[1])
+    yield "paired", _paired(found), ""
+
+
+def _equality(equal: bool | None) -> str:
+    return "not on both sides" if equal is None else "equal" if equal else "different"
 
 
 def _paired(found: Comparison) -> str:
@@ -397,13 +466,6 @@ def _show_report(out: Console, report: Report) -> None:
         out.print(f"damaged {damage.kind} {escape(damage.id)}: {refs}", highlight=False, soft_wrap=True)
     found = "all sound" if report.ok else f"{len(report.damaged)} damaged"
     out.print(f"{report.checked} checked, {found}", highlight=False)
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column not in _LONG, min_width=len(column))
-    return table
 
 
 def _figure(value: Json) -> str:

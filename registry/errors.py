@@ -14,6 +14,7 @@ The tree::
     │   ├── UndecodableInput    its bytes are not what they claim to be
     │   ├── InputTooLarge       bytes, pixels or rows over a limit
     │   └── WrongModality       a text for a picture model, or the reverse
+    ├── MissingExtra            optional dependencies that are not installed
     ├── NotFound
     │   ├── UnknownTarget
     │   ├── UnknownVersion
@@ -75,6 +76,10 @@ class InvalidSegment(InvalidValue):
 
 class InvalidSetting(InvalidValue):
     """An option, configuration key or environment variable that cannot be used."""
+
+
+class MissingExtra(CultivarError):
+    """Optional dependencies that are not installed; the message says which extra holds them."""
 
 
 class InvalidInput(CultivarError, ValueError):

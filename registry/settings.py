@@ -22,7 +22,7 @@ class Settings:
     Attributes:
         home: the folder of everything local: catalog, blobs, cache.
         catalog: ``sqlite:///…``, a path as ``registry.locations`` reads it, or ``postgresql+psycopg://…``.
-        blobs: ``file:///…``, likewise, or ``s3://bucket/prefix``.
+        blobs: ``file:///…``, likewise.
         actor: who asks, as asserted, 1 to 200 characters.
         cache_bytes: how much the features in the cache may take, at least 0.
     """
@@ -36,8 +36,8 @@ class Settings:
     def __post_init__(self) -> None:
         if not self.catalog.startswith((SQLITE, "postgresql+psycopg://")):
             raise InvalidSetting(f"a catalog is sqlite:///… or postgresql+psycopg://…, got {self.catalog!r}")
-        if not self.blobs.startswith((FILE, "s3://")):
-            raise InvalidSetting(f"blobs are at file:///… or s3://bucket/prefix, got {self.blobs!r}")
+        if not self.blobs.startswith(FILE):
+            raise InvalidSetting(f"blobs are at file:///…, got {self.blobs!r}; set --blobs or CULTIVAR_BLOBS")
         if not 1 <= len(self.actor) <= MAX_ACTOR_LENGTH or not self.actor.isprintable():
             raise InvalidSetting(
                 f"an actor is 1 to {MAX_ACTOR_LENGTH} printable characters, got {quoted(self.actor, 300)}"
@@ -84,9 +84,9 @@ class Settings:
         }
 
     @property
-    def blob_folder(self) -> Path | None:
-        """The blobs' folder where they are local files, else None."""
-        return file_path(self.blobs) if self.blobs.startswith(FILE) else None
+    def blob_folder(self) -> Path:
+        """The blobs' folder."""
+        return file_path(self.blobs)
 
     @property
     def cache(self) -> Path:

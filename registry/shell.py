@@ -1,26 +1,42 @@
-"""What every command of the command line shares: options, output, exit codes.
+"""What every command of the command line shares: options, output, errors, exit codes.
 
 A command is declared with :func:`command` and receives a :class:`Shell` first. It returns
 nothing; it calls ``shell.emit`` once with the document that ``--json`` prints and a function that
-shows the same to a person.
+shows the same to a person, by :func:`show_table` and :func:`show_record` where it is rows.
 """
 
 import functools
 import json
+import re
 import sys
-from collections.abc import Callable, Mapping
+import traceback as tracebacks
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import click
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from registry.errors import CultivarError
+from registry.extras import POSTGRES, Extra
 from registry.progress import Progress, watching
 from registry.settings import Settings
 
+FAILED = 1
+"""Exit code of an error of the domain."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it: 128 and the number of SIGINT."""
+
+_UNPRINTABLE = re.compile("[\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+
+
+def _stdout() -> Console:
+    """Return a console that takes stdout for a terminal where it is one, whatever FORCE_COLOR says."""
+    terminal = sys.stdout.isatty()
+    return Console(force_terminal=terminal, soft_wrap=not terminal)
 
 
 @dataclass(slots=True)
@@ -36,31 +52,128 @@ class Shell:
 
     settings: Settings
     as_json: bool = False
-    out: Console = field(default_factory=lambda: Console(soft_wrap=False))
+    out: Console = field(default_factory=_stdout)
     err: Console = field(default_factory=lambda: Console(stderr=True))
 
     def emit(self, document: object, show: Callable[[Console], None]) -> None:
         """Print a command's result: the document as JSON, or what ``show`` writes for a person."""
         if self.as_json:
-            sys.stdout.write(json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n")
+            sys.stdout.write(_json(document, sys.stdout.encoding) + "\n")
             sys.stdout.flush()
         else:
             show(self.out)
 
     def note(self, text: str) -> None:
         """Write a remark to stderr."""
-        self.err.print(text, highlight=False)
+        self.err.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def progress(self, *, passing: bool = False) -> Progress:
         """Return somebody who shows progress on stderr: bars on a terminal, ``passing`` as of ``Bars``, else lines."""
         return watching(self.err, passing=passing)
 
 
-def command(name: str, **attributes: Any) -> Callable[[Callable[..., None]], click.Command]:
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table, as it is shown on a terminal.
+
+    Attributes:
+        heading: its name.
+        wrap: its cells may be broken between words; else they are broken only where nothing else fits.
+        right: its cells stand on the right.
+        shorten: makes a cell short; None shows it whole.
+    """
+
+    heading: str
+    wrap: bool = True
+    right: bool = False
+    shorten: Callable[[str], str] | None = None
+
+
+def show_table(
+    out: Console,
+    columns: Sequence[Column | str],
+    rows: Iterable[Sequence[str]],
+    *,
+    title: str = "",
+    empty: str = "",
+) -> None:
+    r"""Print rows: aligned columns on a terminal, tab-separated lines anywhere else.
+
+    Elsewhere the first line has the headings, each further line one row, whole, without colour. In a cell a
+    backslash is written ``\\``, tab ``\t``, line feed ``\n``, carriage return ``\r``; other control characters,
+    U+2028, U+2029 and lone surrogates are written ``\xHH`` or ``\uHHHH``.
+
+    Args:
+        out: where to.
+        columns: their headings, or more about them.
+        rows: cells in the columns' order, as plain text.
+        title: what stands above the rows on a terminal.
+        empty: what stands there instead where there are none.
+    """
+    declared = [Column(column) if isinstance(column, str) else column for column in columns]
+    if not out.is_terminal:
+        for cells in ([column.heading for column in declared], *rows):
+            _write_line(out, "\t".join(map(escaped, cells)))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold", title=Text(title) if title else None)
+    for column in declared:
+        table.add_column(
+            Text(column.heading),
+            justify="right" if column.right else "left",
+            overflow="fold",
+            no_wrap=not column.wrap,
+            min_width=min(len(column.heading), 20),
+        )
+    for cells in rows:
+        shown = zip(cells, declared, strict=True)
+        table.add_row(
+            *(Text(escaped(column.shorten(cell) if column.shorten else cell)) for cell, column in shown)
+        )
+    if table.row_count or not empty:
+        out.print(table, highlight=False)
+    else:
+        out.print(empty, markup=False, highlight=False)
+
+
+def show_record(out: Console, fields: Mapping[str, str]) -> None:
+    """Print named values: one below the other on a terminal, elsewhere a table of ``field`` and ``value``."""
+    if not out.is_terminal:
+        show_table(out, ["field", "value"], fields.items())
+        return
+    width = max(map(len, fields)) + 2
+    for name, value in fields.items():
+        out.print(f"{name:<{width}}{escaped(value)}", markup=False, highlight=False, soft_wrap=True)
+
+
+def escaped(cell: str) -> str:
+    """Return text on one line; ``show_table`` says how."""
+    return _UNPRINTABLE.sub(_escape, cell)
+
+
+def _escape(match: re.Match[str]) -> str:
+    character = match[0]
+    code = ord(character)
+    return _ESCAPES.get(character) or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
+
+
+def _write_line(out: Console, line: str) -> None:
+    encoding = getattr(out.file, "encoding", None) or "utf-8"
+    out.file.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+
+
+def command(
+    name: str, *, needs: Sequence[Extra] = (), **attributes: Any
+) -> Callable[[Callable[..., None]], click.Command]:
     """Declare a command whose function takes a :class:`Shell` first.
 
     Adds ``--json --traceback --home --catalog --blobs --actor``. A domain error ends the process with
-    code 1 and one line on stderr, Ctrl-C with 130; ``--traceback`` shows where either came from.
+    code 1 and one line on stderr, Ctrl-C with 130; ``--traceback`` shows where either came from. Under ``--json``
+    that line is a JSON document.
+
+    Args:
+        name: how it is called.
+        needs: extras without which it does not begin.
+        attributes: as of ``click.command``.
     """
 
     def declare(function: Callable[..., None]) -> click.Command:
@@ -76,22 +189,47 @@ def command(name: str, **attributes: Any) -> Callable[[Callable[..., None]], cli
         ) -> None:
             given = {"home": home, "catalog": catalog, "blobs": blobs, "actor": actor}
             try:
-                shell = Shell(_settings(given), as_json)
-                function(shell, **arguments)
-            except CultivarError as error:
+                for extra in needs:
+                    extra.require(f"'{name}'")
+                settings = _settings(given)
+                if settings.catalog.startswith("postgresql"):
+                    POSTGRES.require("a postgresql+psycopg:// catalog")
+                function(Shell(settings, as_json), **arguments)
+            except (CultivarError, KeyboardInterrupt) as error:
                 if traceback:
                     raise
-                _fail(str(error))
-                sys.exit(1)
-            except KeyboardInterrupt:
-                if traceback:
-                    raise
-                _fail("interrupted; nothing was left half done")
-                sys.exit(INTERRUPTED)
+                sys.exit(_report(error, as_json))
 
         return click.command(name, cls=click.Command, **attributes)(_output_options(registry_options(run)))
 
     return declare
+
+
+class Root(click.Group):
+    """The group of all commands: what goes wrong before one of them begins is told as the commands tell it."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run a command and end the process, as ``click.Group.main``; with ``--json`` errors are JSON."""
+        given = sys.argv[1:] if args is None else list(args)
+        as_json = standalone_mode and "--json" in given
+        run: Callable[..., Any] = functools.partial(super().main, args, prog_name, complete_var, **extra)
+        if not as_json:
+            return run(standalone_mode=standalone_mode)
+        try:
+            sys.exit(run(standalone_mode=False))
+        except click.Abort as error:
+            sys.exit(_report(error, as_json=True))
+        except Exception as error:
+            if not isinstance(error, click.ClickException):
+                tracebacks.print_exc()
+            sys.exit(_report(error, as_json=True))
 
 
 def _settings(given: Mapping[str, str | None]) -> Settings:
@@ -112,7 +250,7 @@ def registry_options(function: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--catalog", metavar="URL", help="sqlite:///… or postgresql+psycopg://… (CULTIVAR_CATALOG)."
         ),
-        click.option("--blobs", metavar="URL", help="file:///… or s3://bucket/prefix (CULTIVAR_BLOBS)."),
+        click.option("--blobs", metavar="URL", help="file:///… (CULTIVAR_BLOBS)."),
         click.option("--actor", metavar="NAME", help="In whose name (CULTIVAR_ACTOR, else the OS user)."),
     )
     for option in reversed(options):
@@ -121,10 +259,47 @@ def registry_options(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _output_options(function: Callable[..., None]) -> Callable[..., None]:
-    as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+    as_json = click.option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        help="Print one JSON document on stdout; errors are JSON on stderr.",
+    )
     traceback = click.option("--traceback", is_flag=True, help="Show where an error came from.")
     return as_json(traceback(function))
 
 
-def _fail(message: str) -> None:
-    click.echo(f"cultivar: {message}", err=True)
+def code_of(kind: type[BaseException]) -> str:
+    """Return an error's name for programs: its class's, in small letters with underscores."""
+    return re.sub("(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
+
+
+def _report(error: BaseException, as_json: bool) -> int:
+    """Tell an error on one line of stderr, and return the exit code."""
+    hint = None
+    match error:
+        case KeyboardInterrupt() | click.Abort():
+            code, message, status = "interrupted", "interrupted; nothing was left half done", INTERRUPTED
+        case CultivarError():
+            code, message, status = code_of(type(error)), str(error), FAILED
+        case click.UsageError():
+            code, message, status = "usage", " ".join(error.format_message().split()), error.exit_code
+            hint = error.ctx and f"'{error.ctx.command_path} --help' says how it is used"
+        case _:
+            code, message, status = "internal_error", f"{type(error).__name__}: {error}", FAILED
+    if as_json:
+        document = {"code": code, "message": message} | ({"hint": hint} if hint else {})
+        click.echo(_json({"error": document}, sys.stderr.encoding), err=True)
+    else:
+        click.echo(f"cultivar: {' '.join(message.splitlines())}", err=True)
+    return status
+
+
+def _json(document: object, encoding: str) -> str:
+    """Return a document on one line, in characters that an output's encoding has."""
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return json.dumps(document, allow_nan=False)
+    return text

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from registry.errors import DatasetError
+from registry.extras import PARQUET
 
 MAX_TABLE_BYTES = 1 << 30
 
@@ -177,6 +178,7 @@ def _count(line: str, name: str) -> int:
 
 
 def _parquet(path: Path, wanted: Collection[str], max_rows: int) -> Found:
+    PARQUET.require("reading Parquet")
     import pyarrow
     from pyarrow import parquet
 

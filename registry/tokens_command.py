@@ -5,13 +5,11 @@ from datetime import datetime
 
 import click
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from registry import instants
 from registry.cli import Time
 from registry.registry import Registry
-from registry.shell import Shell, command
+from registry.shell import Column, Shell, command, show_table
 from registry.tokens import OPERATIONS, Grant, Token
 
 
@@ -71,19 +69,18 @@ def _scope(token: Token) -> str:
 
 
 def _show_tokens(out: Console, found: Sequence[Token], now: datetime) -> None:
-    if not found:
-        out.print("no tokens")
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("name", "id", "state", "good for", "made", "expires", "revoked"):
-        table.add_column(column, overflow="fold", no_wrap=column in ("id", "state"))
-    for token in found:
-        revoked = "" if token.revoked_at is None else f"{_clock(token.revoked_at)} by {token.revoked_by}"
-        table.add_row(
-            token.name, token.id, token.state(now), _scope(token), f"{_clock(token.created_at)} by "
-            f"{escape(token.created_by)}", _clock(token.expires_at), escape(revoked),
-        )  # fmt: skip
-    out.print(table)
+    columns: list[Column | str] = [
+        "name", Column("id", wrap=False), Column("state", wrap=False), "good for", "made", "expires", "revoked",
+    ]  # fmt: skip
+    rows = (
+        (
+            token.name, token.id, token.state(now), _scope(token), f"{_clock(token.created_at)} by {token.created_by}",
+            _clock(token.expires_at),
+            "" if token.revoked_at is None else f"{_clock(token.revoked_at)} by {token.revoked_by}",
+        )
+        for token in found
+    )  # fmt: skip
+    show_table(out, columns, rows, empty="no tokens")
 
 
 def _clock(moment: datetime | None) -> str:

@@ -4,6 +4,7 @@ import ipaddress
 import socket
 
 from registry.errors import InvalidSetting
+from registry.quoting import quoted
 
 LOOPBACK = "127.0.0.1"
 
@@ -35,7 +36,7 @@ def resolve(host: str) -> str:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InvalidSetting(
-            f"expected a --host that is an address or a name of this machine, got {host!r:.100}: {reason}"
+            f"expected a --host that is an address or a name of this machine, got {quoted(host)}: {reason}"
         ) from error
     addresses = sorted((entry[4][0] for entry in found), key=lambda address: ":" in str(address))
     return str(addresses[0])

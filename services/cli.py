@@ -1,42 +1,89 @@
 """The ``cultivar`` command: the composition root, where the packages meet.
 
 Commands are imported when they are asked for, so that ``cultivar list`` loads neither torch nor
-BentoML, and a server without the training half still has all of its own.
+BentoML, and a server without the training half still has all of its own. The help of the whole imports none.
 """
 
 import importlib
+from dataclasses import dataclass
 
 import click
 
-from registry.shell import registry_options
+from registry.shell import Root, registry_options
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a command is.
+
+    Attributes:
+        path: ``module:name``.
+        summary: what the help of the whole says of it.
+    """
+
+    path: str
+    summary: str
+
 
 COMMANDS = {
-    "sources": "adapters.cli:sources",
-    "advise": "adapters.advise.command:advise",
-    "adapt": "adapters.cli:adapt",
-    "report": "adapters.report.command:report",
-    "list": "registry.cli:list_versions",
-    "show": "registry.cli:show",
-    "history": "registry.cli:history",
-    "lineage": "registry.cli:lineage",
-    "compare": "registry.cli:compare",
-    "promote": "registry.cli:promote",
-    "rollback": "registry.cli:rollback",
-    "delete": "registry.cli:delete",
-    "verify": "registry.cli:verify",
-    "gc": "registry.cli:gc",
-    "registry": "registry.fork_command:registry",
-    "tokens": "registry.tokens_command:tokens",
-    "classify": "services.commands:classify",
-    "embed": "services.commands:embed",
-    "targets": "services.commands:targets",
-    "serve": "services.serve_command:serve",
-    "demo": "services.demo:demo",
+    "sources": Place("adapters.cli:sources", "List what can be transferred from."),
+    "advise": Place(
+        "adapters.advise.command:advise", "Measure sources on a dataset and recommend a technique."
+    ),
+    "adapt": Place("adapters.cli:adapt", "Carry a source over to a dataset's task and register the version."),
+    "report": Place(
+        "adapters.report.command:report", "Write a page about a version: figures, curves, mistakes, segments."
+    ),
+    "list": Place("registry.cli:list_versions", "List versions, the last registered first."),
+    "show": Place("registry.cli:show", "Show one version and what it is made of."),
+    "history": Place(
+        "registry.cli:history",
+        "Show what happened to a target's versions, or what was in its stages at a time.",
+    ),
+    "lineage": Place(
+        "registry.cli:lineage",
+        "Show where a version comes from, and which segments each generation shares with the one before.",
+    ),
+    "compare": Place(
+        "registry.cli:compare",
+        "Set two versions side by side: figures, labels, spaces, segments, and their answers to the same items.",
+    ),
+    "promote": Place("registry.cli:promote", "Move a version to a stage; whatever was there retires."),
+    "rollback": Place(
+        "registry.cli:rollback", "Return a target's production to the version before; repeated, further back."
+    ),
+    "delete": Place(
+        "registry.cli:delete",
+        "Delete a version that no stage, rollback or child needs; gc then frees its bytes.",
+    ),
+    "verify": Place(
+        "registry.cli:verify",
+        "Read every byte that versions need, and check it; ends with 1 if anything is damaged.",
+    ),
+    "gc": Place(
+        "registry.cli:gc",
+        "Delete bytes that no version needs: condemned by one run, deleted by one after the grace period.",
+    ),
+    "registry": Place("registry.fork_command:registry", "Which registry a catalog is."),
+    "tokens": Place("registry.tokens_command:tokens", "Bearer tokens for servers."),
+    "classify": Place("services.commands:classify", "Classify pictures or texts without a server."),
+    "embed": Place(
+        "services.commands:embed", "Turn pictures or texts into feature vectors without a server."
+    ),
+    "targets": Place(
+        "services.commands:targets", "Show what would be served, what of it is shared, and what that saves."
+    ),
+    "serve": Place(
+        "services.serve_command:serve", "Serve what is in production over HTTP, and follow promotions."
+    ),
+    "demo": Place(
+        "services.demo:demo", "The whole story: letters to handwriting, measured, promoted, served, asked."
+    ),
 }
-"""Every command, in the order of a version's life, and where it is."""
+"""Every command, in the order of a version's life."""
 
 
-class Commands(click.Group):
+class Commands(Root):
     """A group whose commands are imported on demand."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -47,9 +94,14 @@ class Commands(click.Group):
         """Import a command; None where there is none of this name."""
         if cmd_name not in COMMANDS:
             return None
-        module, _, name = COMMANDS[cmd_name].partition(":")
+        module, _, name = COMMANDS[cmd_name].path.partition(":")
         found: click.Command = getattr(importlib.import_module(module), name)
         return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the help's list of commands."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, place.summary) for name, place in COMMANDS.items()])
 
 
 @click.command("cultivar", cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

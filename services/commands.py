@@ -1,18 +1,17 @@
 """The commands ``classify``, ``embed`` and ``targets``."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table as Shown
 
 from registry.cache import DiskStore
 from registry.names import PRODUCTION
 from registry.registry import Registry
-from registry.shell import Shell, command
+from registry.shell import Column, Shell, command, show_table
 from services.answers import Ranking, head_of, require_features
 from services.inputs import Input, PictureFile, inputs_of, other_columns
 from services.offline import Offline
@@ -51,13 +50,26 @@ def targets(shell: Shell, stages: tuple[str, ...]) -> None:
         }
         for stage, version in found
     ]
-    shell.emit({"targets": entries, "sharing": shared}, lambda console: _show_targets(console, shared))
+    shell.emit(
+        {"targets": entries, "sharing": shared}, lambda console: _show_targets(console, entries, shared)
+    )
 
 
-def _show_targets(console: Console, shared: dict[str, Any]) -> None:
+def _show_targets(console: Console, entries: list[dict[str, Any]], shared: dict[str, Any]) -> None:
+    if not console.is_terminal:
+        show_table(console, ["target", "stage", "version", "kind", "digest", "runs"], _rows(entries, shared))
+        return
     lines = list(tree(shared)) or ["nothing is in production yet: cultivar promote REF production"]
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _rows(entries: list[dict[str, Any]], shared: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Yield a row for each target, with the runs that answer for it: those that two name are shared."""
+    for entry in entries:
+        name = f"{entry['target']}@{entry['stage']}"
+        runs = " ".join(run["id"] for run in shared["runs"] if name in run["serves"])
+        yield entry["target"], entry["stage"], entry["ref"], entry["kind"], entry["digest"], runs
 
 
 @command("classify")
@@ -99,13 +111,18 @@ def classify(shell: Shell, ref: str, paths: tuple[Path, ...], top_k: int) -> Non
 
 
 def _show_rankings(console: Console, ref: str, inputs: list[Input], rankings: list[Ranking]) -> None:
-    table = Shown(title=escape(ref))
-    for heading in ("input", "label", "score", "then"):
-        table.add_column(heading, justify="right" if heading == "score" else "left")
-    for each, ((label, score), *others) in zip(inputs, rankings, strict=True):
-        then = ", ".join(f"{other} {value:.3f}" for other, value in others)
-        table.add_row(_shown(each), escape(label), f"{score:.3f}", escape(then))
-    console.print(table)
+    columns: list[Column | str] = [_naming(inputs), "label", Column("score", right=True), "then"]
+    digits = ".3f" if console.is_terminal else ".6g"
+    rows = (
+        (
+            _named(each),
+            label,
+            f"{score:{digits}}",
+            ", ".join(f"{other} {value:{digits}}" for other, value in others),
+        )
+        for each, ((label, score), *others) in zip(inputs, rankings, strict=True)
+    )
+    show_table(console, columns, rows, title=ref)
 
 
 @command("embed")
@@ -169,18 +186,25 @@ def embed(shell: Shell, ref: str, paths: tuple[Path, ...], output: Path | None) 
 
 
 def _show_vectors(console: Console, ref: str, inputs: list[Input], vectors: np.ndarray) -> None:
-    table = Shown(
-        "input", f"the first of {vectors.shape[1]} components; -o FILE keeps all", title=escape(ref)
-    )
-    for each, row in zip(inputs, vectors, strict=True):
-        table.add_row(_shown(each), " ".join(f"{value:.4g}" for value in row[:_SHOWN_COMPONENTS]))
-    console.print(table)
+    if console.is_terminal:
+        heading = f"the first of {vectors.shape[1]} components; -o FILE keeps all"
+        shown = (" ".join(f"{value:.4g}" for value in row[:_SHOWN_COMPONENTS]) for row in vectors)
+    else:
+        heading = "embedding"
+        shown = (" ".join(map(str, row)) for row in vectors)
+    rows = ((_named(each), values) for each, values in zip(inputs, shown, strict=True))
+    show_table(console, [_naming(inputs), heading], rows, title=ref)
 
 
-def _shown(each: Input) -> str:
-    """Return what a table calls an input: a path, or one line with the beginning of a text."""
-    if isinstance(each, PictureFile):
-        return escape(each.name)
-    line = each.raw if isinstance(each.raw, str) else " | ".join(each.raw)
-    beginning = line if len(line) <= _SHOWN_CHARACTERS else f"{line[:_SHOWN_CHARACTERS]}…"
-    return escape("".join(character if character.isprintable() else " " for character in beginning))
+def _naming(inputs: list[Input]) -> Column:
+    """Return the column that names inputs: of texts a terminal shows the beginning."""
+    return Column("input", shorten=None if isinstance(inputs[0], PictureFile) else _beginning)
+
+
+def _named(each: Input) -> str:
+    """Return what a table calls an input: a path, or a text."""
+    return each.name if isinstance(each.name, str) else " | ".join(each.name)
+
+
+def _beginning(name: str) -> str:
+    return name if len(name) <= _SHOWN_CHARACTERS else f"{name[:_SHOWN_CHARACTERS]}…"

@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 
 from registry.digests import Digest
+from registry.extras import ADAPT, SERVE
 from registry.manifest import Manifest
 from registry.registry import Registry
 from registry.shell import Shell, command
@@ -25,7 +26,11 @@ HOST = "127.0.0.1"
 PORT = 3000
 
 
-@command("demo", short_help="The whole story: letters to handwriting, measured, promoted, served, asked.")
+@command(
+    "demo",
+    needs=(ADAPT, SERVE),
+    short_help="The whole story: letters to handwriting, measured, promoted, served, asked.",
+)
 @click.option("--port", type=click.IntRange(1, 65_535), help="Port to serve on; default 3000, or a free one.")
 @click.option("--exit", "leave", is_flag=True, help="End when the story is told; else the server stays up.")
 @click.option("--skip-measuring", is_flag=True, help="Leave out the comparison of techniques.")

@@ -9,6 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from registry.extras import SERVE
 from registry.shell import Shell, command
 from services.deployed import Deployed
 from services.server import Server, stopped_by_signals
@@ -16,7 +17,7 @@ from services.settings import AUTHS, REQUIRED, ServeSettings, split_names
 from services.states import READY, UNAVAILABLE
 
 
-@command("serve")
+@command("serve", needs=(SERVE,))
 @click.option(
     "--host", metavar="HOST", help="Address or name to listen on (CULTIVAR_SERVE_HOST, else 127.0.0.1)."
 )

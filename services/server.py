@@ -4,7 +4,6 @@ BentoML keeps its metrics in its home and wipes them at each start, so two serve
 one: every server gets a temporary home, which is removed with it or, where it was killed, by the next one.
 """
 
-import importlib.util
 import os
 import signal
 import socket
@@ -21,6 +20,7 @@ from types import FrameType, TracebackType
 from typing import Self
 
 from registry.errors import InvalidSetting, RuntimeFailure
+from registry.extras import SERVE
 from registry.settings import Settings
 from services.address import url_of
 from services.home import Home
@@ -47,12 +47,12 @@ class Server:
         log: file that the process writes its log to; None for this process's stderr.
 
     Raises:
-        InvalidSetting: the serving dependencies are not installed, or the port is taken.
+        MissingExtra: the serving dependencies are not installed.
+        InvalidSetting: the host has no address, or the port is taken.
     """
 
     def __init__(self, settings: ServeSettings, registry: Settings, log: int | None = None) -> None:
-        if importlib.util.find_spec("bentoml") is None:
-            raise InvalidSetting("serving needs BentoML, which is not installed; install cultivar[serve]")
+        SERVE.require("a server")
         self.settings = settings.decided()
         self._registry = registry
         self._log = log

@@ -16,6 +16,7 @@ import numpy as np
 
 from registry.disk import Need, check_space
 from registry.errors import InvalidSetting
+from registry.extras import PARQUET
 from services.answers import Identity
 from services.inputs import Input, others
 
@@ -77,7 +78,8 @@ def check_output(output: Path, sources: Sequence[Path]) -> None:
 
     Raises:
         InvalidSetting: its name ends otherwise than in ``.csv``, ``.npy`` or ``.parquet``, its folder is missing or
-            cannot be written to, it is one of the inputs, or pyarrow is missing.
+            cannot be written to, or it is one of the inputs.
+        MissingExtra: it is a Parquet file, and pyarrow is not installed.
     """
     if output.suffix.lower() not in _WRITERS:
         raise InvalidSetting(f"expected a file ending in {', '.join(_WRITERS)}, got {output}")
@@ -93,12 +95,7 @@ def check_output(output: Path, sources: Sequence[Path]) -> None:
             f"{output}: expected a folder that can be written to at {output.parent}; {error.strerror}"
         ) from error
     if output.suffix.lower() == ".parquet":
-        try:
-            import pyarrow.parquet  # noqa: F401
-        except ImportError as error:
-            raise InvalidSetting(
-                "writing Parquet needs pyarrow, which is not installed; write .npy or .csv"
-            ) from error
+        PARQUET.require("writing Parquet")
 
 
 def check_columns(output: Path, columns: Sequence[str]) -> None:

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from registry.shell import Shell, command
+from registry.extras import ADAPT
+from registry.shell import Shell, command, show_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from adapters.advise.advice import Advice
 
 
-@command("advise", short_help="Measure sources on a dataset and recommend a technique.")
+@command("advise", needs=(ADAPT,), short_help="Measure sources on a dataset and recommend a technique.")
 @click.argument("data")
 @click.option(
     "--source",
@@ -47,8 +48,6 @@ def advise(
 
     Nothing is registered. Held-out items are not looked at. DATA is as for adapt.
     """
-    from rich.table import Table
-
     from adapters.advise.advice import adapt_command
     from adapters.advise.ranking import advise_all
     from adapters.sources.providers import find
@@ -68,26 +67,29 @@ def advise(
 
     def show(out: "Console") -> None:
         out.print(best.text(), highlight=False, markup=False)
-        table = Table("candidate", "accuracy", "95 %", "seconds", "", box=None)
-        for candidate in best.candidates:
-            figure, spent = candidate.accuracy, candidate.seconds
-            table.add_row(
+        rows = (
+            (
                 str(candidate.proposal),
-                "-" if figure is None else f"{100 * figure.value:.1f} %",
+                "-" if (figure := candidate.accuracy) is None else f"{100 * figure.value:.1f} %",
                 "" if figure is None else f"{100 * figure.low:.1f}–{100 * figure.high:.1f}",
-                "" if spent is None else f"{spent:.1f}",
+                "" if candidate.seconds is None else f"{candidate.seconds:.1f}",
                 "tried" if candidate.tried else "",
             )
+            for candidate in best.candidates
+        )
         out.print()
-        out.print(table)
+        show_table(out, ["candidate", "accuracy", "95 %", "seconds", ""], rows)
         if len(ranked) > 1:
             out.print()
-            others = Table("source", "head on its last cut", "negative transfer", box=None)
-            for each in ranked:
-                last = each.measured.last
-                shown = "-" if last is None else f"{100 * last.accuracy.value:.1f} %"
-                others.add_row(each.source, shown, "yes" if each.negative_transfer else "no")
-            out.print(others)
+            standings = (
+                (
+                    each.source,
+                    "-" if (last := each.measured.last) is None else f"{100 * last.accuracy.value:.1f} %",
+                    "yes" if each.negative_transfer else "no",
+                )
+                for each in ranked
+            )
+            show_table(out, ["source", "head on its last cut", "negative transfer"], standings)
         out.print(
             f"\nNext ({best.seconds:.1f} s of measuring so far):\n\n  {line}", highlight=False, markup=False
         )

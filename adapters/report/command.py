@@ -4,10 +4,13 @@ from pathlib import Path
 
 import click
 
+from registry.extras import ADAPT
 from registry.shell import Shell, command
 
 
-@command("report", short_help="Write a page about a version: figures, curves, mistakes, segments.")
+@command(
+    "report", needs=(ADAPT,), short_help="Write a page about a version: figures, curves, mistakes, segments."
+)
 @click.argument("ref")
 @click.option(
     "-o", "--output", metavar="PLACE", help="FILE.html, or a folder; else SOURCE-TARGET-NUMBER.html here."

@@ -16,6 +16,7 @@ from adapters.sources.sketch import FeatureSketch
 from adapters.sources.source import Provider, Source
 from adapters.sources.stages import Stages
 from adapters.sources.staging import stage
+from registry import extras
 from registry.digests import Digest
 from registry.errors import SourceUnavailable, UnknownSource
 from registry.quoting import quoted
@@ -111,19 +112,18 @@ def minilm_source() -> Source:
     """Return the encoder of sentences all-MiniLM-L6-v2, out of the package that holds its files.
 
     Raises:
-        SourceUnavailable: the package is not installed.
+        MissingExtra: the package is not installed.
+        SourceUnavailable: it does not hold the files.
     """
     # transformers is slow to import, and glyphs do without.
     from adapters.sources.hf.checkpoint import read_config
     from adapters.sources.hf.folder import Folder
     from adapters.sources.hf.text import text_source
 
+    extras.MINILM.require(MINILM)
     found = importlib.util.find_spec(MINILM_PACKAGE)
     if found is None or found.origin is None:
-        raise SourceUnavailable(
-            f"expected the package {MINILM_PACKAGE}, which holds the files of {MINILM}, it is not installed; "
-            f"install it, or name a folder: hf:PATH"
-        )
+        raise SourceUnavailable(f"expected the files of {MINILM} in the package {MINILM_PACKAGE}, found none")
     folder = Folder(MINILM, Path(found.origin).parent / "model")
     return text_source(
         folder, read_config(folder), None, MINILM, task="sentence-similarity", licence="Apache-2.0"

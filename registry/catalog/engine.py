@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from registry.errors import InvalidSetting, StorageFailure
+from registry.extras import POSTGRES
 from registry.locations import sqlite_path
 
 _BUSY_TIMEOUT_S = 60
@@ -22,16 +23,17 @@ def open_engine(url: str) -> sa.Engine:
     """Open a pool of connections to a SQLite file (made where it is not) or a PostgreSQL database.
 
     Raises:
-        InvalidSetting: the URL cannot be read, or its driver is not installed.
+        InvalidSetting: the URL cannot be read.
+        MissingExtra: the database's driver is not installed.
     """
     if url.startswith("sqlite:"):
         return _open_sqlite(sqlite_path(url))
     try:
-        return sa.create_engine(sa.make_url(url), pool_pre_ping=True)
+        parsed = sa.make_url(url)
+        POSTGRES.require("a postgresql+psycopg:// catalog")
+        return sa.create_engine(parsed, pool_pre_ping=True)
     except sa.exc.ArgumentError as error:
         raise InvalidSetting(f"a catalog is sqlite:///… or postgresql+psycopg://…: {error}") from error
-    except ModuleNotFoundError as error:
-        raise InvalidSetting(f"this catalog needs a driver: {error}; install psycopg") from error
 
 
 def writing(engine: sa.Engine) -> sa.Engine:

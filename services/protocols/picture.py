@@ -4,6 +4,7 @@ import binascii
 from urllib.parse import unquote_to_bytes
 
 from registry.errors import UndecodableInput
+from registry.quoting import quoted
 from services.errors import UnsupportedMedia
 
 MAX_DATA_HEADER = 256
@@ -48,11 +49,11 @@ def _payload(item: str, index: int) -> bytes:
         media, *parameters = (field.strip().lower() for field in head[len(_DATA) :].split(";"))
         if not media.startswith("image/"):
             raise UnsupportedMedia(
-                f"expected a data: URL of type image/*, got {media[:100] or 'text/plain'!r} in input {index}"
+                f"expected a data: URL of type image/*, got {quoted(media or 'text/plain')} in input {index}"
             )
         if not parameters or parameters[-1] != "base64":
             raise UndecodableInput(
-                f"expected a data: URL in base64 (data:{media[:100]};base64,…), got one without ';base64'",
+                "expected a data: URL in base64 (data:image/…;base64,…), got one without ';base64'",
                 index,
             )
         return unquote_to_bytes(item[len(head) + 1 :])

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from registry.blobs import Blobs, LocalBlobs, open_blobs
+from registry.blobs import Blobs, LocalBlobs
 from registry.digests import Digest
-from registry.errors import InvalidSetting, StorageFailure
-from registry.settings import Settings
+from registry.errors import StorageFailure
 from registry.steps import PUBLISHED, STAGED, SYNCED, VERIFIED
 from tests.contracts.blobs import DATA, DIGEST, BlobsContract
 from tests.full_disk import files_of_at_most
@@ -64,9 +63,3 @@ class TestLocalBlobs(BlobsContract):
         LocalBlobs(tmp_path / "blobs", announce).put(DIGEST, DATA)
         assert steps == [STAGED, SYNCED, PUBLISHED, VERIFIED]
         assert seen == [None, None, len(DATA), len(DATA)]
-
-
-def test_an_object_store_is_refused_in_words(tmp_path: Path) -> None:
-    settings = Settings.read(tmp_path, blobs="s3://bucket/prefix")
-    with pytest.raises(InvalidSetting, match="CULTIVAR_BLOBS"):
-        open_blobs(settings)

@@ -20,7 +20,6 @@ NOW = timedelta(0)
 
 @pytest.fixture
 def blobs(settings: Settings) -> LocalBlobs:
-    assert settings.blob_folder is not None
     return LocalBlobs(settings.blob_folder)
 
 

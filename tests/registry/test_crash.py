@@ -67,7 +67,6 @@ def test_a_publication_killed_at_any_step(
             for digest in (version.digest, *(digest for _, digest in registry.manifest(version).blobs()))
         }
     folder = settings.blob_folder
-    assert folder is not None
     blobs = LocalBlobs(folder)
     assert {stored.digest for stored in blobs.list()} == needed
     assert [*blobs.staged()] == []

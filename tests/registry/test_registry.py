@@ -81,7 +81,6 @@ def test_publishing_again_returns_the_same_version(registry: Registry) -> None:
 def test_a_second_head_on_a_trunk_stores_only_what_is_new(registry: Registry, settings: Settings) -> None:
     publish(registry, tiny(seed=1))
     folder = settings.blob_folder
-    assert folder is not None
     before = {stored.digest for stored in LocalBlobs(folder).list()}
     second = tiny(seed=2)
     publish(registry, second)

@@ -19,11 +19,11 @@ def test_everything_lies_below_home_by_default(tmp_path: Path) -> None:
 
 
 def test_an_argument_wins_over_the_environment(tmp_path: Path) -> None:
-    environment = {"CULTIVAR_HOME": "/nowhere", "CULTIVAR_BLOBS": "s3://bucket/prefix"}
+    environment = {"CULTIVAR_HOME": "/nowhere", "CULTIVAR_BLOBS": "file:///elsewhere"}
     settings = Settings.read(home=tmp_path, actor="bob", environment=environment)
     assert settings.home == tmp_path
-    assert settings.blobs == "s3://bucket/prefix"
-    assert settings.blob_folder is None
+    assert settings.blobs == "file:///elsewhere"
+    assert settings.blob_folder == Path("/elsewhere")
 
 
 def test_a_blob_folder_with_a_space_in_its_name_is_found(tmp_path: Path) -> None:
@@ -41,7 +41,14 @@ def test_the_cache_takes_what_it_is_allowed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("catalog", "mysql://x"), ("blobs", "/tmp/x"), ("actor", "a\nb"), ("actor", "x" * 201)]
+    ("key", "value"),
+    [
+        ("catalog", "mysql://x"),
+        ("blobs", "/tmp/x"),
+        ("blobs", "s3://bucket/prefix"),
+        ("actor", "a\nb"),
+        ("actor", "x" * 201),
+    ],
 )
 def test_settings_that_cannot_be_used_are_refused(tmp_path: Path, key: str, value: str) -> None:
     with pytest.raises(InvalidSetting, match="got"):

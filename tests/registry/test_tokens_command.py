@@ -107,4 +107,4 @@ def test_what_was_never_made_cannot_be_revoked(run: Run) -> None:
 
 def test_an_empty_registry_has_no_tokens(run: Run) -> None:
     assert run.json("list") == {"tokens": []}
-    assert run("list").stdout == "no tokens\n"
+    assert run("list").stdout == "name\tid\tstate\tgood for\tmade\texpires\trevoked\n"

@@ -20,6 +20,7 @@ from services.cli import COMMANDS, main
 from services.sessions import OpenRun
 from tests.builders import picture, publish, tiny, tiny_text
 from tests.services.pictures import BROKEN
+from tests.terminal import on_terminal
 
 
 @pytest.fixture
@@ -58,6 +59,7 @@ def test_help_and_list_load_neither_torch_nor_bentoml(home: Path) -> None:
 def test_every_command_is_there_and_explains_itself(name: str) -> None:
     found = main.get_command(click.Context(main), name)
     assert found is not None
+    assert found.get_short_help_str(limit=1000) == COMMANDS[name].summary
     for command in found.commands.values() if isinstance(found, click.Group) else [found]:
         assert command.help
         assert {"--json", "--traceback", "--home"} <= {
@@ -76,10 +78,33 @@ def test_folders_are_classified_in_order_across_batches(home: Path) -> None:
     assert single["results"][0]["labels"][0]["label"] == answer["results"][37]["labels"][0]["label"]
 
 
-def test_a_person_gets_a_table(home: Path) -> None:
-    result = cultivar(home, "classify", "digits", str(home / "pictures/00.png"))
-    assert result.exit_code == 0
-    assert "letters/digits@1" in result.stdout
+def test_a_person_gets_a_table_and_a_program_rows(home: Path) -> None:
+    picture = str(home / "pictures/00.png")
+    shown = on_terminal("--home", str(home / "home"), "classify", "digits", picture)
+    assert "letters/digits@1" in shown
+    assert "\t" not in shown
+    heading, row = cultivar(home, "classify", "digits", picture).stdout.splitlines()
+    assert heading == "input\tlabel\tscore\tthen"
+    assert row.split("\t")[0] == picture
+
+
+def test_a_program_gets_vectors_whole(home: Path) -> None:
+    picture = str(home / "pictures/00.png")
+    (vector,) = document(cultivar(home, "embed", "vectors", picture, "--json"))["embeddings"]
+    heading, row = cultivar(home, "embed", "vectors", picture).stdout.splitlines()
+    assert heading == "input\tembedding"
+    assert [float(value) for value in row.split("\t")[1].split(" ")] == pytest.approx(vector, rel=1e-6)
+
+
+def test_a_program_gets_a_row_for_each_target_with_the_runs_it_shares(home: Path) -> None:
+    heading, *rows = cultivar(home, "targets").stdout.splitlines()
+    assert heading == "target\tstage\tversion\tkind\tdigest\truns"
+    digits, moods, vectors = (row.split("\t") for row in rows)
+    assert digits[:4] == ["digits", "production", "letters/digits@1", "classification"]
+    assert set(digits[5].split()) & set(vectors[5].split())
+    assert not set(digits[5].split()) & set(moods[5].split())
+    assert "sha256:" in digits[4]
+    assert "more without sharing" in on_terminal("--home", str(home / "home"), "targets")
 
 
 def test_vectors_are_printed_or_written_to_parquet(home: Path) -> None:
@@ -147,11 +172,15 @@ def test_texts_come_from_standard_input_too(home: Path) -> None:
 def test_a_person_gets_a_line_for_each_text(home: Path) -> None:
     (home / "texts.txt").write_text(f"[bold]bright\x1b[2J day\n{'day ' * 5000}\n", "utf-8")
     for command in ("classify", "embed"):
-        result = cultivar(home, command, "moods", str(home / "texts.txt"))
-        assert result.exit_code == 0
-        assert "words/moods@1" in result.stdout
-        assert "\x1b[2J" not in result.stdout
-        assert len(result.stdout) < 3000
+        shown = on_terminal("--home", str(home / "home"), command, "moods", str(home / "texts.txt"))
+        assert "words/moods@1" in shown
+        assert "[bold]bright" in shown
+        assert "\x1b[2J" not in shown
+        assert len(shown) < 3000
+        heading, first, second = cultivar(home, command, "moods", str(home / "texts.txt")).stdout.splitlines()
+        assert heading.startswith("input\t")
+        assert first.startswith("[bold]bright\\x1b[2J day\t")
+        assert second.startswith("day " * 5000 + "\t")
 
 
 @pytest.mark.parametrize(
