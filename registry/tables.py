@@ -127,8 +127,8 @@ def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
         except csv.Error as error:
             opened = _quote_line(text, start, reader.line_num)
             raise DatasetError(
-                f"{path.name}, line {opened}: not csv; the quote that opens in this line does not end as it should, "
-                f"found in line {reader.line_num}: {error}"
+                f"{path.name}, line {opened}: not csv; the quote that opens in this line is not closed as it should: "
+                f"{error} in line {reader.line_num}"
             ) from error
         if values:
             yield start, values

@@ -163,11 +163,14 @@ class Folder(Provider):
                 raise DatasetError(
                     f"{entry}: a class folder's name is its label; this gives {error}"
                 ) from error
-            found = list(self._files(entry, excluded))
+            passed: Counter[str] = Counter()
+            found = list(self._files(entry, passed))
             if not found and split != TEST:
+                why = "".join(f" ({reason}: {count})" for reason, count in sorted(passed.items()))
                 raise DatasetError(
-                    f"{entry}: the class {label!r} has no files; add some, or remove the folder"
+                    f"{entry}: the class {label!r} has no files{why}; add some, or remove the folder"
                 )
+            excluded.update(passed)
             yield from (Row(file, label, None, self._origin(file), split) for file in found)
 
     def _all(self, folder: Path, split: str | None, excluded: Counter[str]) -> Iterator[Row]:

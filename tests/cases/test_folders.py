@@ -223,6 +223,16 @@ class TestLinks:
         ):
             load(tmp_path / "data", RECIPE)
 
+    def test_a_class_of_links_that_leave_says_why_it_has_no_files(self, tmp_path: Path) -> None:
+        classes(tmp_path / "data")
+        (tmp_path / "data" / "emu").mkdir()
+        for file in fill(tmp_path / "cache", 600, 4).iterdir():
+            (tmp_path / "data" / "emu" / file.name).symlink_to(file)
+        with pytest.raises(
+            DatasetError, match=r"'emu' has no files \(link that leaves the folder: 4\); add some"
+        ):
+            load(tmp_path / "data", RECIPE)
+
     def test_the_folder_that_is_named_may_be_a_link(self, tmp_path: Path) -> None:
         (tmp_path / "link").symlink_to(classes(tmp_path / "data"))
         assert len(load(tmp_path / "link", RECIPE)) == 12

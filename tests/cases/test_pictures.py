@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from adapters.datasets import load
@@ -144,6 +146,42 @@ class TestOrientation:
         many = [(0x9000 + number % 100, 4, 1, bytes(4)) for number in range(5000)]
         assert dark_quarter(SMALL.decode(with_exif(directory([turned(), *many])))) == "top right"
         assert dark_quarter(SMALL.decode(with_exif(directory([*many, turned()])))) == "top left"
+
+    @settings(max_examples=300, deadline=None)
+    @given(st.binary(max_size=200), st.sampled_from([b"", b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08"]))
+    def test_no_exif_data_make_a_sound_picture_unreadable(self, data: bytes, head: bytes) -> None:
+        plain = SMALL.decode(encoded(corner(), "JPEG", quality=95))[..., 0]
+        turns = [np.rot90(flipped, times) for flipped in (plain, plain[:, ::-1]) for times in range(4)]
+        pixels = SMALL.decode(with_exif(head + data))[..., 0]
+        assert any(np.array_equal(pixels, turned) for turned in turns)
+
+    @settings(max_examples=300, deadline=None)
+    @given(
+        st.binary(max_size=100),
+        st.sampled_from(
+            [
+                b"tEXt",
+                b"zTXt",
+                b"iTXt",
+                b"eXIf",
+                b"iCCP",
+                b"gAMA",
+                b"cHRM",
+                b"pHYs",
+                b"sRGB",
+                b"sBIT",
+                b"prVt",
+            ]
+        ),
+        st.sampled_from([b"", b"Raw profile type exif\0", b"XML:com.adobe.xmp\0", b"II*\0\x08\0\0\0"]),
+        st.sampled_from([b"IDAT", b"IEND"]),
+    )
+    def test_no_chunk_beside_the_pixels_makes_a_sound_picture_unreadable(
+        self, data: bytes, name: bytes, head: bytes, before: bytes
+    ) -> None:
+        plain = encoded(corner(), "PNG")
+        pixels = SMALL.decode(spliced(plain, name, head + data, before))
+        assert np.bincount(pixels.ravel()).nonzero()[0].tolist() == [20, 200]
 
     def test_xmp_counts_where_exif_says_nothing(self) -> None:
         xmp = b'http://ns.adobe.com/xap/1.0/\0<x tiff:Orientation="6"/>'

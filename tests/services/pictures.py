@@ -48,6 +48,27 @@ def announcing(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + body
 
 
+def oddly_tagged() -> bytes:
+    """A turned JPEG, one tag of whose EXIF data Pillow cannot write again."""
+    plain = encoded(noise(), "JPEG")
+    tags = struct.pack("<HHII", 0x011A, 5, 1, 0x7FFFFFFF) + struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)
+    content = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + tags + bytes(4)
+    return plain[:2] + b"\xff\xe1" + struct.pack(">H", len(content) + 2) + content + plain[2:]
+
+
+def wordy() -> bytes:
+    """A PNG with a text that is too long for Pillow."""
+    plain = encoded(noise(), "PNG")
+    data = b"Comment\0\0" + zlib.compress(bytes(3 << 20))
+    text = struct.pack(">I", len(data)) + b"zTXt" + data + struct.pack(">I", zlib.crc32(b"zTXt" + data))
+    return plain[:33] + text + plain[33:]
+
+
+def without_range() -> bytes:
+    """Fractions of which nothing tells which is white."""
+    return encoded(Image.fromarray(np.linspace(-2, 3, 400, dtype=np.float32).reshape(20, 20)), "TIFF")
+
+
 GOOD = {
     "jpeg": encoded(noise(), "JPEG"),
     "png": encoded(noise(), "PNG"),
@@ -60,6 +81,8 @@ GOOD = {
     "palette": encoded(noise().convert("P"), "PNG"),
     "alpha": encoded(noise("RGBA"), "PNG"),
     "exif-rotated": rotated(),
+    "exif-odd": oddly_tagged(),
+    "long-text": wordy(),
     "animated": animated(),
     "1-pixel": encoded(Image.new("RGB", (1, 1), "teal"), "PNG"),
 }
@@ -71,6 +94,7 @@ TRUNCATED = {
 BROKEN = TRUNCATED | {
     "empty": b"",
     "text": b"this is no picture at all, whatever its content type says",
+    "no-range": without_range(),
     "svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
     "png-signature-alone": b"\x89PNG\r\n\x1a\n",
 }
