@@ -54,8 +54,9 @@ class Inference:
         self.settings = settings
         self._deployment = deployment
         self._decoder = Decoder(
-            threads=settings.decode_threads or cores,
-            limits=ItemLimits(settings.max_pixels, settings.max_characters),
+            # One is kept for pictures that are not large, so there are two at least.
+            threads=settings.decode_threads or max(2, cores),
+            limits=ItemLimits(settings.max_pixels, settings.max_characters, settings.max_request_pixels),
             observe=metrics.DECODE_SECONDS.observe,
         )
         gpu = usable_providers()[0] == CUDA

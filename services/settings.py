@@ -34,7 +34,15 @@ _MOST_LANES = 8
 _GPU_LANES = 1
 """More cut batches into smaller ones: two were slower with 8 and 32 requests under way (docs/performance.md)."""
 
-_COUNTS = ("max_body_bytes", "max_pixels", "max_characters", "max_rows", "max_requests", "max_queue_rows")
+_COUNTS = (
+    "max_body_bytes",
+    "max_pixels",
+    "max_request_pixels",
+    "max_characters",
+    "max_rows",
+    "max_requests",
+    "max_queue_rows",
+)
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
@@ -55,6 +63,7 @@ class ServeSettings:
         front: ``override`` answers in front of BentoML's middleware, ``mount`` behind it.
         max_body_bytes: bytes of one request's body.
         max_pixels: width times height of one picture, refused before it is decoded.
+        max_request_pixels: of all pictures of one request together.
         max_characters: characters of one text or pair, refused before it is tokenized.
         max_rows: inputs of one request.
         max_requests: requests under way at once; more are answered 503.
@@ -95,6 +104,7 @@ class ServeSettings:
     front: str = OVERRIDE
     max_body_bytes: int = 32 << 20
     max_pixels: int = 64_000_000
+    max_request_pixels: int = 256_000_000
     max_characters: int = 1_000_000
     max_rows: int = 256
     max_requests: int = 512

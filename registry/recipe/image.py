@@ -17,6 +17,7 @@ from PIL import Image, ImageFile
 
 from registry.errors import InputTooLarge, InvalidInput, InvalidRecipe, UndecodableInput, WrongModality
 from registry.quoting import quoted
+from registry.recipe.effort import check_effort
 from registry.recipe.greys import check_deep_colours, eight_bits
 from registry.recipe.metadata import bare, orientation_of
 from registry.recipe.recipe import Prepared, Raw, Recipe
@@ -183,6 +184,7 @@ class ImageRecipe(Recipe):
                         f"a picture may have {max_pixels:,} pixels, this one is {width} x {height} "
                         f"= {width * height:,}; scale it down"
                     )
+                check_effort(file.data, width, height)
                 with nullcontext() if room is None else room(width * height):
                     return self.convert(image, file.orientation, remark)
         except InvalidInput:

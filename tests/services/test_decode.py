@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from time import perf_counter
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -203,6 +203,74 @@ def test_large_pictures_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
             assert most == 1
             await asyncio.gather(*[made.prepare(recipe, [picture(side=9)]) for _ in range(8)])
             assert most > 1
+
+    run(trial)
+
+
+def gated(recipe_side: int, gate: threading.Event, order: list[bytes], begun: threading.Event) -> ImageRecipe:
+    """A recipe that waits before it decodes, and writes down what it decodes."""
+
+    class Gated(ImageRecipe):
+        def decode(self, data: bytes, *rest: Any) -> np.ndarray:
+            begun.set()
+            assert gate.wait(10)
+            order.append(data)
+            return np.zeros((recipe_side, recipe_side, 3), np.uint8)
+
+    return Gated(recipe_side, recipe_side)
+
+
+def test_requests_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_threads(monkeypatch)
+
+    async def trial() -> None:
+        gate, begun, order = threading.Event(), threading.Event(), list[bytes]()
+        recipe = gated(8, gate, order, begun)
+        with decoder(threads=1) as made:
+            many = made.prepare(recipe, [b"many"] * 50)
+            await asyncio.to_thread(begun.wait, 10)
+            few = made.prepare(recipe, [b"few"] * 2)
+            gate.set()
+            await asyncio.gather(many, few)
+        assert order[:5] == [b"many", b"many", b"few", b"many", b"few"]
+
+    run(trial)
+
+
+def test_a_picture_that_is_not_large_never_waits_for_large_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "MODERATE_PIXELS", 100)
+    in_threads(monkeypatch)
+
+    async def trial() -> None:
+        gate = threading.Event()
+
+        class Held(ImageRecipe):
+            def convert(self, image: Any, *rest: object) -> np.ndarray:
+                if image.size[0] > 10:
+                    assert gate.wait(10)
+                return np.zeros((8, 8, 3), np.uint8)
+
+        recipe = Held(8, 8)
+        with decoder(threads=2) as made:
+            large = [made.prepare(recipe, [picture(side=20)] * 3) for _ in range(5)]
+            for _ in range(5):
+                await asyncio.wait_for(made.prepare(recipe, [picture(side=9)] * 3), 10)
+            assert not any(each.done() for each in large)
+            gate.set()
+            await asyncio.gather(*large)
+
+    run(trial)
+
+
+def test_the_pixels_of_a_request_are_limited_together() -> None:
+    async def trial() -> None:
+        made = Decoder(threads=2, limits=ItemLimits(request_pixels=1000), observe=lambda seconds: None)
+        try:
+            assert len((await made.prepare(RECIPE, [picture(side=14)] * 5))["pixels"]) == 5
+            with pytest.raises(InputTooLarge, match="together"):
+                await made.prepare(RECIPE, [picture(side=14)] * 6)
+        finally:
+            made.close()
 
     run(trial)
 
