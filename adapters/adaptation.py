@@ -123,6 +123,9 @@ def adapt(
         )
     check_order(order, registry)
     with phases.phase("source", "loading the source"):
+        if technique is None or technique.pretrained:
+            for remark in source.remarks():
+                progress.say(remark)
         stages = source.load(None if technique is None or technique.pretrained else order.seed)
         if technique is not None:
             technique.check_source(source, stages)

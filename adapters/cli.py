@@ -89,6 +89,9 @@ def sources(shell: Shell, provider: str | None, at_hand: bool) -> None:
 @click.option("--epochs", type=click.IntRange(1), help="Most epochs to train for.")
 @click.option("--label-map", metavar="FILE", help="JSON or TOML: target label to source labels (as-is).")
 @click.option(
+    "--labels", metavar="FILE", help="The source's labels, one a line, where it brings none (as-is)."
+)
+@click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of everything random."
 )
 @click.option(
@@ -114,6 +117,7 @@ def adapt(
     depth: int | None,
     epochs: int | None,
     label_map: str | None,
+    labels: str | None,
     seed: int,
     config: str | None,
     assignments: tuple[str, ...],
@@ -133,7 +137,7 @@ def adapt(
     from registry.cache import DiskStore
     from registry.registry import Registry
 
-    flags = {"depth": depth, "epochs": epochs, "label_map": label_map}
+    flags = {"depth": depth, "epochs": epochs, "label_map": label_map, "labels": labels}
     store = DiskStore(shell.settings.features, shell.settings.cache_bytes)
     with Registry.open(shell.settings) as registry:
         order = Order(

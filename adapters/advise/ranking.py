@@ -45,6 +45,8 @@ def advise_all(
             source.load()
     found: list[tuple[Source, Dataset, Measurements]] = []
     for source in sources:
+        for remark in source.remarks():
+            progress.say(remark)
         dataset = load(data, source.recipe, test=test, min_count=min_count, progress=progress)
         found.append((source, dataset, measure(source, dataset, workshop)))
     found.sort(key=lambda each: _promise(each[2]), reverse=True)

@@ -1,7 +1,10 @@
-"""Published weights, read from files that are already on this machine."""
+"""Files of weights, read without running anything that they may hold."""
 
+import argparse
 import hashlib
 import re
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
@@ -10,9 +13,78 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from registry.errors import SourceUnavailable
+from registry.errors import SourceUnavailable, UnknownSource
+from registry.quoting import quoted, shortened
 
+SAFETENSORS = ".safetensors"
+PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".tar")
+"""What ``torch.save`` writes; ``.tar`` as in ``model_best.pth.tar``."""
+
+MAX_BYTES = 64 << 30
+"""Size over which a file is refused before it is read: some eight times the largest network of pictures in use."""
+
+_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")
+
+
+def names_file(text: str) -> bool:
+    """Say whether what stands behind ``@`` in a spec names a file: it has a slash or a suffix.
+
+    No name of published weights has either.
+    """
+    return "/" in text or "\\" in text or "." in text
+
+
+def check_file(name: str, form: str) -> Path:
+    """Return the path of a file of weights, by its name; ``~`` is the home folder.
+
+    Args:
+        name: what stands behind ``@`` in a spec.
+        form: what the spec looks like, for the message.
+
+    Raises:
+        UnknownSource: its suffix is of no format that is read.
+    """
+    path = Path(name).expanduser()
+    if path.suffix.lower() not in (SAFETENSORS, *PICKLES):
+        raise UnknownSource(
+            f"expected {form} with a file of weights ({', '.join((SAFETENSORS, *PICKLES))}), got {quoted(name, 200)}"
+        )
+    return path
+
+
+def read_own(path: Path) -> Mapping[object, object]:
+    """Read a file that somebody has saved: named tensors, and whatever plain values stand beside them.
+
+    A ``.safetensors`` file holds named tensors alone. Of what ``torch.save`` wrote, tensors, numbers, texts,
+    lists and mappings are read, and the settings of a command line (``argparse.Namespace``, which
+    training scripts keep there). Anything else would be code. Tensors may lie in the file until they are used.
+
+    Raises:
+        SourceUnavailable: there is no such file, it is too large, damaged, or holds something else.
+    """
+    if not path.is_file():
+        raise SourceUnavailable(f"expected a file of weights at {path}, there is no such file")
+    if (size := path.stat().st_size) > MAX_BYTES:
+        raise SourceUnavailable(f"{path} has {size:,} bytes; a file of weights has at most {MAX_BYTES:,}")
+    if path.suffix.lower() == SAFETENSORS:
+        return cast(Mapping[object, object], read_safetensors(path))
+    try:
+        archive = zipfile.is_zipfile(path)
+        if archive:
+            _check_archive(path, size)
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+    except SourceUnavailable:
+        raise
+    # What a broken file raises is up to zipfile, pickle and torch between them.
+    except Exception as error:
+        raise SourceUnavailable(f"{path}: {_cause(error)}") from error
+    if not isinstance(found, Mapping):
+        raise SourceUnavailable(
+            f"{path} holds one {type(found).__name__}; expected named tensors, as state_dict() gives them"
+        )
+    return found
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -25,7 +97,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise SourceUnavailable(
-            f"expected {path} to be a whole safetensors file: {error}; fetch it again"
+            f"expected {path} to be a whole safetensors file: {shortened(error)}; fetch it again"
         ) from error
 
 
@@ -60,3 +132,25 @@ def read_checkpoint(path: Path, origin: str) -> dict[str, Tensor]:
         raise SourceUnavailable(
             f"expected {path} to hold named tensors and nothing else, it does not; delete it and fetch {origin} again"
         ) from error
+
+
+def _check_archive(path: Path, size: int) -> None:
+    """Refuse an archive whose entries are compressed or overlap: torch writes neither, and both hide their size."""
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise SourceUnavailable(f"{path} is compressed, which torch.save never does; save state_dict() again")
+    if sum(entry.file_size for entry in entries) > size:
+        raise SourceUnavailable(f"{path} announces more bytes than it has; save state_dict() again")
+
+
+def _cause(error: Exception) -> str:
+    """Say what is wrong with a file that torch could not read."""
+    if found := _GLOBAL.search(str(error)):
+        return (
+            f"it holds an object of {shortened(found[1], 100)}, which would have to be run; "
+            "save model.state_dict() alone, or as .safetensors"
+        )
+    if "TorchScript" in str(error):
+        return "it is a TorchScript program, which would have to be run; save model.state_dict() alone"
+    return "it is no whole file of torch.save; expected named tensors and nothing else; save model.state_dict() again"

@@ -69,6 +69,22 @@ class Source(ABC):
     def weights_at_hand(self) -> bool:
         """Say whether ``load`` would find the pretrained weights on this machine."""
 
+    def remarks(self) -> tuple[str, ...]:
+        """Return what a person should know of its files before anything is made of them, a sentence each.
+
+        Raises:
+            SourceUnavailable: they cannot be used.
+        """
+        return ()
+
+    def outputs(self) -> int | None:
+        """Return how many outputs the network's own output layer has; None where there is none.
+
+        Raises:
+            SourceUnavailable: that is in its files, and they cannot be used.
+        """
+        return len(self.labels) or None
+
     def sketch(self) -> FeatureSketch | None:
         """Return mean and covariance of its features on what it learnt from, where they were stored.
 

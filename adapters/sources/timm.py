@@ -18,16 +18,20 @@ from timm.data import ImageNetInfo, infer_imagenet_subset, resolve_data_config
 from timm.models import get_pretrained_cfg, list_pretrained
 from torch import Tensor, nn
 
-from adapters.sources.checkpoints import read_checkpoint, read_safetensors
+from adapters.sources.checkpoints import check_file, read_checkpoint, read_safetensors
 from adapters.sources.normalisation import Normalisation
+from adapters.sources.own_weights import MisfitError, OwnWeights
 from adapters.sources.pinned import Pinned, read_pinned
 from adapters.sources.source import Provider
 from adapters.sources.traced import TracedSource
 from registry.errors import SourceUnavailable, UnknownSource
 from registry.quoting import quoted, shortened
 from registry.recipe import ImageRecipe
+from registry.suggestion import suggestion
 
 WEIGHTS = "model.safetensors"
+
+FORM = "timm:MODEL, timm:MODEL.TAG or timm:MODEL@FILE"
 
 _DATA_SET = re.compile(r"in(\d+k)")
 
@@ -40,15 +44,14 @@ def pinned() -> Mapping[str, Pinned]:
 
 @dataclass(frozen=True, kw_only=True)
 class TimmSource(TracedSource):
-    """A timm network with one of its sets of weights.
+    """A timm network with one of its sets of weights, or with those of a file.
 
     Attributes:
-        model: timm's name of network and weights, ``architecture.tag``.
-        file: a local file of weights, or None for what timm has published.
+        model: timm's name of network and weights, ``architecture.tag``; beside a file, of the weights whose
+            configuration it has.
     """
 
     model: str
-    file: Path | None
 
     def weights_at_hand(self) -> bool:
         """Say whether the local file, or one of the two caches, holds the weights."""
@@ -59,8 +62,25 @@ class TimmSource(TracedSource):
         return build(self.model)
 
     def pretrained(self) -> nn.Module:
-        """Return the network with the weights from the file, or from one of the two caches."""
+        """Return the network with the weights from one of the two caches."""
         return build(self.model, self._weights())
+
+    def own(self) -> OwnWeights:
+        """Return the network with the weights of ``file``; those under a publisher's names are converted by timm."""
+        try:
+            return super().own()
+        except MisfitError as error:
+            # A file of this network that lacks something is not a publisher's.
+            if 2 * error.misfit.present > error.misfit.needed or not error.misfit.unexpected:
+                raise
+            try:
+                network = build(self.model, error.tensors)
+            except SourceUnavailable:
+                raise error from None
+            assert self.file is not None, "its misfit was found"
+            layer = network.get_submodule(self.head)
+            outputs = None if isinstance(layer, nn.Identity) else _config(self.model).num_classes or None
+            return OwnWeights(network, outputs, (f"{self.file.name}: names converted by timm",))
 
     def _weights_file(self) -> Path | None:
         if self.file is not None:
@@ -75,10 +95,6 @@ class TimmSource(TracedSource):
     def _weights(self) -> dict[str, Tensor]:
         path = self._weights_file()
         cfg = _config(self.model)
-        if path is None and self.file is not None:
-            raise SourceUnavailable(
-                f"expected the weights of {self.model} in {self.file}, there is no such file"
-            )
         if path is None:
             cache = huggingface_hub.constants.HF_HUB_CACHE
             raise SourceUnavailable(
@@ -90,7 +106,10 @@ class TimmSource(TracedSource):
 
 
 class TimmProvider(Provider):
-    """``timm:MODEL`` with the model's default weights, ``timm:MODEL.TAG`` with others, ``…@FILE`` with yours."""
+    """``timm:MODEL`` with the model's default weights, ``timm:MODEL.TAG`` with others, ``…@FILE`` with yours.
+
+    A file is given the configuration of the default weights, or of those that the tag names.
+    """
 
     scheme = "timm"
 
@@ -103,17 +122,16 @@ class TimmProvider(Provider):
 
         Raises:
             UnknownSource: timm has no such model or weights, it cannot be cut into stages, its
-                recipe is none of ours, or the file is not of the safetensors format.
+                recipe is none of ours, or the file's suffix is of no format that is read.
         """
         _, _, rest = spec.partition(":")
         name, at, file = rest.partition("@")
-        if at and not file.endswith(".safetensors"):
-            raise UnknownSource(f"expected timm:MODEL@FILE with a .safetensors file, got {quoted(spec, 200)}")
+        path = check_file(file, FORM) if at else None
         architecture, _, tag = name.partition(".")
         if not timm.is_model(architecture):
             raise UnknownSource(
-                f"expected timm:MODEL or timm:MODEL.TAG with one of timm's models "
-                f"('cultivar sources --provider timm'), got {quoted(spec)}"
+                f"expected {FORM} with one of timm's models ('cultivar sources --provider timm'), got {quoted(spec)}"
+                f"{suggestion(architecture, pinned())}"
             )
         if architecture not in pinned():
             raise UnknownSource(
@@ -124,14 +142,15 @@ class TimmProvider(Provider):
         except RuntimeError as error:
             raise UnknownSource(
                 f"{architecture} has no weights {quoted(tag)} in timm {timm.__version__}"
+                f"{suggestion(tag, _tags(architecture))}"
             ) from error
         model = f"{architecture}.{cfg.tag}" if cfg.tag else architecture
         data = resolve_data_config(pretrained_cfg=cfg.to_dict(), verbose=False)
         channels, height, width = data["input_size"]
         cuts = pinned()[architecture]
-        labels, task = _learnt(cfg)
+        labels, task = ((), None) if at else _learnt(cfg)
         return TimmSource(
-            spec=f"{self.scheme}:{model}{at}{file}",
+            spec=spec if at else f"{self.scheme}:{model}",
             architecture=f"{self.scheme}/{architecture}",
             task=task,
             labels=labels,
@@ -141,10 +160,11 @@ class TimmProvider(Provider):
             dimension=cuts.dimension,
             input_size=(height, width),
             smallest=min(height, width) if cfg.fixed_input_size else min(cuts.smallest, height, width),
-            licence=cfg.license,
+            licence=None if at else cfg.license,
             model=model,
             head=cuts.head,
-            file=Path(file) if at else None,
+            file=path,
+            configuration=model,
         )
 
 
@@ -170,6 +190,11 @@ def build(model: str, weights: dict[str, Tensor] | None = None) -> nn.Module:
         raise SourceUnavailable(
             f"expected weights of {model}, these are of another network: {shortened(error)}"
         ) from error
+
+
+def _tags(architecture: str) -> list[str]:
+    """List the tags of an architecture's published weights."""
+    return [each.partition(".")[2] for each in list_pretrained(f"{architecture}.*")]
 
 
 def _config(model: str) -> Any:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 from torchvision.transforms._presets import ImageClassification
 
-from adapters.sources.checkpoints import read_checkpoint
+from adapters.sources.checkpoints import check_file, names_file, read_checkpoint
 from adapters.sources.normalisation import Normalisation
 from adapters.sources.pinned import Pinned, read_pinned
 from adapters.sources.source import Provider
@@ -22,9 +22,13 @@ from adapters.sources.traced import TracedSource
 from registry.errors import UnknownSource
 from registry.quoting import quoted
 from registry.recipe import ImageRecipe
+from registry.suggestion import suggestion
 
 _AUXILIARY = re.compile(r"(aux1|aux2|AuxLogits)\.")
 _OLD_DENSE_LAYER = re.compile(r"(.*denselayer\d+\.(?:norm|conv))\.([12]\..*)")
+_OLD_PERCEPTRON = re.compile(r"(.*\.mlp)\.linear_([12])\.(weight|bias)")
+
+FORM = "torchvision:MODEL, torchvision:MODEL@WEIGHTS or torchvision:MODEL@FILE"
 
 
 @functools.cache
@@ -51,11 +55,11 @@ def build(name: str, weights: WeightsEnum, **options: Any) -> nn.Module:
 
 @dataclass(frozen=True, kw_only=True)
 class TorchvisionSource(TracedSource):
-    """A torchvision model with one of its sets of weights.
+    """A torchvision model with one of its sets of weights, or with those of a file.
 
     Attributes:
         model: torchvision's name of the model.
-        weights: torchvision's description of the weights.
+        weights: torchvision's description of the weights; beside a file, of those whose design and transforms it has.
     """
 
     model: str
@@ -67,8 +71,8 @@ class TorchvisionSource(TracedSource):
         return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(self.weights.url).path).name
 
     def weights_at_hand(self) -> bool:
-        """Say whether the weights lie in torch's hub cache."""
-        return self.weights_file.is_file()
+        """Say whether the file is there, or the weights lie in torch's hub cache."""
+        return (self.file or self.weights_file).is_file()
 
     def drawn(self) -> nn.Module:
         """Return the network, initialised at random."""
@@ -81,9 +85,17 @@ class TorchvisionSource(TracedSource):
         fill(network, state)
         return network
 
+    def renamed(self, name: str) -> str | None:
+        """Return the name that torchvision uses today; None for heads that only ever run in training."""
+        return today(name)
+
 
 class TorchvisionProvider(Provider):
-    """``torchvision:MODEL`` with the model's default weights, ``torchvision:MODEL@WEIGHTS`` with others."""
+    """``torchvision:MODEL`` with the model's default weights, ``…@WEIGHTS`` with others, ``…@FILE`` with yours.
+
+    What stands behind ``@`` is a file where it has a slash or a suffix. It is given design and transforms of
+    the model's default weights, or of those named before it: ``torchvision:MODEL@WEIGHTS@FILE``.
+    """
 
     scheme = "torchvision"
 
@@ -98,24 +110,29 @@ class TorchvisionProvider(Provider):
             UnknownSource: torchvision has no such model, or no such weights for it.
         """
         _, _, rest = spec.partition(":")
-        name, _, member = rest.partition("@")
+        name, _, behind = rest.partition("@")
         if name not in pinned():
             raise UnknownSource(
-                f"expected torchvision:MODEL with one of torchvision's {len(pinned())} classification models "
-                f"(see `cultivar sources`), got {quoted(spec)}"
+                f"expected {FORM} with one of torchvision's {len(pinned())} classification models "
+                f"(see 'cultivar sources'), got {quoted(spec)}{suggestion(name, pinned())}"
             )
+        member, file = ("", behind) if names_file(behind.partition("@")[0]) else behind.partition("@")[::2]
         choices = whole_weights(name)
         if member and member not in choices:
-            raise UnknownSource(f"{name} has the weights {', '.join(choices)}, got {quoted(member)}")
+            raise UnknownSource(
+                f"{name} has the weights {', '.join(choices)}, got {quoted(member)}{suggestion(member, choices)}; "
+                "a file has a suffix, or a slash before its name"
+            )
+        path = check_file(file, FORM) if file else None
         weights = choices[member] if member else torchvision.models.get_model_weights(name).DEFAULT
         transforms = cast(ImageClassification, weights.transforms())
         cuts = pinned()[name]
         (side,) = transforms.crop_size
         return TorchvisionSource(
-            spec=f"{self.scheme}:{name}@{weights.name}",
+            spec=spec if file else f"{self.scheme}:{name}@{weights.name}",
             architecture=f"{self.scheme}/{name}",
-            task="imagenet-1k",
-            labels=tuple(weights.meta["categories"]),
+            task=None if file else "imagenet-1k",
+            labels=() if file else tuple(weights.meta["categories"]),
             recipe=ImageRecipe(
                 height=side,
                 width=side,
@@ -127,12 +144,14 @@ class TorchvisionProvider(Provider):
             dimension=cuts.dimension,
             input_size=(side, side),
             smallest=max(cuts.smallest, weights.meta["min_size"][0]),
-            licence=weights.meta.get("license"),
+            licence=None if file else weights.meta.get("license"),
             # SqueezeNet classifies by convolution: its vector is a pool that staging adds.
             pooling="avg" if name.startswith("squeezenet") else "penultimate",
             model=name,
             weights=weights,
             head=cuts.head,
+            file=path,
+            configuration=f"{name}@{weights.name}",
         )
 
 
@@ -148,12 +167,24 @@ def whole_weights(model: str) -> Mapping[str, WeightsEnum]:
 def fill(network: nn.Module, state: dict[str, Tensor]) -> None:
     """Load a state dictionary, as published, into a network of :func:`build`; the dictionary is used up.
 
-    Heads that only training uses are dropped, and DenseNet's older names brought up to date, in
-    place: a state dictionary carries its versions beside its items.
+    Its names are brought up to date, in place: a state dictionary carries its versions beside its items.
     """
     for name in list(state):
-        if _AUXILIARY.match(name):
+        ours = today(name)
+        if ours is None:
             del state[name]
-        elif old := _OLD_DENSE_LAYER.fullmatch(name):
-            state[old[1] + old[2]] = state.pop(name)
+        elif ours != name:
+            state[ours] = state.pop(name)
     network.load_state_dict(state)
+
+
+def today(name: str) -> str | None:
+    """Return the name of a tensor that was published under an older one; None for heads that only training uses."""
+    if _AUXILIARY.match(name):
+        return None
+    if old := _OLD_DENSE_LAYER.fullmatch(name):
+        return old[1] + old[2]
+    if old := _OLD_PERCEPTRON.fullmatch(name):
+        # torchvision numbers them among activation and dropout.
+        return f"{old[1]}.{3 * (int(old[2]) - 1)}.{old[3]}"
+    return name

@@ -23,6 +23,8 @@ from registry.errors import DatasetError, InvalidSetting
 from registry.quoting import quoted
 from registry.suggestion import nearest
 
+MAX_LABELS_BYTES = 4 << 20
+
 Answers = Sequence[str | int]
 """Labels of the source by name or by number from 0, one or several."""
 
@@ -38,29 +40,51 @@ class AsIs(Technique):
         label_map: for each target label one of the source's labels or a list of them, by name or by
             number from 0; or the path of a JSON or TOML file that holds such a map. None matches
             labels of the same name, up to case, ``_`` and ``-``.
+        labels: the source's labels in the order of its outputs, where the source brings none (a file of weights does
+            not); or the path of a file that holds one a line. A label map of numbers does without.
     """
 
     label_map: Mapping[str, object] | None = None
+    labels: tuple[str, ...] = ()
 
     name: ClassVar[str] = "as-is"
 
     @classmethod
     def of(cls, values: Mapping[str, object]) -> Self:
-        """Build the technique; a ``label_map`` that is a text is the path of a file.
+        """Build the technique; a ``label_map`` or ``labels`` that is a text is the path of a file.
 
         Raises:
-            InvalidSetting: a key is unknown, or the file holds no map.
+            InvalidSetting: a key is unknown, or a file holds something else.
         """
-        given = values.get("label_map")
-        return super().of(
-            {**values, "label_map": read_label_map(Path(given))} if isinstance(given, str) else values
-        )
+        read = {"label_map": read_label_map, "labels": read_labels}
+        paths = {key: Path(values[key]) for key in read if isinstance(values.get(key), str)}  # type: ignore[arg-type]
+        return super().of({**values, **{key: read[key](path) for key, path in paths.items()}})
 
     def check_source(self, source: Source, stages: Stages) -> None:
-        """Refuse a source without labels, and a map that does not fit those that it has."""
-        if stages.head is None or not source.labels:
+        """Refuse a source without outputs, labels that are not one for each of them, and a map that does not fit.
+
+        Raises:
+            DatasetError: the source has no output layer, or nothing says what its outputs are.
+            InvalidSetting: there are more or fewer labels than outputs, or the source brings its own.
+        """
+        outputs = source.outputs()
+        if stages.head is None or outputs is None:
             raise DatasetError(
-                f"{source.spec} has no labels of its own; take another technique than {self.name}"
+                f"{source.spec} has no output layer and no labels of its own; take another technique than {self.name}"
+            )
+        if self.labels and source.labels:
+            raise InvalidSetting(
+                f"{source.spec} brings its own {len(source.labels)} labels; leave out --labels"
+            )
+        if self.labels and len(self.labels) != outputs:
+            raise InvalidSetting(
+                f"--labels names {len(self.labels)} labels, {source.spec} has {outputs} outputs; name each output, "
+                "in order"
+            )
+        if not (self.labels or source.labels or self.label_map):
+            raise DatasetError(
+                f"{source.spec} has {outputs} outputs and does not say what they stand for; name them with "
+                "--labels FILE, one a line, or by number in a label map"
             )
         if self.label_map is not None:
             self._mapped(source, self.label_map)
@@ -74,9 +98,10 @@ class AsIs(Technique):
         """
         stages = source.load()
         self.check_source(source, stages)
+        known = self._known(source)
         chosen = self._chosen(source, dataset)
         if missing := [label for label in dataset.labels if label not in chosen]:
-            near = {name: _nearest(name, source.labels) for name in missing[:3]}
+            near = {name: _nearest(name, known) for name in missing[:3]}
             raise DatasetError(
                 f"{source.spec} knows no label for {', '.join(f'{name!r}{near[name]}' for name in near)}"
                 f"{f' and {len(missing) - 3} more' if len(missing) > 3 else ''}; give a label map, or take "
@@ -98,7 +123,7 @@ class AsIs(Technique):
     def _chosen(self, source: Source, dataset: Dataset) -> dict[str, tuple[int, ...]]:
         """Return the numbers of the source's labels that stand for each target label."""
         if self.label_map is None:
-            numbers = _numbers(source.labels, loosely=True)
+            numbers = _numbers(self._known(source), loosely=True)
             found = {label: numbers.get(_loose(label), []) for label in dataset.labels}
             for label, several in found.items():
                 if len(several) > 1:
@@ -109,11 +134,16 @@ class AsIs(Technique):
             return {label: tuple(number) for label, number in found.items() if number}
         return self._mapped(source, self.label_map)
 
+    def _known(self, source: Source) -> tuple[str, ...]:
+        """Return the names of the source's outputs: its labels, those that were given, or numbers."""
+        return source.labels or self.labels or tuple(map(str, range(source.outputs() or 0)))
+
     def _mapped(self, source: Source, label_map: Mapping[str, object]) -> dict[str, tuple[int, ...]]:
         """Return the numbers of the source's labels that a map names for each target label."""
-        numbers = _numbers(source.labels, loosely=False)
+        known = self._known(source)
+        numbers = _numbers(known, loosely=False)
         chosen = {
-            clean(label): tuple(_number(answer, numbers, source) for answer in _answers(label, value))
+            clean(label): tuple(_number(answer, numbers, known, source) for answer in _answers(label, value))
             for label, value in label_map.items()
         }
         taken: dict[int, str] = {}
@@ -121,7 +151,7 @@ class AsIs(Technique):
             for number in theirs:
                 if taken.setdefault(number, label) != label or theirs.count(number) > 1:
                     raise InvalidSetting(
-                        f"label map: {source.labels[number]!r} stands for {taken[number]!r} and again for {label!r}; "
+                        f"label map: {known[number]!r} stands for {taken[number]!r} and again for {label!r}; "
                         "it can be used once"
                     )
         return chosen
@@ -167,6 +197,38 @@ def read_label_map(path: Path) -> dict[str, object]:
     return value
 
 
+def read_labels(path: Path) -> tuple[str, ...]:
+    """Read the labels of a network's outputs, in order: UTF-8, one a line.
+
+    Labels may repeat, as imagenet's do.
+
+    Raises:
+        InvalidSetting: there is no such file, it is over 4 MiB, not UTF-8, or a line holds no label.
+    """
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_LABELS_BYTES + 1)
+    except OSError as error:
+        raise InvalidSetting(f"expected a file of labels at {path}: {error.strerror}") from error
+    if len(data) > MAX_LABELS_BYTES:
+        raise InvalidSetting(f"{path}: a file of labels has at most {MAX_LABELS_BYTES:,} bytes")
+    try:
+        lines = data.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise InvalidSetting(
+            f"{path}: expected labels in UTF-8, one a line; byte {error.start} is not"
+        ) from error
+    labels = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            labels.append(clean(line))
+        except ValueError as error:
+            raise InvalidSetting(f"{path}: line {number} has {error}; expected one label a line") from error
+    if not labels:
+        raise InvalidSetting(f"{path} is empty; expected the label of each output, one a line")
+    return tuple(labels)
+
+
 def _head(stages: Stages, groups: Sequence[tuple[int, ...]]) -> nn.Module:
     """Return the source's head with its outputs chosen and joined: a linear layer where that is possible."""
     head = stages.head
@@ -194,18 +256,14 @@ def _answers(label: str, value: object) -> Answers:
     return answers
 
 
-def _number(answer: str | int, numbers: Mapping[str, list[int]], source: Source) -> int:
+def _number(answer: str | int, numbers: Mapping[str, list[int]], known: Sequence[str], source: Source) -> int:
     if isinstance(answer, int):
-        if not 0 <= answer < len(source.labels):
-            raise InvalidSetting(
-                f"label map: {source.spec} has labels 0 to {len(source.labels) - 1}, got {answer}"
-            )
+        if not 0 <= answer < len(known):
+            raise InvalidSetting(f"label map: {source.spec} has labels 0 to {len(known) - 1}, got {answer}")
         return answer
     found = numbers.get(answer, [])
     if not found:
-        raise InvalidSetting(
-            f"label map: {source.spec} has no label {answer!r}{_nearest(answer, source.labels)}"
-        )
+        raise InvalidSetting(f"label map: {source.spec} has no label {answer!r}{_nearest(answer, known)}")
     if len(found) > 1:
         raise InvalidSetting(
             f"label map: {source.spec} has several labels {answer!r}; give a number out of {found}"
