@@ -91,6 +91,7 @@ def version(
         predictions=Digest.of(answers.to_bytes()),
         evidence=None if shown is None else Digest.of(shown.to_bytes()),
         excluded={"broken": 2},
+        remarks={"greys <of> 16 bits": 4},
     )
     return Tiny(manifest, tuple(blobs))
 
@@ -133,6 +134,7 @@ def test_a_page_says_what_the_version_is_and_how_good(registry: Registry) -> Non
     for plot in ("yardsticks", "confusion", "reliability", "scores", "curves", "map"):
         assert f'id="{plot}-figure_1"' in text
     assert material.version.digest in text and "candidate" in text and "left out: broken" in text
+    assert "kept, greys &lt;of&gt; 16 bits" in text
     assert f"<b>{percent(float(str(material.manifest.metrics['accuracy'])))}</b>" in text
     for segment in material.manifest.segments:
         assert segment.digest in text
