@@ -22,6 +22,7 @@ from adapters.sources.stages import Stages
 from registry.errors import CultivarError, SourceDiffers
 from registry.manifest import FEATURES, LOGITS, SourceVerification
 from registry.progress import SILENT, Progress, Step
+from registry.quoting import shortened
 from registry.recipe import Prepared, TextRecipe
 
 RELATIVE_TOLERANCE = 1e-4
@@ -229,7 +230,7 @@ def _told(source: Source, what: str) -> Iterator[None]:
     except CultivarError:
         raise
     except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = shortened(f"{type(error).__name__}: {error}")
         raise SourceDiffers(
             f"{source.spec} cannot be verified: {what} fails with {reason}; choose another model"
         ) from error

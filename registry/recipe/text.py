@@ -1,11 +1,11 @@
 """Texts: from a text or a pair of texts to token ids.
 
-The steps, always in this order: the tokenizer's own (normalise, split, look up, add special
-tokens); leave unknown tokens out where the vocabulary asks for it; truncate, the longer text of a
-pair first; pad to the smallest bucket that holds the longest row of the batch. The tokenizer is the
-``tokenizers`` library's JSON, kept whole in the recipe, so that casing, normaliser and special
-tokens are hashed with it. What that JSON says about truncation and padding is dropped: the
-recipe's own numbers hold.
+The steps, always in this order: put the recipe's prompt before the text (of a pair before the first);
+the tokenizer's own (normalise, split, look up, add special tokens); leave unknown tokens out where the
+vocabulary asks for it; truncate, the longer text of a pair first; pad to the smallest bucket that
+holds the longest row of the batch. The tokenizer is the ``tokenizers`` library's JSON, kept whole in
+the recipe, so that casing, normaliser and special tokens are hashed with it. What that JSON says
+about truncation and padding is dropped: the recipe's own numbers hold.
 """
 
 import functools
@@ -32,6 +32,10 @@ PAIRS = ("longest_first",)
 KEEP = "keep"
 SKIP = "skip"
 UNKNOWN = (KEEP, SKIP)
+RIGHT = "right"
+LEFT = "left"
+SIDES = (RIGHT, LEFT)
+MAX_PROMPT_CHARACTERS = 10_000
 
 _BUCKETS = (16, 32, 64, 128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
 _MAX_BUCKETS = 64
@@ -57,17 +61,22 @@ class TextRecipe(Recipe):
     Attributes:
         tokenizer: the ``tokenizers`` library's JSON (``Tokenizer.to_str()``, ``tokenizer.json``),
             brought into canonical form, truncation and padding taken out.
-        max_length: tokens of one row, special ones included, 2 to 8192; more are cut off at the end.
+        max_length: tokens of one row, special ones included, 2 to 8192; more are cut off, at the end
+            unless ``truncation`` says otherwise.
         buckets: ascending lengths that batches are padded to, the last one ``max_length``;
             ``buckets_for`` proposes some.
         pad_id: token id that rows are filled up with, on the right.
         token_types: whether ``token_type_ids`` is a field, which tells the two texts of a pair apart.
         pairs: how a pair is truncated: ``longest_first`` takes from the longer text until both are equally
             long, then from both, as the library's strategy of this name does. Of two texts that are both
-            far too long, their beginnings decide which one keeps an odd token.
+            far too long, what is looked at decides which one keeps an odd token.
         unknown: ``keep`` the unknown token where a word has no token, or ``skip`` it, as vocabularies
             of word vectors do.
         unknown_id: the unknown token's id; None where ``unknown`` is ``keep``.
+        truncation: the side, ``right`` or ``left``, at which a text that is too long is cut off. Left out of
+            the JSON form where it is ``right``, so that recipes older than it keep their digests.
+        prompt: what is put before every text, at most 10 000 characters; left out of the JSON form where it
+            is empty.
     """
 
     tokenizer: str = field(repr=False)
@@ -78,6 +87,8 @@ class TextRecipe(Recipe):
     pairs: str = PAIRS[0]
     unknown: str = KEEP
     unknown_id: int | None = None
+    truncation: str = RIGHT
+    prompt: str = ""
     _library: Tokenizer = field(init=False, repr=False, compare=False)
 
     modality: ClassVar[str] = "text"
@@ -97,6 +108,12 @@ class TextRecipe(Recipe):
             raise InvalidRecipe(
                 "unknown is 'keep' without an unknown_id or 'skip' with one, "
                 f"got {quoted(self.unknown)} and {self.unknown_id}"
+            )
+        if self.truncation not in SIDES:
+            raise InvalidRecipe(f"truncation is {' or '.join(SIDES)}, got {quoted(self.truncation)}")
+        if len(self.prompt) > MAX_PROMPT_CHARACTERS:
+            raise InvalidRecipe(
+                f"a prompt has at most {MAX_PROMPT_CHARACTERS:,} characters, got {len(self.prompt):,}"
             )
         for name, token in (("pad_id", self.pad_id), ("unknown_id", self.unknown_id)):
             if token is not None and not 0 <= token <= _MAX_ID:
@@ -133,6 +150,8 @@ class TextRecipe(Recipe):
             "pairs": self.pairs,
             "unknown": self.unknown,
             "unknown_id": self.unknown_id,
+            **({} if self.truncation == RIGHT else {"truncation": self.truncation}),
+            **({"prompt": self.prompt} if self.prompt else {}),
         }
 
     @classmethod
@@ -155,14 +174,26 @@ class TextRecipe(Recipe):
                 "unknown": str(unknown),
                 "unknown_id": int() | None as unknown_id,
                 **rest,
-            } if not rest and all(
+            } if _are_optional(rest) and all(
                 isinstance(number, int) and not isinstance(number, bool)
                 for number in (max_length, *buckets, pad_id, unknown_id or 0)
             ):
                 return cls(
-                    tokenizer, max_length, tuple(buckets), pad_id, token_types, pairs, unknown, unknown_id
+                    tokenizer,
+                    max_length,
+                    tuple(buckets),
+                    pad_id,
+                    token_types,
+                    pairs,
+                    unknown,
+                    unknown_id,
+                    str(rest.get("truncation", RIGHT)),
+                    str(rest.get("prompt", "")),
                 )
-        raise InvalidRecipe(f"a text's recipe has exactly its nine fields, got {str(value)[:300]}")
+        raise InvalidRecipe(
+            "a text's recipe has its nine fields and, where they say anything, truncation and prompt; "
+            f"got {str(value)[:300]}"
+        )
 
     def prepare(self, item: Raw) -> Prepared:
         """Tokenize a text or a pair: each field int64 [tokens], 1 to ``max_length`` of them, not padded.
@@ -199,12 +230,12 @@ class TextRecipe(Recipe):
     def encode(self, item: Raw, max_characters: int = MAX_TEXT_CHARACTERS) -> Prepared:
         """Tokenize as ``prepare`` does, under another limit on characters.
 
-        Of a long text only the beginning is tokenized, as long as that gives more tokens than are kept.
+        Of a long text only the side that is kept is tokenized, as long as that gives more tokens than are kept.
         """
         texts = self._texts(item, max_characters)
         window = _CHARACTERS_PER_TOKEN * (self.max_length + _SPARE_TOKENS)
         while True:
-            encoding = self._tokenize([text[:window] for text in texts])
+            encoding = self._tokenize([self._cut(text, window) for text in texts])
             kept = self._kept(encoding, [len(text) <= window for text in texts])
             if kept is not None:
                 break
@@ -228,7 +259,7 @@ class TextRecipe(Recipe):
             return None
         room = max(0, self.max_length - int(np.count_nonzero(special)))
         for found, share in zip(places, _shares([len(found) for found in places], room), strict=True):
-            wanted[found[share:]] = False
+            wanted[found[share:] if self.truncation == RIGHT else found[: len(found) - share]] = False
         # A post-processor may add more special tokens than it announces.
         return ids[wanted][: self.max_length], types[wanted][: self.max_length]
 
@@ -240,8 +271,7 @@ class TextRecipe(Recipe):
         values = (ids, np.full(len(ids), mask, np.int64), types)
         return dict(zip(self._names, values, strict=False))
 
-    @staticmethod
-    def _texts(item: Raw, max_characters: int) -> tuple[str, ...]:
+    def _texts(self, item: Raw, max_characters: int) -> tuple[str, ...]:
         if isinstance(item, bytes):
             raise WrongModality("this model takes texts, got a picture")
         texts = (item,) if isinstance(item, str) else item
@@ -250,7 +280,11 @@ class TextRecipe(Recipe):
                 f"a text may have {max_characters:,} characters, this one has {characters:,}; send less of it"
             )
         content(item)
-        return texts
+        return (self.prompt + texts[0], *texts[1:])
+
+    def _cut(self, text: str, window: int) -> str:
+        """Return what is tokenized of a text: so many characters of the side that is kept."""
+        return text[:window] if self.truncation == RIGHT else text[-window:]
 
     def _tokenize(self, texts: list[str]) -> Encoding:
         try:
@@ -261,6 +295,14 @@ class TextRecipe(Recipe):
         # The library raises bare Exceptions; where its Rust panics, they derive from BaseException alone.
         except BaseException as error:
             raise UndecodableInput(f"the tokenizer cannot read this text: {str(error)[:200]}") from error
+
+
+def _are_optional(rest: Mapping[str, object]) -> bool:
+    """Say whether these are fields that a recipe may leave out, each saying something."""
+    return rest.keys() <= {"truncation", "prompt"} and all(
+        isinstance(value, str) and value and (name, value) != ("truncation", RIGHT)
+        for name, value in rest.items()
+    )
 
 
 def _shares(counts: Sequence[int], room: int) -> tuple[int, ...]:

@@ -69,6 +69,19 @@ def config_of(kind: str, **values: Any) -> Any:
     return transformers.AutoConfig.for_model(kind, **given | values)
 
 
+def save_tokenizer(folder: Path, kind: str, **settings: Any) -> None:
+    """Save the tokenizer as transformers does; BERT's and ELECTRA's tell the two texts of a pair apart."""
+    specials = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep")}
+    types = ["token_type_ids"] if kind in ("bert", "electra") else []
+    fast: Any = transformers.PreTrainedTokenizerFast
+    fast(
+        tokenizer_object=tokenizer(),
+        model_input_names=["input_ids", *types, "attention_mask"],
+        **specials,
+        **settings,
+    ).save_pretrained(folder)
+
+
 def checkpoint(folder: Path, config: Any, auto: Any = transformers.AutoModel) -> Any:
     """Save a random network with its tokenizer, and return it; biases and norms are moved off their start."""
     torch.manual_seed(0)
@@ -77,7 +90,7 @@ def checkpoint(folder: Path, config: Any, auto: Any = transformers.AutoModel) ->
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape))
     model.save_pretrained(folder)
-    tokenizer().save(str(folder / "tokenizer.json"))
+    save_tokenizer(folder, config.model_type)
     return model
 
 
@@ -90,7 +103,7 @@ class TestTextSource(SourceContract):
     @pytest.fixture(params=["bert", "distilbert", "modernbert", "mpnet", "roberta"])
     def source(self, request: pytest.FixtureRequest, tmp_path: Path) -> Source:
         config_of(request.param, num_hidden_layers=2).save_pretrained(tmp_path)
-        tokenizer().save(str(tmp_path / "tokenizer.json"))
+        save_tokenizer(tmp_path, request.param)
         return HfProvider().source(f"hf:{tmp_path}@mean+l2")
 
 
@@ -145,8 +158,8 @@ def test_layers_are_cut_into_at_most_four_groups(layers: int, expected: list[int
 
 
 def test_rows_are_as_long_as_positions_and_tokenizer_allow(tmp_path: Path) -> None:
-    config_of("roberta").save_pretrained(tmp_path)
-    tokenizer().save(str(tmp_path / "tokenizer.json"))
+    config_of("roberta", pad_token_id=1).save_pretrained(tmp_path)
+    save_tokenizer(tmp_path, "roberta")
 
     def length() -> int:
         recipe = HfProvider().source(f"hf:{tmp_path}").recipe
@@ -154,9 +167,13 @@ def test_rows_are_as_long_as_positions_and_tokenizer_allow(tmp_path: Path) -> No
         return recipe.max_length
 
     assert length() == POSITIONS - 2
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 30}))
+    save_tokenizer(tmp_path, "roberta", model_max_length=30)
     assert length() == 30
     (tmp_path / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 20}))
+    assert length() == 30, "without modules.json nobody reads it"
+    sentences(tmp_path, {"pooling_mode_mean_tokens": True})
+    assert length() == 20
+    (tmp_path / "sentence_bert_config.json").rename(tmp_path / "sentence_roberta_config.json")
     assert length() == 20
 
 

@@ -3,6 +3,7 @@
 import json
 import random
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +60,11 @@ def recipe(minilm: str) -> TextRecipe:
     return TextRecipe(minilm, 128, TextRecipe.buckets_for(128), token_types=True)
 
 
-def library(text: str, max_length: int) -> Tokenizer:
+def library(text: str, max_length: int, side: str = "right") -> Tokenizer:
     """The library's own way: its JSON, its truncation."""
     made = Tokenizer.from_str(text)
     made.no_padding()
-    made.enable_truncation(max_length, strategy="longest_first")
+    made.enable_truncation(max_length, strategy="longest_first", direction=side)
     return made
 
 
@@ -73,6 +74,11 @@ def vectors(**changes: Any) -> TextRecipe:
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     settled: dict[str, Any] = {"max_length": 4, "buckets": (2, 4), "unknown": "skip", "unknown_id": 1}
     return TextRecipe(tokenizer.to_str(), **(settled | changes))
+
+
+def text_recipe_with(**changes: Any) -> TextRecipe:
+    """The builders' recipe, with fields that it leaves out."""
+    return replace(RECIPE, **changes)
 
 
 class TestData:
@@ -104,6 +110,9 @@ class TestData:
             TextRecipe(minilm, 64, (64,), pad_id=1),
             TextRecipe(minilm, 64, (64,), token_types=True),
             TextRecipe(minilm, 64, (64,), unknown="skip", unknown_id=100),
+            TextRecipe(minilm, 64, (64,), truncation="left"),
+            TextRecipe(minilm, 64, (64,), prompt="query: "),
+            TextRecipe(minilm, 64, (64,), prompt="query:"),
         ]
         assert len({recipe.digest for recipe in variants}) == len(variants)
 
@@ -129,6 +138,12 @@ class TestData:
             {"unknown_id": 1},
             {"unknown": "drop", "unknown_id": 1},
             {"extra": 1},
+            {"truncation": "both"},
+            {"truncation": "right"},
+            {"truncation": None},
+            {"prompt": ""},
+            {"prompt": 1},
+            {"prompt": "x" * 10_001},
             {"tokenizer": None},
             {"tokenizer": ""},
             {"tokenizer": "{"},
@@ -153,6 +168,12 @@ class TestData:
             del value[name]
             with pytest.raises(InvalidRecipe):
                 parse(json.dumps(value).encode())
+
+    def test_what_a_recipe_leaves_out_keeps_the_digests_of_older_ones(self) -> None:
+        assert set(RECIPE.to_json()).isdisjoint({"truncation", "prompt"})
+        said = text_recipe_with(truncation="left", prompt="query: ")
+        assert parse(said.to_bytes()) == said
+        assert {"truncation": "left", "prompt": "query: "}.items() <= said.to_json().items()
 
     def test_a_recipe_of_endless_bytes_is_refused_unread(self) -> None:
         with pytest.raises(InvalidRecipe, match="at most"):
@@ -208,10 +229,11 @@ class TestPrepare:
         assert row["input_ids"].tolist() == [101, 1037, 2154, 102, 2204, 102]
         assert row["token_type_ids"].tolist() == [0, 0, 0, 0, 1, 1]
 
+    @pytest.mark.parametrize("side", ["right", "left"])
     @pytest.mark.parametrize("max_length", [4, 5, 8, 17, 128])
-    def test_tokens_are_those_of_the_library(self, minilm: str, max_length: int) -> None:
-        recipe = TextRecipe(minilm, max_length, (max_length,), token_types=True)
-        reference = library(minilm, max_length)
+    def test_tokens_are_those_of_the_library(self, minilm: str, max_length: int, side: str) -> None:
+        recipe = TextRecipe(minilm, max_length, (max_length,), token_types=True, truncation=side)
+        reference = library(minilm, max_length, side)
         chance = random.Random(max_length)
         for _ in range(150):
             a, b = (
@@ -223,16 +245,33 @@ class TestPrepare:
                 assert row["input_ids"].tolist() == encoding.ids
                 assert row["token_type_ids"].tolist() == encoding.type_ids
 
+    @pytest.mark.parametrize("side", ["right", "left"])
     @pytest.mark.parametrize("max_length", [8, 128])
-    def test_the_beginning_of_a_long_text_gives_the_tokens_of_the_whole(
-        self, minilm: str, max_length: int
+    def test_one_side_of_a_long_text_gives_the_tokens_of_the_whole(
+        self, minilm: str, max_length: int, side: str
     ) -> None:
-        recipe, reference = TextRecipe(minilm, max_length, (max_length,)), library(minilm, max_length)
+        recipe = TextRecipe(minilm, max_length, (max_length,), truncation=side)
+        reference = library(minilm, max_length, side)
         chance = random.Random(7)
         texts = [" ".join(chance.choices(WORDS_OF_ALL_SORTS, k=4000)) for _ in range(5)]
         texts += [" " * 50_000 + "late words", "x" * 50_000 + " and more words", "北" * 50_000]
+        texts += ["early words" + " " * 50_000, "words and more " + "x" * 50_000]
         for text in texts:
             assert recipe.prepare(text)["input_ids"].tolist() == reference.encode(text).ids
+
+    def test_a_prompt_comes_before_a_text_and_before_the_first_of_a_pair(self, minilm: str) -> None:
+        plain, prompted = (TextRecipe(minilm, 16, (16,), prompt=prompt) for prompt in ("", "query: "))
+        items: list[tuple[Raw, Raw]] = [
+            ("a day", "query: a day"),
+            (("a day", "good"), ("query: a day", "good")),
+            ("day " * 30, "query: " + "day " * 30),
+        ]
+        for item, whole in items:
+            assert prompted.prepare(item)["input_ids"].tolist() == plain.prepare(whole)["input_ids"].tolist()
+
+    def test_a_prompt_does_not_count_towards_the_limit_of_a_text(self, minilm: str) -> None:
+        text = "a" * MAX_TEXT_CHARACTERS
+        TextRecipe(minilm, 16, (16,), prompt="query: ").prepare(text)
 
     @pytest.mark.parametrize("text", ODD, ids=ascii)
     def test_any_text_has_at_least_one_token(self, recipe: TextRecipe, text: str) -> None:

@@ -1,7 +1,7 @@
 """Loads a checkpoint into transformers' own network, with nothing missing and nothing run."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,25 +12,86 @@ from transformers.utils import logging
 from adapters.sources.hf.folder import CONFIG, Folder
 from registry.digests import PREFIX, Digest
 from registry.errors import SourceUnavailable, UnknownSource
+from registry.quoting import quoted, shortened
 
-_SPARE = ("pooler.", "mask_token")
-"""Weights that no stage uses."""
+_NEVER_USED = "mask_token"
+"""Part of the name of a weight that only training uses."""
+
+_OTHER_HEADS = (
+    "classifier",
+    "cls",
+    "cls_classifier",
+    "decoder",
+    "discriminator_predictions",
+    "distillation_classifier",
+    "generator_lm_head",
+    "generator_predictions",
+    "head",
+    "lm_head",
+    "pooler",
+    "pre_classifier",
+    "qa_outputs",
+    "score",
+    "vocab_layer_norm",
+    "vocab_projector",
+    "vocab_transform",
+)
+"""What transformers calls the layers above its encoders, which an encoder can do without."""
+
+_BRINGING_CODE = (CONFIG, "tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
+
+_SINGLE_LABEL = (None, "single_label_classification")
 
 
 def read_config(folder: Folder) -> Any:
     """Return a checkpoint's configuration.
 
     Raises:
-        UnknownSource: transformers cannot read it, or it is of a model with code of its own.
+        UnknownSource: transformers cannot read it; or the model has code of its own, is a decoder, an adapter
+            or quantized, or places its tokens in a way that its network no longer knows.
     """
-    kind = folder.json(CONFIG).get("model_type")
-    if not isinstance(kind, str):
+    given = folder.json(CONFIG)
+    if not isinstance(given.get("model_type"), str):
         raise UnknownSource(f"expected a model_type in {folder.path / CONFIG}, there is none")
+    for reason in _reasons_against(folder, given):
+        raise UnknownSource(f"{folder.name} {reason}")
     try:
         return AutoConfig.from_pretrained(folder.path, local_files_only=True, trust_remote_code=False)
     # What a wrong configuration raises is up to transformers.
     except Exception as error:
-        raise UnknownSource(f"expected a configuration in {folder.path / CONFIG}: {error!s:.300}") from error
+        raise UnknownSource(
+            f"expected a configuration in {folder.path / CONFIG}: {shortened(error)}"
+        ) from error
+
+
+def _reasons_against(folder: Folder, given: Mapping[str, Any]) -> Iterator[str]:
+    """Yield why a checkpoint is refused by what its files say, before anything is loaded."""
+    for name in _BRINGING_CODE:
+        if folder.json(name).get("auto_map"):
+            yield (
+                f"brings code of its own (auto_map in {name}); models that bring code are refused, choose one of "
+                "transformers' own classes"
+            )
+    for name in ("is_decoder", "add_cross_attention", "is_encoder_decoder"):
+        if given.get(name):
+            yield f"is a decoder ({name} in {CONFIG}), which does not look ahead; choose an encoder"
+    kind = given.get("position_embedding_type", "absolute")
+    if kind != "absolute":
+        yield (
+            f"places its tokens by {quoted(kind)} (position_embedding_type in {CONFIG}), for which transformers "
+            "has no network any more; choose a model with absolute positions"
+        )
+    if folder.json("adapter_config.json"):
+        yield "is an adapter (adapter_config.json); merge it into its model and save that"
+    if given.get("quantization_config"):
+        yield f"is quantized (quantization_config in {CONFIG}); choose its weights in float32 or float16"
+
+
+def labels_of(config: Any) -> tuple[str, ...]:
+    """Return a classifier's labels; none where it does not choose one of at least two."""
+    if config.problem_type not in _SINGLE_LABEL or config.num_labels < 2:
+        return ()
+    return tuple(config.id2label[index] for index in sorted(config.id2label))
 
 
 def architecture_of(config: Any, names: Sequence[str]) -> str:
@@ -44,7 +105,9 @@ def architecture_of(config: Any, names: Sequence[str]) -> str:
     return f"hf/{config.model_type}/{Digest.of_json(values).removeprefix(PREFIX)[:12]}"
 
 
-def load_checkpoint(auto: Any, folder: Folder, config: Any, seed: int | None) -> nn.Module:
+def load_checkpoint(
+    auto: Any, folder: Folder, config: Any, seed: int | None, spare: Sequence[str] = ()
+) -> nn.Module:
     """Return transformers' network, float32, with the checkpoint's weights or random ones.
 
     Args:
@@ -52,10 +115,11 @@ def load_checkpoint(auto: Any, folder: Folder, config: Any, seed: int | None) ->
         folder: the checkpoint.
         config: its configuration.
         seed: None for the checkpoint's weights.
+        spare: parts of the names of weights that may be missing, because no stage uses them.
 
     Raises:
-        SourceUnavailable: there are no weights in the safetensors format, they are broken, or some
-            that the network needs are missing.
+        SourceUnavailable: there are no weights in the safetensors format, they are broken, some that the
+            network needs are missing, or there are more than the network has a use for.
     """
     if seed is not None:
         with torch.random.fork_rng(devices=[]):
@@ -77,13 +141,19 @@ def load_checkpoint(auto: Any, folder: Folder, config: Any, seed: int | None) ->
     # What broken weights raise is up to transformers and safetensors between them.
     except Exception as error:
         raise SourceUnavailable(
-            f"expected the weights of {folder.name} in {folder.path}: {error!s:.300}"
+            f"expected the weights of {folder.name} in {folder.path}: {shortened(error)}"
         ) from error
-    missing = [key for key in found["missing_keys"] if not any(part in key for part in _SPARE)]
+    missing = [key for key in found["missing_keys"] if not any(part in key for part in (*spare, _NEVER_USED))]
     if missing or found["mismatched_keys"]:
         raise SourceUnavailable(
             f"expected all weights of {folder.name} in {folder.path}, {len(missing) or 'some'} are missing or of "
             f"another shape: {', '.join(sorted(missing)[:3])}; fetch it again"
+        )
+    unexpected = [key for key in found["unexpected_keys"] if key.partition(".")[0] not in _OTHER_HEADS]
+    if unexpected:
+        raise SourceUnavailable(
+            f"{folder.name} has {len(unexpected)} weights for which {type(network).__name__} has no use, "
+            f"{', '.join(sorted(unexpected)[:3])}: it was trained with another network; choose another model"
         )
     return network.eval()
 

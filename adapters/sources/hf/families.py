@@ -39,7 +39,7 @@ class Family:
         head: takes a classifier's head apart; None where it is not linear on features.
         shape: names of the configuration's values that say what the network computes, beside the
             shapes of its weights: they are part of the architecture's name.
-        reserved: position embeddings that no token takes.
+        reserved: returns, from a configuration, how many position embeddings no token takes.
     """
 
     embeddings: Callable[[Any], nn.Module]
@@ -47,7 +47,7 @@ class Family:
     group: Callable[[nn.Module, Sequence[nn.Module]], nn.Module]
     head: Callable[[Any], Head | None]
     shape: tuple[str, ...]
-    reserved: int = 0
+    reserved: Callable[[Any], int] = lambda _: 0
 
     def cuts(self, layers: int) -> tuple[str, ...]:
         """Return the names of the stages below pooling of an encoder with so many layers."""
@@ -61,8 +61,8 @@ def groups(layers: int) -> tuple[tuple[int, int], ...]:
 
 
 def typed(config: Any) -> bool:
-    """Say whether an encoder tells the two texts of a pair apart."""
-    return config.model_type in ("bert", "electra") and config.type_vocab_size > 1
+    """Say whether an encoder can tell the two texts of a pair apart."""
+    return FAMILIES[config.model_type].embeddings is _Typed and config.type_vocab_size > 1
 
 
 class _Typed(nn.Module):
@@ -188,7 +188,8 @@ _ROBERTA = Family(
     group=_Group,
     head=_dense(torch.tanh),
     shape=(*_BERT.shape, "pad_token_id"),
-    reserved=2,
+    # Positions are counted from behind that of padding.
+    reserved=lambda config: int(config.pad_token_id) + 1,
 )
 
 FAMILIES: Mapping[str, Family] = {
@@ -230,7 +231,8 @@ FAMILIES: Mapping[str, Family] = {
         group=_Biased,
         head=_dense(torch.tanh),
         shape=(*_ROBERTA.shape, "relative_attention_num_buckets"),
-        reserved=2,
+        # MPNet's padding is 1 whatever its configuration says.
+        reserved=lambda _: 2,
     ),
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,

@@ -1,19 +1,19 @@
 """Encoders of texts: transformers' checkpoints, pooled as sentence-transformers says or as asked for."""
 
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 from transformers import AutoModel, AutoModelForSequenceClassification
 
-from adapters.sources.hf.checkpoint import architecture_of, load_checkpoint
+from adapters.sources.hf.checkpoint import architecture_of, labels_of, load_checkpoint
 from adapters.sources.hf.families import FAMILIES, groups, typed
 from adapters.sources.hf.folder import Folder
+from adapters.sources.hf.sentence import Sentence
 from adapters.sources.hf.text_reference import SentenceReference, TransformersReference
-from adapters.sources.hf.tokenization import text_recipe
-from adapters.sources.pooling import KINDS, PENULTIMATE, Pooling
+from adapters.sources.hf.tokenization import TYPES, text_recipe
+from adapters.sources.pooling import PENULTIMATE, Pooling
 from adapters.sources.reference import Reference
 from adapters.sources.source import Source
 from adapters.sources.stages import Stages
@@ -22,13 +22,8 @@ from registry.errors import UnknownSource
 SIMILARITY = "sentence-similarity"
 """The task of what sentence-transformers publishes."""
 
-MODULES = "modules.json"
 _CLASSIFIER = "ForSequenceClassification"
-_MODES = {
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_max_tokens": "max",
-}
+POOLER = "pooler."
 _MOST_LAYERS, _MOST_WIDE = 128, 16384
 
 
@@ -40,11 +35,13 @@ class TextSource(Source):
         folder: where its files lie.
         config: transformers' configuration of it.
         pooled: how tokens become features.
+        sentence: what sentence-transformers says of it, where its way is followed.
     """
 
     folder: Folder
     config: Any = field(repr=False)
     pooled: Pooling
+    sentence: Sentence | None = None
 
     def weights_at_hand(self) -> bool:
         """Say whether the folder holds weights in the safetensors format."""
@@ -54,9 +51,9 @@ class TextSource(Source):
         """Return the checkpoint as transformers or sentence-transformers runs it; None where it came along."""
         if not self.spec.startswith("hf:"):
             return None
-        if self.folder.json(MODULES) and self.pooled.kind != PENULTIMATE:
-            chosen = self.pooled.kind if "@" in self.spec.removeprefix(f"hf:{self.folder.name}") else None
-            return SentenceReference(self.folder.path, chosen, l2=self.pooled.l2)
+        if self.sentence is not None:
+            own = self.spec == f"hf:{self.folder.name}"
+            return SentenceReference(self.folder.path, None if own else self.pooled.kind, l2=self.pooled.l2)
         kind = None if self.pooled.kind == PENULTIMATE else self.pooled.kind
         return TransformersReference(self.folder.path, kind, l2=self.pooled.l2)
 
@@ -65,18 +62,23 @@ class TextSource(Source):
         family = FAMILIES[self.config.model_type]
         classifies = self.pooled.kind == PENULTIMATE
         model = load_checkpoint(
-            AutoModelForSequenceClassification if classifies else AutoModel, self.folder, self.config, seed
+            AutoModelForSequenceClassification if classifies else AutoModel,
+            self.folder,
+            self.config,
+            seed,
+            spare=() if classifies else (POOLER,),
         )
         encoder: Any = model.base_model
         layers = list(encoder.get_submodule(family.layers))
         names = family.cuts(len(layers))
-        types = ("token_type_ids",) if typed(self.config) else ()
+        types = (TYPES,) if any(spec.name == TYPES for spec in self.recipe.fields) else ()
         parts: list[tuple[str, nn.Module, tuple[str, ...]]] = [(names[0], family.embeddings(encoder), types)]
         for name, (start, stop) in zip(names[1:], groups(len(layers)), strict=True):
             parts.append((name, family.group(encoder, layers[start:stop]), ("attention_mask",)))
         output = None
         if classifies and (head := family.head(model)) is not None:
-            pool, sides, output = head
+            pool, sides, layer = head
+            output = layer if self.labels else None
             parts.append((self.pooled.names[0], pool, sides))
         else:
             parts.extend(self.pooled.stages())
@@ -119,15 +121,15 @@ def text_source(
             f"got {config.num_hidden_layers} of {config.hidden_size}"
         )
     classifier = (config.architectures or [""])[0].endswith(_CLASSIFIER)
-    published = folder.json(MODULES)
-    chosen = pooled or (Pooling(PENULTIMATE) if classifier else _published(folder, published))
-    classifies = chosen.kind == PENULTIMATE
+    sentence = None if classifier and pooled is None else Sentence.read(folder)
+    published = sentence.pooling if sentence is not None and pooled is None else Pooling()
+    chosen = pooled or (Pooling(PENULTIMATE) if classifier else published)
     return TextSource(
         spec=spec if pooled is None else f"{spec}@{chosen}",
         architecture=architecture_of(config, (*family.shape, "num_hidden_layers")),
-        task=task or (SIMILARITY if published else None),
-        labels=tuple(config.id2label[index] for index in sorted(config.id2label)) if classifies else (),
-        recipe=text_recipe(folder, config, reserved=family.reserved, token_types=typed(config)),
+        task=task or (None if sentence is None else SIMILARITY),
+        labels=labels_of(config) if chosen.kind == PENULTIMATE else (),
+        recipe=text_recipe(folder, config, sentence, reserved=family.reserved(config), types=typed(config)),
         cuts=(*family.cuts(config.num_hidden_layers), *chosen.names),
         dimension=config.hidden_size,
         licence=licence or folder.licence,
@@ -136,32 +138,5 @@ def text_source(
         folder=folder,
         config=config,
         pooled=chosen,
+        sentence=sentence,
     )
-
-
-def _published(folder: Folder, modules: Mapping[str, Any]) -> Pooling:
-    """Return how sentence-transformers' files say to pool; the mean where there are none."""
-    if not modules:
-        return Pooling()
-    kinds = [str(module["type"]).rpartition(".")[2] for module in modules.values()]
-    place = next(
-        (module["path"] for module, kind in zip(modules.values(), kinds, strict=True) if kind == "Pooling"),
-        None,
-    )
-    unknown = set(kinds) - {"Transformer", "Pooling", "Normalize"}
-    if place is None or unknown:
-        raise UnknownSource(
-            f"{folder.name} goes through {', '.join(kinds)}; expected a transformer, a pooling and perhaps a "
-            f"normalisation: name a pooling yourself to leave out the rest, {folder.name}@mean"
-        )
-    config = folder.json(f"{place}/config.json")
-    modes = [kind for key, kind in _MODES.items() if config.get(key)]
-    modes += [kind for kind in KINDS if config.get("pooling_mode") in (kind, [kind])]
-    others = [
-        key for key, on in config.items() if key.startswith("pooling_mode_") and on and key not in _MODES
-    ]
-    if len(modes) != 1 or others:
-        raise UnknownSource(
-            f"{folder.name} pools by {others or modes}; name one of {', '.join(KINDS)}: …@mean"
-        )
-    return Pooling(modes[0], l2="Normalize" in kinds)

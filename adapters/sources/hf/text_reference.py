@@ -1,6 +1,7 @@
 """Texts as transformers and sentence-transformers prepare, run and pool them."""
 
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -144,7 +145,11 @@ class SentenceReference(Reference):
     def _load(self) -> Any:
         # sentence-transformers is slow to import, and other sources do without.
         from sentence_transformers import SentenceTransformer
-        from sentence_transformers.models import Normalize, Pooling, Transformer
+
+        with warnings.catch_warnings():
+            # Newer versions have moved them, and older ones know no other place.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            from sentence_transformers.models import Normalize, Pooling, Transformer
 
         kwargs = {"dtype": torch.float32, "use_safetensors": True}
         if self._pooling is None:
@@ -187,13 +192,21 @@ def pooled(tokens: np.ndarray, pooling: str) -> np.ndarray:
 def classified(network: Any, inputs: Any) -> dict[str, np.ndarray]:
     """Run a classifier of transformers on inputs, one at a time; return ``features`` and ``logits``.
 
-    Features are what its last linear layer is given.
+    Features are what the last linear layer that it calls is given.
     """
-    layers = [module for module in network.modules() if isinstance(module, torch.nn.Linear)]
-    features: list[np.ndarray] = []
-    hook = layers[-1].register_forward_pre_hook(lambda _, args: features.append(args[0].numpy()))
+    given: list[np.ndarray] = []
+    hooks = [
+        module.register_forward_pre_hook(lambda _, args: given.append(args[0].numpy()))
+        for module in network.modules()
+        if isinstance(module, torch.nn.Linear)
+    ]
+    features, logits = [], []
     try:
-        logits = [network(**fields).logits.numpy() for fields in inputs]
+        for fields in inputs:
+            logits.append(network(**fields).logits.numpy())
+            features.append(given[-1])
+            given.clear()
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
     return {"features": np.concatenate(features), "logits": np.concatenate(logits)}
