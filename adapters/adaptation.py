@@ -13,6 +13,7 @@ from adapters.preflight import check_order, space_check
 from adapters.publish import Carried, publish, weights_digests
 from adapters.sources.sketch import MAX_DIMENSION, MAX_ROWS, FeatureSketch
 from adapters.sources.source import Source
+from adapters.sources.verifier import Verifier
 from adapters.techniques import AsIs, Features, Frozen, Layers
 from registry.cache import FeatureStore, MemoryStore
 from registry.errors import InvalidSetting
@@ -95,7 +96,11 @@ class Adaptation:
 
 
 def adapt(
-    order: Order, registry: Registry, progress: Progress = SILENT, store: FeatureStore | None = None
+    order: Order,
+    registry: Registry,
+    progress: Progress = SILENT,
+    store: FeatureStore | None = None,
+    verifier: Verifier | None = None,
 ) -> Adaptation:
     """Carry a source over to a dataset's task and register what comes of it.
 
@@ -104,6 +109,7 @@ def adapt(
         registry: where the version goes.
         progress: who watches.
         store: where features are kept; None keeps them for this run only.
+        verifier: holds the source against its provider's own code; None does so in every run.
 
     Raises:
         CultivarError: any of the steps failed; nothing is registered then. Names, settings, places, weights and
@@ -129,6 +135,10 @@ def adapt(
         stages = source.load(None if technique is None or technique.pretrained else order.seed)
         if technique is not None:
             technique.check_source(source, stages)
+    verification = None
+    if technique is None or technique.pretrained:
+        with phases.phase("verify", "verifying the source"):
+            verification = (verifier or Verifier(progress=progress)).verify(source)
     with phases.phase("data", "reading the data"):
         dataset = datasets.load(
             order.data,
@@ -160,7 +170,18 @@ def adapt(
     with phases.phase("sketch", "sketching the features"):
         sketch = _sketch(fitted, dataset, workshop)
     transfer = Transfer(task, order.target)
-    carried = Carried(transfer, source, weights, outside, fitted, dataset, order.seed, yardstick, sketch)
+    carried = Carried(
+        transfer,
+        source,
+        weights,
+        outside,
+        fitted,
+        dataset,
+        order.seed,
+        yardstick,
+        sketch,
+        verification if technique.pretrained else None,
+    )
     with registry.publication() as publication:
         version, manifest = publish(carried, publication, registry.blob, phases)
     promotion = None

@@ -134,6 +134,7 @@ def adapt(
     from adapters.adaptation import adapt as run
     from adapters.configuration import assigned, settings
     from adapters.sources.providers import find
+    from adapters.sources.verifier import Verifier
     from registry.cache import DiskStore
     from registry.registry import Registry
 
@@ -152,7 +153,8 @@ def adapt(
             seed=seed,
             promote=promote,
         )
-        adaptation = run(order, registry, shell.progress(), store)
+        progress = shell.progress()
+        adaptation = run(order, registry, progress, store, Verifier(shell.settings.verified, progress))
     if store.problem:
         shell.note(store.problem)
     document = adaptation.to_json()

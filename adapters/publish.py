@@ -34,6 +34,7 @@ from registry.manifest import (
     Parity,
     Part,
     Segment,
+    SourceVerification,
     Technique,
     Wire,
 )
@@ -67,6 +68,7 @@ class Carried:
         yardstick: the untouched source's features of the items learnt from and of those held out,
             for comparison; None where there is no source to speak of.
         sketch: of the version's features on what it learnt from, for the adviser of a later transfer.
+        verification: the proof that the source answers as its provider's own code does, where there is one.
     """
 
     transfer: Transfer
@@ -78,6 +80,7 @@ class Carried:
     seed: int
     yardstick: tuple[np.ndarray, np.ndarray] | None = None
     sketch: FeatureSketch | None = None
+    verification: SourceVerification | None = None
 
 
 def publish(
@@ -185,6 +188,7 @@ def _draft(carried: Carried, segments: tuple[Segment, ...], publication: Publica
             Digest.of_json(list(carried.weights)),
             source.licence,
             source.parent,
+            carried.verification,
         ),
         recipe=recipe,
         segments=segments,

@@ -98,6 +98,11 @@ class Settings:
         """Folder of the features in the cache."""
         return self.cache / "features"
 
+    @property
+    def verified(self) -> Path:
+        """Folder of what source verification found."""
+        return self.cache / "verified"
+
 
 def _home(given: str | Path) -> Path:
     try:

@@ -51,15 +51,18 @@ def advise(
     from adapters.advise.advice import adapt_command
     from adapters.advise.ranking import advise_all
     from adapters.sources.providers import find
+    from adapters.sources.verifier import Verifier
 
+    progress = shell.progress()
     ranked = advise_all(
         [find(spec) for spec in dict.fromkeys(sources)],
         data,
         test=test,
         seed=seed,
         tries=not no_verify,
-        progress=shell.progress(),
+        progress=progress,
         min_count=min_count or 0,
+        verifier=Verifier(shell.settings.verified, progress),
     )
     best = ranked[0]
     line, rest = adapt_command(best, data, test, min_count or 0)

@@ -7,6 +7,7 @@ from adapters.advise.measurements import Measurements, measure
 from adapters.datasets import Dataset, load
 from adapters.preflight import check_data
 from adapters.sources.source import Source
+from adapters.sources.verifier import Verifier
 from adapters.techniques import Workshop
 from registry.progress import Progress
 
@@ -20,6 +21,7 @@ def advise_all(
     tries: bool,
     progress: Progress,
     min_count: int = 0,
+    verifier: Verifier | None = None,
 ) -> list[Advice]:
     """Advise on each source; only the most promising one's two best techniques are tried.
 
@@ -33,16 +35,19 @@ def advise_all(
         tries: whether anything is tried at all.
         progress: who watches.
         min_count: labels that fewer items have are dropped; 0 keeps all.
+        verifier: holds the sources against their providers' own code; None does so in every run.
 
     Raises:
         CultivarError: the data cannot be used, weights are not at hand, or a trial failed.
     """
     workshop = Workshop(seed=seed, progress=progress)
+    verifier = verifier or Verifier(progress=progress)
     for source in sources:
         check_data(data, test, source)
         # Weights that are not at hand are missed now, not when the items of the sources before have been measured.
         with progress.step(f"loading {source.spec}"):
             source.load()
+        verifier.verify(source)
     found: list[tuple[Source, Dataset, Measurements]] = []
     for source in sources:
         for remark in source.remarks():

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from adapters.sources.pooling import Pooling
+from adapters.sources.reference import Reference
 from adapters.sources.source import Provider, Source
 from adapters.sources.stages import Stages
+from adapters.sources.vectors_reference import VectorsReference
 from registry.errors import SourceUnavailable, UnknownSource
 from registry.quoting import quoted
 from registry.recipe import TextRecipe
@@ -189,16 +191,22 @@ class VectorsSource(Source):
     """Word vectors, looked up and pooled.
 
     Attributes:
+        file: where they are.
         vectors: the vocabulary and its vectors.
         pooled: how words become features.
     """
 
+    file: Path
     vectors: Vectors = field(repr=False)
     pooled: Pooling
 
     def weights_at_hand(self) -> bool:
         """Say yes: the vocabulary, without which there is no recipe, is in the same file."""
         return True
+
+    def reference(self) -> Reference:
+        """Return the file, read a second time."""
+        return VectorsReference(self.file, self.pooled.kind, l2=self.pooled.l2, most=TOKENS)
 
     def load(self, seed: int | None = None) -> Stages:
         """Return the network in stages; see :meth:`Source.load`."""
@@ -257,6 +265,7 @@ class VectorsProvider(Provider):
             dimension=vectors.values.shape[1],
             pooling=pooled.kind,
             norm=pooled.norm,
+            file=Path(name).expanduser(),
             vectors=vectors,
             pooled=pooled,
         )

@@ -9,7 +9,8 @@ is the first part of the trunk's graph, so that a batch stays uint8 until it rea
 import io
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from math import floor
 from typing import ClassVar, Self, TypeAlias
 
 import numpy as np
@@ -38,6 +39,9 @@ INTERPOLATIONS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+NEAREST = "nearest"
+DOWN = "down"
+CROPS = (NEAREST, DOWN)
 _MAX_SIDE = 4096
 _MAX_SCALED_PIXELS = 1 << 22
 
@@ -73,6 +77,9 @@ class ImageRecipe(Recipe):
             Pillow's filters widen when they shrink a picture, that is, they antialias.
         colour: ``RGB`` or ``L`` (grey).
         background: grey level 0 to 255 that shows through where a picture is transparent.
+        crop: where the centre of an odd number of spare pixels is: at the ``nearest`` whole one, halves to
+            the even one (torchvision), or ``down`` at the one before (transformers). Left out of the JSON form
+            where it is ``nearest``, so that recipes older than it keep their digests.
     """
 
     height: int
@@ -81,6 +88,7 @@ class ImageRecipe(Recipe):
     interpolation: str = "bilinear"
     colour: str = "RGB"
     background: int = 255
+    crop: str = NEAREST
 
     modality: ClassVar[str] = "image"
 
@@ -96,6 +104,8 @@ class ImageRecipe(Recipe):
             raise InvalidRecipe(f"colour is RGB or L, got {self.colour!r}")
         if not 0 <= self.background <= 255:
             raise InvalidRecipe(f"background is 0 to 255, got {self.background}")
+        if self.crop not in CROPS:
+            raise InvalidRecipe(f"crop is {' or '.join(CROPS)}, got {quoted(self.crop)}")
 
     @property
     def channels(self) -> int:
@@ -109,7 +119,8 @@ class ImageRecipe(Recipe):
 
     def to_json(self) -> dict[str, object]:
         """Return the recipe as plain JSON values."""
-        return {"modality": self.modality} | {field.name: getattr(self, field.name) for field in fields(self)}
+        value = {"modality": self.modality} | {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: each for name, each in value.items() if (name, each) != ("crop", NEAREST)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, object]) -> Self:
@@ -130,7 +141,11 @@ class ImageRecipe(Recipe):
                 **rest,
             } if not rest:
                 return cls(height, width, resize, interpolation, colour, background)
-        raise InvalidRecipe(f"a picture's recipe has exactly its seven fields, got {quoted(value, 300)}")
+            case {"modality": "image", "crop": str(crop), **rest} if crop != NEAREST:
+                return replace(cls.from_json({"modality": "image"} | rest), crop=crop)
+        raise InvalidRecipe(
+            f"a picture's recipe has its seven fields and perhaps crop, got {quoted(value, 300)}"
+        )
 
     def prepare(self, item: Raw) -> Prepared:
         """Decode a file's bytes: ``{"pixels": uint8 [height, width, channels]}``.
@@ -226,20 +241,26 @@ class ImageRecipe(Recipe):
         width, height = image.size
         short = min(width, height)
         size = (max(1, int(self.resize * width / short)), max(1, int(self.resize * height / short)))
-        return _crop_centre(image, size, (self.width, self.height), filter_)
+        return _crop_centre(
+            image, size, (self.width, self.height), filter_, round if self.crop == NEAREST else floor
+        )
 
 
 def _crop_centre(
-    image: Image.Image, size: tuple[int, int], crop: tuple[int, int], filter_: Image.Resampling
+    image: Image.Image,
+    size: tuple[int, int],
+    crop: tuple[int, int],
+    filter_: Image.Resampling,
+    whole: Callable[[float], int],
 ) -> Image.Image:
-    """Scale to ``size`` and cut ``crop`` out of the middle, torchvision's rounding, black where it is too small.
+    """Scale to ``size`` and cut ``crop`` out of the middle, rounded by ``whole``, black where it is too small.
 
     Very long pictures would grow huge before they are cropped (a picture of 1 x 60 000 pixels, scaled to
     224 wide, has 3 gigapixels), so only the source region that the crop shows is scaled.
     """
     width, height = size
-    left = round((width - crop[0]) / 2.0)
-    top = round((height - crop[1]) / 2.0)
+    left = whole((width - crop[0]) / 2.0)
+    top = whole((height - crop[1]) / 2.0)
     if width * height <= _MAX_SCALED_PIXELS or left < 0 or top < 0:
         scaled = image if image.size == size else image.resize(size, filter_)
         return scaled if scaled.size == crop else scaled.crop((left, top, left + crop[0], top + crop[1]))

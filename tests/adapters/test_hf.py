@@ -313,6 +313,7 @@ PICTURE_CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "vit": SMALL | {"image_size": 32, "patch_size": 8},
 }
 PREPROCESSOR = {
+    "image_processor_type": "ViTImageProcessor",
     "do_normalize": True,
     "do_resize": True,
     "image_mean": [0.5, 0.4, 0.3],
@@ -359,13 +360,13 @@ def test_a_preprocessors_settings_become_a_recipe(tmp_path: Path) -> None:
         "do_center_crop": True,
         "crop_size": {"height": 32, "width": 32},
     }
-    assert prepared(tmp_path, **cropped, resample=2).recipe == ImageRecipe(32, 32, 36)
+    assert prepared(tmp_path, **cropped, resample=2).recipe == ImageRecipe(32, 32, 36, crop="down")
     convnext = {
         "image_processor_type": "ConvNextImageProcessor",
         "size": {"shortest_edge": 224},
         "crop_pct": 0.875,
     }
-    assert prepared(tmp_path, **convnext).recipe == ImageRecipe(224, 224, 256, "bicubic")
+    assert prepared(tmp_path, **convnext).recipe == ImageRecipe(224, 224, 256, "bicubic", crop="down")
     convnext["size"] = {"shortest_edge": 384}
     assert prepared(tmp_path, **convnext).recipe == ImageRecipe(384, 384, None, "bicubic")
 

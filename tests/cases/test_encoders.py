@@ -250,8 +250,33 @@ def test_a_network_that_is_given_other_tokens_than_the_recipe_makes_is_refused(t
         verify(source, reference)
 
 
+@pytest.mark.parametrize(
+    ("config", "preprocessor"),
+    [
+        ({}, {}),
+        ({}, {"image_mean": [0.5], "image_std": [0.5]}),
+        ({"num_channels": 4}, {"image_mean": [0.5] * 4, "image_std": [0.5] * 4}),
+        ({"num_channels": 2}, {}),
+    ],
+)
+def test_pictures_of_other_than_three_channels_are_refused(
+    config: dict[str, Any], preprocessor: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = changed(tmp_path, "vit-gray3", config=config, preprocessor_config=preprocessor)
+    with pytest.raises(UnknownSource, match=f"of {config.get('num_channels', 1)} channels"):
+        find(f"hf:{folder}")
+
+
+def test_three_channels_with_one_mean_are_refused(tmp_path: Path) -> None:
+    folder = changed(
+        tmp_path, "vit-gray3", config={"num_channels": 3}, preprocessor_config={"image_mean": [0.5]}
+    )
+    with pytest.raises(UnknownSource, match="image_mean"):
+        find(f"hf:{folder}")
+
+
 def test_every_refusal_is_one_line() -> None:
-    for name in ("custom-code", "relative-key", "vocab-bigger"):
+    for name in ("custom-code", "relative-key", "vocab-bigger", "vit-gray3"):
         with pytest.raises(CultivarError) as refused:
             find(f"hf:{INPUTS / name}")
         assert "\n" not in str(refused.value)

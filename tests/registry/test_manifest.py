@@ -8,7 +8,7 @@ import pytest
 
 from registry.digests import Digest, canonical_json
 from registry.errors import InvalidManifest
-from registry.manifest import EMBEDDING, Head, Manifest, Segment, Wire
+from registry.manifest import EMBEDDING, Head, Manifest, Segment, SourceVerification, Wire
 from tests.builders import tiny
 
 
@@ -129,6 +129,21 @@ def test_evidence_is_named_where_there_is_some_and_absent_where_there_is_none(ma
     assert ("evidence", Digest.of(b"shown")) in shown.blobs()
     with pytest.raises(InvalidManifest, match="evidence"):
         Manifest.parse(changed(manifest, evidence=None))
+
+
+def test_a_sources_verification_is_there_where_there_is_some_and_absent_where_there_is_none(
+    manifest: Manifest,
+) -> None:
+    assert "verification" not in manifest.origin.to_json()
+    found = SourceVerification({"timm": "1.0"}, 16, 4, {"pixels": 1.0}, {"pixels": 1.0})
+    verified = replace(manifest, origin=replace(manifest.origin, verification=found))
+    assert Manifest.parse(verified.to_bytes()) == verified
+    assert verified.digest != manifest.digest
+    for wrong in ({"probes": "16"}, {"libraries": {"timm": 1}}, {"tolerance": {"pixels": "1"}}, {"more": 1}):
+        value = json.loads(verified.to_bytes())
+        value["origin"]["verification"] |= wrong
+        with pytest.raises(InvalidManifest):
+            Manifest.parse(canonical_json(value))
 
 
 def test_labels_differ_and_their_order_counts() -> None:

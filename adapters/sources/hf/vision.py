@@ -8,17 +8,22 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForImageClassification
 
-from adapters.sources.hf.checkpoint import architecture_of, load_checkpoint
+from adapters.sources.hf.checkpoint import architecture_of, labels_of, load_checkpoint
 from adapters.sources.hf.families import groups
 from adapters.sources.hf.folder import Folder
+from adapters.sources.hf.picture_reference import PictureReference
 from adapters.sources.hf.preprocessing import preprocessing
 from adapters.sources.normalisation import Normalise
 from adapters.sources.pooling import FirstPool
+from adapters.sources.reference import Reference
 from adapters.sources.source import Source
 from adapters.sources.stages import Stages
 from registry.errors import UnknownSource
 
 CLASSIFIER = "ForImageClassification"
+RGB = 3
+
+POOLER = "pooler."
 
 LEAST_SIDE = 32
 """Smallest input worth running through a convolutional network, in pixels."""
@@ -144,11 +149,15 @@ class PictureSource(Source):
         """Say whether the folder holds weights in the safetensors format."""
         return self.folder.has_weights()
 
+    def reference(self) -> Reference:
+        """Return the checkpoint as transformers runs it."""
+        return PictureReference(self.folder.path, classifies=bool(self.labels))
+
     def load(self, seed: int | None = None) -> Stages:
         """Return the network in stages; see :meth:`Source.load`."""
         assert self.normalisation is not None, "a picture's source has one"
         auto = AutoModelForImageClassification if self.labels else AutoModel
-        model: Any = load_checkpoint(auto, self.folder, self.config, seed)
+        model: Any = load_checkpoint(auto, self.folder, self.config, seed, spare=(POOLER,))
         first, *others = PICTURES[self.config.model_type].stages(model.base_model)
         stages = [nn.Sequential(Normalise(self.normalisation), first), *others]
         head = None
@@ -177,6 +186,11 @@ def picture_source(folder: Folder, config: Any, spec: str) -> PictureSource:
             than the network takes.
     """
     family = PICTURES[config.model_type]
+    if config.num_channels != RGB:
+        raise UnknownSource(
+            f"{folder.name} takes pictures of {config.num_channels} channels (num_channels), recipes of "
+            f"transformers' pictures have {RGB}; choose another model"
+        )
     recipe, normalisation = preprocessing(folder)
     size = (recipe.height, recipe.width)
     if family.fixed and size != (config.image_size, config.image_size):
@@ -188,7 +202,7 @@ def picture_source(folder: Folder, config: Any, spec: str) -> PictureSource:
         spec=spec,
         architecture=architecture_of(config, family.shape),
         task=None,
-        labels=tuple(config.id2label[index] for index in sorted(config.id2label)) if classifier else (),
+        labels=labels_of(config) if classifier else (),
         recipe=recipe,
         normalisation=normalisation,
         cuts=family.cuts(config),
