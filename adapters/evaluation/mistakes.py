@@ -7,11 +7,10 @@ import numpy as np
 from PIL import Image
 
 from adapters.datasets.dataset import TEST, Dataset
-from adapters.evaluation.classification import log_softmax
 from adapters.evaluation.evidence import MAX_EXCERPT, MAX_MISTAKES, Mistake
-from adapters.evaluation.multilabel import sigmoid
 from adapters.evaluation.raw import has_pixels, text
 from registry.predictions import Predictions
+from registry.statistics import log_softmax, sigmoid
 
 THUMBNAIL_SIDE = 96
 

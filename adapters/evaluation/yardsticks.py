@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from adapters.datasets.dataset import TEST, TRAIN, VALIDATION, Dataset
-from adapters.evaluation.classification import log_softmax
 from adapters.evaluation.dual import dual_ridge
 from adapters.evaluation.raw import RawInputs, raw_inputs
 from adapters.heads import DEFAULT_L2, LinearHead, logistic_head
 from registry.errors import DatasetError
 from registry.manifest import Json
 from registry.predictions import Predictions
-from registry.statistics import Interval, difference, share
+from registry.statistics import Interval, difference, log_softmax, share
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -81,6 +80,10 @@ class Yardstick:
             "difference": self.difference.value,
             "difference_low": self.difference.low,
             "difference_high": self.difference.high,
+            "intervals": {
+                "accuracy": {**self.accuracy.to_json()},
+                "difference": {**self.difference.to_json()},
+            },
         }
 
 

@@ -1,7 +1,7 @@
 """A report as one HTML page that needs nothing else: no script, no request, every text escaped."""
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from adapters.evaluation.evidence import Mistake
 from adapters.report.drawing import Plot
 from adapters.report.material import Material
 from registry.manifest import EMBEDDING, Json
+from registry.statistics import Interval
 
 MAX_PAIRS = 10
 """Confused pairs of labels that are listed."""
@@ -86,6 +87,7 @@ def page(material: Material, plots: Sequence[Plot]) -> str:
         embedding=material.manifest.kind == EMBEDDING,
         registered=f"{material.version.created_at:%Y-%m-%d %H:%M} UTC",
         items=metrics.get("items"),
+        basis=basis(metrics),
         tiles=list(tiles(metrics)),
         sticks=list(sticks(metrics)),
         stick_names=[name for key, name in _STICKS if key in _hits(material)],
@@ -100,15 +102,54 @@ def page(material: Material, plots: Sequence[Plot]) -> str:
 
 def tiles(metrics: Mapping[str, Json]) -> Iterator[Tile]:
     """Yield the figures that stand out."""
+    known = intervals(metrics)
     for key, name in _TILES:
         value = metrics.get(key)
         if not isinstance(value, float):
             continue
-        remark = ""
+        shown = percent if key in _SHARES else _decimal
+        interval = known.get(key)
         low, high = metrics.get(f"{key}_low"), metrics.get(f"{key}_high")
-        if isinstance(low, float) and isinstance(high, float):
+        remark = ""
+        if interval is not None:
+            remark = _range(interval, shown)
+        elif isinstance(low, float) and isinstance(high, float):
             remark = f"{percent(low)} to {percent(high)}"
-        yield Tile(name, percent(value) if key in _SHARES else f"{value:.3f}", remark)
+        yield Tile(name, shown(value), remark)
+
+
+def intervals(metrics: Mapping[str, Json]) -> Mapping[str, Interval]:
+    """Return the intervals that a version keeps with its metrics; none of versions that are older than them.
+
+    Raises:
+        InvalidValue: what is kept is no interval.
+    """
+    found = metrics.get("intervals")
+    return {name: Interval.from_json(each) for name, each in found.items()} if isinstance(found, dict) else {}
+
+
+def basis(metrics: Mapping[str, Json]) -> str:
+    """Return how the intervals of a version were found, in words."""
+    accuracy = intervals(metrics).get("accuracy")
+    if accuracy is None:
+        return "by percentile bootstrap"
+    said = "Wilson’s of accuracy, Tango’s of a lead, by bootstrap (BCa) of the rest"
+    if accuracy.groups < accuracy.examples:
+        said += (
+            f"; the items are in {accuracy.groups:,} groups, worth {accuracy.effective:,.0f} independent ones "
+            "for the accuracy"
+        )
+    return said
+
+
+def _range(interval: Interval, shown: Callable[[float], str]) -> str:
+    if not interval.decidable:
+        return f"interval not decidable: {interval.reason}"
+    return f"{shown(interval.low)} to {shown(interval.high)}"
+
+
+def _decimal(value: float) -> str:
+    return f"{value:.3f}"
 
 
 def sticks(metrics: Mapping[str, Json]) -> Iterator[Stick]:

@@ -7,10 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from adapters.evaluation.calibration import ECE_BINS, Reliability
-from adapters.evaluation.classification import MAX_CONFUSION_LABELS, log_softmax
 from adapters.evaluation.evidence import FeatureMap
-from adapters.evaluation.multilabel import sigmoid
+from adapters.evaluation.measuring import MAX_CONFUSION_LABELS
 from adapters.report.drawing import (
     COLOURS,
     INK,
@@ -25,6 +23,7 @@ from adapters.report.drawing import (
 )
 from adapters.report.material import Material
 from registry.predictions import Predictions
+from registry.statistics import ECE_BINS, Reliability, log_softmax, sigmoid
 
 NUMBERED_LABELS = 14
 """Labels up to which a confusion's counts are written out."""

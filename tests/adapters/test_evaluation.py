@@ -7,7 +7,7 @@ import pytest
 from sklearn import metrics
 
 from adapters.datasets import TEST, Dataset
-from adapters.evaluation import calibration_error, held_out, measure
+from adapters.evaluation import held_out, measure
 from registry.errors import InvalidValue
 from registry.manifest import MULTILABEL
 
@@ -118,14 +118,6 @@ def test_counts_are_kept_for_every_label() -> None:
     assert sum(each["items"] for each in classes.values()) == 200
     assert sum(each["answered"] for each in classes.values()) == 200
     assert classes["never"] == {"items": 0, "right": 0, "answered": 0}
-
-
-def test_confidence_that_matches_accuracy_is_calibrated() -> None:
-    confidence = np.full(100, 0.75)
-    right = np.arange(100) < 75
-    assert calibration_error(confidence, right) == pytest.approx(0)
-    assert calibration_error(confidence, ~right) == pytest.approx(0.5)
-    assert calibration_error(np.ones(4), np.ones(4, bool)) == 0
 
 
 def test_extreme_logits_stay_finite() -> None:

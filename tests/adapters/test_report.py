@@ -126,6 +126,38 @@ def drawn(material: Material) -> str:
     return page(material, tuple(plots(material)))
 
 
+def test_a_page_says_how_intervals_were_found_and_which_are_not_decidable(registry: Registry) -> None:
+    made = version(("one", "two", "three"))
+    text = drawn(gathered(registry, made))
+    assert "Wilson’s of accuracy" in text
+    assert "interval not decidable: it counts chance gaps" in text
+    metrics = {name: value for name, value in made.manifest.metrics.items() if name != "intervals"}
+    older = replace(made, manifest=replace(made.manifest, metrics=metrics, seed=7))
+    text = drawn(gathered(registry, older))
+    assert "by percentile bootstrap" in text and "not decidable" not in text
+    assert "%</b><span>" in text
+
+
+def test_a_page_says_that_all_right_is_no_certainty(registry: Registry) -> None:
+    items = tuple(Digest.of(f"right {number}".encode()) for number in range(18))
+    truth = np.arange(18) % 3
+    answers = Predictions.of(items, truth, np.eye(3, dtype=np.float32)[truth])
+    made = version(("one", "two", "three"), seed=8)
+    figures = measure(answers.logits, answers.labels, ("one", "two", "three"))
+    text = drawn(gathered(registry, replace(made, manifest=replace(made.manifest, metrics=figures))))
+    assert f"<b>{percent(1.0)}</b><span>{percent(0.824)} to {percent(1.0)}</span>" in text
+    assert "interval not decidable: it takes 10 examples with the rarest label, and there are 6" in text
+
+
+def test_a_page_counts_groups(registry: Registry) -> None:
+    made = version(("one", "two", "three"), seed=9)
+    answers = predictions(3)
+    groups = np.arange(60) // 5
+    figures = measure(answers.logits, answers.labels, ("one", "two", "three"), groups=groups)
+    text = drawn(gathered(registry, replace(made, manifest=replace(made.manifest, metrics=figures))))
+    assert "the items are in 12 groups, worth" in text
+
+
 def test_a_page_says_what_the_version_is_and_how_good(registry: Registry) -> None:
     material = gathered(registry, version(("one", "two", "three"), shown=evidence(("one", "two", "three"))))
     text = drawn(material)

@@ -137,7 +137,9 @@ def test_a_version_is_held_against_both() -> None:
     assert isinstance(sticks, dict) and set(sticks) == {"raw", "frozen"}
     raw = sticks["raw"]
     assert isinstance(raw, dict)
-    assert set(raw) == {"accuracy", "low", "high", "difference", "difference_low", "difference_high"}
+    assert set(raw) == {
+        "accuracy", "low", "high", "difference", "difference_low", "difference_high", "intervals",
+    }  # fmt: skip
     assert raw["accuracy"] == 1 and raw["difference"] == pytest.approx(-0.2)
     assert evidence.yardsticks["raw"] == {"learnt_from": 30, "right": [15, 15]}
     assert evidence.history == ({"loss": 1.0},)
