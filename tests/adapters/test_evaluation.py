@@ -1,5 +1,6 @@
 """Figures agree with scikit-learn's, and with what can be worked out by hand."""
 
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -135,6 +136,33 @@ def test_held_out_predictions_are_keyed_by_content(shapes_data: Dataset) -> None
         at = predictions.digests.index(item.digest)
         assert np.array_equal(predictions.logits[at], row)
         assert shapes_data.labels[predictions.labels[at]] == item.label
+
+
+def test_groups_of_the_held_out_part_reach_predictions_and_interval(shapes_data: Dataset) -> None:
+    alone = shapes_data.part(TEST)
+    by_three = {item.digest: f"writer {at // 3}" for at, item in enumerate(alone)}
+    grouped = replace(
+        shapes_data,
+        items=tuple(replace(item, group=by_three.get(item.digest)) for item in shapes_data.items),
+    )
+    logits = np.random.default_rng(0).normal(size=(len(alone), 3)).astype(np.float32)
+    predictions, figures = held_out(grouped, logits, grouped.labels)
+    assert predictions.groups is not None and b"writer" not in predictions.to_bytes()
+    accuracy = cast(dict[str, dict[str, float]], figures["intervals"])["accuracy"]
+    assert accuracy["groups"] == len(set(by_three.values())) and accuracy["effective"] < len(alone)
+    single, without = held_out(shapes_data, logits, shapes_data.labels)
+    assert single.groups is None
+    assert cast(float, figures["accuracy_low"]) < cast(float, without["accuracy_low"])
+
+
+def test_all_right_is_no_certainty() -> None:
+    truth = np.arange(18) % 3
+    figures = measure(10 * np.eye(3, dtype=np.float32)[truth], truth, LABELS[:3])
+    assert figures["accuracy"] == figures["accuracy_high"] == 1
+    assert figures["accuracy_low"] == pytest.approx(0.824, abs=1e-3)
+    intervals = cast(dict[str, dict[str, object]], figures["intervals"])
+    assert intervals["accuracy"]["method"] == "wilson" and "low" not in intervals["macro_f1"]
+    assert "rarest label" in str(intervals["macro_f1"]["reason"])
 
 
 def test_nothing_held_out_cannot_be_measured() -> None:
