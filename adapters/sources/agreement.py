@@ -158,7 +158,8 @@ def _through_stages(
     fit = [number for number in range(len(rows)) if _size(rows[number]) <= MOST_TOKENS or not _is_text(rows)]
     longest = max(fit, key=lambda number: _size(rows[number]))
     order = [longest, *(number for number in fit if number != longest)]
-    stages = source.load()
+    # Counting operations fails on a parameter that a module takes as its input, unless it learns nothing.
+    stages = source.load().requires_grad_(False)
     found: dict[str, list[np.ndarray]] = {}
     tried: list[int] = []
     spent = whole = 0.0

@@ -21,7 +21,9 @@ from torch import Tensor, nn
 from adapters.sources.checkpoints import check_file, read_checkpoint, read_safetensors
 from adapters.sources.normalisation import Normalisation
 from adapters.sources.own_weights import MisfitError, OwnWeights
+from adapters.sources.picture_reference import timm_reference
 from adapters.sources.pinned import Pinned, read_pinned
+from adapters.sources.reference import Reference
 from adapters.sources.source import Provider
 from adapters.sources.traced import TracedSource
 from registry.errors import SourceUnavailable, UnknownSource
@@ -64,6 +66,13 @@ class TimmSource(TracedSource):
     def pretrained(self) -> nn.Module:
         """Return the network with the weights from one of the two caches."""
         return build(self.model, self._weights())
+
+    def reference(self) -> Reference | None:
+        """Return the model as timm runs it; None beside a file of one's own, or where the weights are not at hand."""
+        file = self._weights_file()
+        if self.file is not None or file is None:
+            return None
+        return timm_reference(self.model, file, labelled=bool(self.labels))
 
     def own(self) -> OwnWeights:
         """Return the network with the weights of ``file``; those under a publisher's names are converted by timm."""

@@ -16,7 +16,9 @@ from torchvision.transforms._presets import ImageClassification
 
 from adapters.sources.checkpoints import check_file, names_file, read_checkpoint
 from adapters.sources.normalisation import Normalisation
+from adapters.sources.picture_reference import torchvision_reference
 from adapters.sources.pinned import Pinned, read_pinned
+from adapters.sources.reference import Reference
 from adapters.sources.source import Provider
 from adapters.sources.traced import TracedSource
 from registry.errors import UnknownSource
@@ -84,6 +86,14 @@ class TorchvisionSource(TracedSource):
         network = build(self.model, self.weights)
         fill(network, state)
         return network
+
+    def reference(self) -> Reference | None:
+        """Return the model as torchvision runs it; None beside a file of one's own, which it has no reading of."""
+        if self.file is not None:
+            return None
+        return torchvision_reference(
+            self.model, self.weights, self.weights_file, self.head, labelled=bool(self.labels)
+        )
 
     def renamed(self, name: str) -> str | None:
         """Return the name that torchvision uses today; None for heads that only ever run in training."""

@@ -3,15 +3,19 @@
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import pytest
+import torch
 import transformers
+from safetensors.torch import save_file
 
 from adapters.sources.agreement import verify
 from adapters.sources.hf.provider import HfProvider
 from adapters.sources.providers import find
 from adapters.sources.source import Source
-from tests.adapters.families import vectors_source
+from adapters.sources.timm import TimmProvider, build
+from tests.adapters.families import torchvision_source, vectors_source
 from tests.adapters.test_hf import (
     CONFIGURATIONS,
     PICTURE_CONFIGURATIONS,
@@ -103,3 +107,39 @@ def test_every_family_of_classifiers_agrees(kind: str, tmp_path: Path) -> None:
     source = HfProvider().source(f"hf:{tmp_path}")
     assert source.labels == tuple(LABELS.values())
     assert verify(source, reference_of(source)).max_abs_difference["logits"] < 1e-5
+
+
+class TestTorchvisionReference(ReferenceContract):
+    @pytest.fixture
+    def source(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
+        return torchvision_source(tmp_path, monkeypatch)
+
+
+def timm_source(model: str, cache: Path, patch: pytest.MonkeyPatch) -> Source:
+    """Put random weights into a cache of Hugging Face's hub."""
+    patch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+    folder = cache / f"models--timm--{model}"
+    (folder / "snapshots" / "abc").mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("abc")
+    torch.manual_seed(0)
+    save_file(build(model).state_dict(), folder / "snapshots" / "abc" / "model.safetensors")
+    return TimmProvider().source(f"timm:{model}")
+
+
+class TestTimmReference(ReferenceContract):
+    @pytest.fixture
+    def source(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
+        return timm_source("test_resnet.r160_in1k", tmp_path, monkeypatch)
+
+
+def test_a_network_that_pools_by_attention_to_a_parameter_agrees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = timm_source("test_vit3.r160_in1k", tmp_path, monkeypatch)
+    assert verify(source, reference_of(source)).max_abs_difference["pixels"] == 0
+
+
+def test_a_file_of_ones_own_has_no_provider_to_be_held_against(tmp_path: Path) -> None:
+    for spec in ("timm:test_resnet", "torchvision:resnet18"):
+        assert find(f"{spec}@{tmp_path / 'w.pth'}").reference() is None
