@@ -29,6 +29,7 @@ The tree::
     │   ├── GateFailed          a promotion that its gates refuse
     │   └── NameTaken           another has the name already
     ├── StorageFailure          the catalog's database or the store's disk failed
+    │   └── ReadOnlyRegistry    they may be read, and not written to
     ├── IntegrityError          stored bytes are not what was stored
     │   ├── MissingBlob
     │   ├── DamagedBlob
@@ -160,6 +161,10 @@ class NameTaken(Conflict):
 
 class StorageFailure(CultivarError):
     """The catalog's database cannot be reached, read or written, or the blob store's disk failed."""
+
+
+class ReadOnlyRegistry(StorageFailure):
+    """The catalog or the store may be read, and not written to, by whoever asks."""
 
 
 class IntegrityError(CultivarError):

@@ -115,9 +115,10 @@ class Registry:
             blobs = open_blobs(settings, announce)
         except OSError as error:
             raise InvalidSetting(
-                f"the blobs' folder {settings.blobs} cannot be used: {error.strerror}"
+                f"expected to use the blobs' folder {settings.blob_folder}, that failed: {error.strerror}; name another "
+                "home, or use an account that may write there"
             ) from error
-        catalog = SqlCatalog.open(settings.catalog, announce)
+        catalog = SqlCatalog.open(settings.catalog, announce, shared=settings.shared)
         registry = cls(
             catalog, blobs, settings.actor, gates=gates, clock=clock, announce=announce, lease=lease
         )
@@ -149,6 +150,7 @@ class Registry:
         """Check that versions can be put in: before long work rather than after it. Nothing changes.
 
         Raises:
+            ReadOnlyRegistry: this account may only read the catalog or the blob store.
             StorageFailure: the catalog or the blob store cannot be written to.
         """
         self._catalog.check_writable()

@@ -13,6 +13,7 @@ from registry.quoting import quoted
 
 CACHE_BYTES = 4 << 30
 MAX_ACTOR_LENGTH = 200
+_GROUP = "group"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Settings:
         blobs: ``file:///…``, likewise.
         actor: who asks, as asserted, 1 to 200 characters.
         cache_bytes: how much the features in the cache may take, at least 0.
+        shared: whether the group of a new registry's files may read and write them, or their owner alone.
     """
 
     home: Path
@@ -32,6 +34,7 @@ class Settings:
     blobs: str
     actor: str
     cache_bytes: int = CACHE_BYTES
+    shared: bool = False
 
     def __post_init__(self) -> None:
         if not self.catalog.startswith((SQLITE, "postgresql+psycopg://")):
@@ -71,6 +74,7 @@ class Settings:
             blobs=file_url(file_path(blobs)) if blobs.startswith(FILE) else blobs,
             actor=actor or environment.get("CULTIVAR_ACTOR") or _user(),
             cache_bytes=_cache_bytes(environment) if cache_bytes is None else cache_bytes,
+            shared=_shared(environment),
         )
 
     def to_environment(self) -> dict[str, str]:
@@ -81,7 +85,13 @@ class Settings:
             "CULTIVAR_BLOBS": self.blobs,
             "CULTIVAR_ACTOR": self.actor,
             "CULTIVAR_CACHE_BYTES": str(self.cache_bytes),
+            "CULTIVAR_SHARED": _GROUP if self.shared else "",
         }
+
+    @property
+    def catalog_file(self) -> Path | None:
+        """The catalog's file where it is SQLite's, else None."""
+        return sqlite_path(self.catalog) if self.catalog.startswith(SQLITE) else None
 
     @property
     def blob_folder(self) -> Path:
@@ -117,6 +127,13 @@ def _cache_bytes(environment: Mapping[str, str]) -> int:
         return int(text)
     except ValueError:
         raise InvalidSetting(f"CULTIVAR_CACHE_BYTES is a number of bytes, got {quoted(text)}") from None
+
+
+def _shared(environment: Mapping[str, str]) -> bool:
+    text = environment.get("CULTIVAR_SHARED") or ""
+    if text not in ("", _GROUP):
+        raise InvalidSetting(f"CULTIVAR_SHARED is {_GROUP!r} or empty, got {text!r:.100}")
+    return text == _GROUP
 
 
 def _user() -> str:

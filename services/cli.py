@@ -64,6 +64,10 @@ COMMANDS = {
         "registry.cli:gc",
         "Delete bytes that no version needs: condemned by one run, deleted by one after the grace period.",
     ),
+    "doctor": Place(
+        "registry.doctor_command:doctor",
+        "Look whether the registry is in order, and say what to do; ends with 1 if anything is wrong.",
+    ),
     "registry": Place("registry.fork_command:registry", "Which registry a catalog is."),
     "tokens": Place("registry.tokens_command:tokens", "Bearer tokens for servers."),
     "classify": Place("services.commands:classify", "Classify pictures or texts without a server."),

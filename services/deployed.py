@@ -11,9 +11,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from registry.errors import CultivarError, RuntimeFailure
+from registry.errors import CultivarError, ReadOnlyRegistry, RuntimeFailure, StorageFailure
 from registry.settings import Settings
 from services.server import ROOT
 
@@ -34,6 +34,7 @@ class Deployed:
         self._settings = settings
         self._stages = stages
         self._process: subprocess.Popen[str] | None = None
+        self._checked = False
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
@@ -54,29 +55,58 @@ class Deployed:
             self._process.kill()
             self._process.communicate()
 
+    def check(self) -> None:
+        """Wait until the registry was opened, or could not be for now, as where its database is away.
+
+        Raises:
+            RuntimeFailure: it cannot be opened whatever is waited for.
+        """
+        if self._process is None or self._process.stdout is None:
+            raise RuntimeError("the process was not started")
+        if not self._checked:
+            self._checked = True
+            _parsed(self._process.stdout.readline())
+
     def read(self) -> list[dict[str, str]]:
         """Return an entry for each version that is deployed: ``target``, ``stage`` and ``ref``.
 
         Raises:
             RuntimeFailure: the registry cannot be read.
         """
-        if self._process is None:
-            raise RuntimeError("the process was not started")
+        self.check()
+        assert self._process is not None, "it was checked"
         told, _ = self._process.communicate("\n")
-        if not told:
-            raise RuntimeFailure("expected to read the registry, the process that does it ended")
-        document = json.loads(told)
-        if "error" in document:
-            raise RuntimeFailure(document["error"])
-        entries: list[dict[str, str]] = document["deployed"]
+        entries: list[dict[str, str]] = _parsed(told)["deployed"]
         return entries
 
 
+def _parsed(line: str) -> dict[str, Any]:
+    """Return what the process told.
+
+    Raises:
+        RuntimeFailure: it told of an error, or nothing.
+    """
+    if not line:
+        raise RuntimeFailure("expected to read the registry, the process that does it ended")
+    document: dict[str, Any] = json.loads(line)
+    if "error" in document:
+        raise RuntimeFailure(document["error"])
+    return document
+
+
 def main() -> None:
-    """Wait until a line comes, then read and tell; end where none comes."""
+    """Tell whether the registry opens; wait until a line comes, then read and tell; end where none comes."""
     os.nice(_NICENESS)
     from registry.registry import Registry
 
+    try:
+        Registry.open(Settings.read()).close()
+    except CultivarError as error:
+        # A database that is away may come back: the server asks again and again.
+        if isinstance(error, ReadOnlyRegistry) or not isinstance(error, StorageFailure):
+            _tell({"error": str(error)})
+            return
+    _tell({"opened": True})
     if not sys.stdin.readline():
         return
     try:
@@ -87,9 +117,14 @@ def main() -> None:
                 for version in registry.deployed(stage)
             ]
     except CultivarError as error:
-        sys.stdout.write(json.dumps({"error": str(error)}))
+        _tell({"error": str(error)})
     else:
-        sys.stdout.write(json.dumps({"deployed": entries}))
+        _tell({"deployed": entries})
+
+
+def _tell(document: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps(document) + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

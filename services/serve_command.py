@@ -10,6 +10,8 @@ import click
 from rich.console import Console
 
 from registry.extras import SERVE
+from registry.modes import may_write
+from registry.settings import Settings
 from registry.shell import Shell, command
 from services.deployed import Deployed
 from services.server import Server, stopped_by_signals
@@ -68,14 +70,23 @@ def serve(
         shell.note("requests need a token; 'cultivar tokens add NAME' makes one")
     elif not settings.loopback:
         shell.note(f"warning: tokens are off, anybody who reaches {settings.host} may ask")
-    with Server(settings, shell.settings) as server, stopped_by_signals(server):
-        with Deployed(shell.settings, settings.served_stages) as deployed:
+    with Deployed(shell.settings, settings.served_stages) as deployed:
+        if not _opens(shell.settings):
+            deployed.check()
+        with Server(settings, shell.settings) as server, stopped_by_signals(server):
+            deployed.check()
             with shell.progress(passing=True).step("loading what is served"):
                 if not server.wait_until_ready(timeout_s=None):
                     return
             document = _served(server, deployed.read())
-        shell.emit(document, lambda console: _show_served(console, document))
-        server.wait()
+            shell.emit(document, lambda console: _show_served(console, document))
+            server.wait()
+
+
+def _opens(registry: Settings) -> bool:
+    """Tell whether a registry is likely to open, at no cost; one in a database is looked at while the server starts."""
+    file = registry.catalog_file
+    return file is None or (may_write(file) and may_write(file.parent))
 
 
 def _served(server: Server, deployed: Sequence[Mapping[str, str]]) -> dict[str, Any]:

@@ -10,4 +10,4 @@ __all__ = ["Blobs", "LocalBlobs", "Staged", "Stored", "open_blobs"]
 
 def open_blobs(settings: Settings, announce: Announce = ignore) -> Blobs:
     """Open the store that the settings name."""
-    return LocalBlobs(settings.blob_folder, announce)
+    return LocalBlobs(settings.blob_folder, announce, shared=settings.shared)

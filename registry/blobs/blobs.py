@@ -68,6 +68,7 @@ class Blobs(ABC):
         """Check that bytes can be stored, by writing some that nobody sees.
 
         Raises:
+            ReadOnlyRegistry: this account may not.
             StorageFailure: they cannot.
         """
 

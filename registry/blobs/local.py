@@ -1,7 +1,8 @@
 """Blobs as files of one folder.
 
 ``sha256/5f/2c9a…`` holds a blob, read-only, under the digits of its digest; ``staging/`` what
-is on its way in; ``registries/`` the marks. All lie on one filesystem, so that a rename is atomic.
+is on its way in; ``registries/`` the marks. All lie on one filesystem, so that a rename is atomic. Files and
+folders follow the mode of the folder (``registry.modes``), but that nobody may write to a blob.
 """
 
 import contextlib
@@ -18,12 +19,14 @@ from typing import BinaryIO
 
 from registry.blobs.blobs import MAX_MARK_BYTES, Blobs, Staged, Stored, check_mark
 from registry.digests import PREFIX, Digest
-from registry.errors import DamagedBlob, InvalidDigest, MissingBlob, StorageFailure
+from registry.errors import DamagedBlob, InvalidDigest, MissingBlob, ReadOnlyRegistry, StorageFailure
 from registry.locations import marks_of
+from registry.modes import file_mode, folder_mode, mode_of, new_folder, read_only_mode
 from registry.quoting import quoted
 from registry.steps import PUBLISHED, STAGED, SYNCED, VERIFIED, Announce, ignore
 
-_READ_ONLY = 0o444
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_WRITER = "use an account that may write there"
 _PART = ".part"
 _DEAD_S = 3600
 """Nobody takes that long to write a mark."""
@@ -31,18 +34,33 @@ _STAGED = re.compile(r"[0-9a-f]{64}\.[0-9a-z]+")
 
 
 class LocalBlobs(Blobs):
-    """Blobs as files of one folder, each written aside, synced, renamed into place and read back."""
+    """Blobs as files of one folder, each written aside, synced, renamed into place and read back.
+
+    Args:
+        folder: where they are; made where it is not.
+        announce: is told each step of putting a blob.
+        shared: whether a new folder is its group's too.
+
+    Raises:
+        OSError: the folder can neither be made nor used.
+    """
 
     folder: Path
 
-    def __init__(self, folder: Path, announce: Announce = ignore) -> None:
+    def __init__(self, folder: Path, announce: Announce = ignore, *, shared: bool = False) -> None:
         self.folder = folder
         self._published = folder / "sha256"
         self._staging = folder / "staging"
         self._marks = folder / "registries"
         self._announce = announce
-        for each in (self._published, self._staging):
-            _make(each)
+        if not folder.is_dir():
+            _make(folder, folder_mode(shared))
+        for each in (self._published, self._staging, self._marks):
+            with _unless_forbidden():
+                self._make(each)
+
+    def _make(self, folder: Path) -> None:
+        _make(folder, mode_of(self.folder))
 
     def check_writable(self) -> None:
         """Check that a file can be made in the staging folder."""
@@ -50,8 +68,9 @@ class LocalBlobs(Blobs):
             with tempfile.TemporaryFile(dir=self._staging):
                 pass
         except OSError as error:
-            raise StorageFailure(
-                f"expected a blob store that can be written to at {self.folder}: {error.strerror}"
+            kind = ReadOnlyRegistry if error.errno in _FORBIDDEN else StorageFailure
+            raise kind(
+                f"expected a blob store that can be written to at {self.folder}: {error.strerror}; {_WRITER}"
             ) from error
 
     def put(self, digest: Digest, data: bytes) -> None:
@@ -65,14 +84,13 @@ class LocalBlobs(Blobs):
         try:
             self._write(staged, data)
             place = self._place(digest)
-            _make(place.parent)
+            self._make(place.parent)
             staged.replace(place)
             _sync(place.parent)
         except OSError as error:
-            staged.unlink(missing_ok=True)
-            raise StorageFailure(
-                f"could not store {len(data):,} bytes under {self.folder}: {error.strerror}; make room there"
-            ) from error
+            with contextlib.suppress(OSError):
+                staged.unlink(missing_ok=True)
+            raise self._failure(f"store {len(data):,} bytes under {self.folder}", error) from error
         except BaseException:
             staged.unlink(missing_ok=True)
             raise
@@ -87,7 +105,7 @@ class LocalBlobs(Blobs):
             file.write(data)
             self._announce(STAGED)
             file.flush()
-            os.fchmod(file.fileno(), _READ_ONLY)
+            os.fchmod(file.fileno(), read_only_mode(mode_of(self.folder)))
             os.fsync(file.fileno())
             self._announce(SYNCED)
 
@@ -97,6 +115,8 @@ class LocalBlobs(Blobs):
             return self._place(digest).stat().st_size
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise self._failure(f"look for {digest} under {self.folder}", error) from error
 
     def open(self, digest: Digest) -> BinaryIO:
         """Open a blob for reading, unchecked."""
@@ -104,22 +124,25 @@ class LocalBlobs(Blobs):
             return self._place(digest).open("rb")
         except FileNotFoundError as error:
             raise _missing(digest) from error
+        except OSError as error:
+            raise self._failure(f"read {digest} under {self.folder}", error) from error
 
     def path(self, digest: Digest) -> Path:
         """Return a blob's own file, unchecked."""
-        path = self._place(digest)
-        if not path.is_file():
+        if self.size(digest) is None:
             raise _missing(digest)
-        return path
+        return self._place(digest)
 
     def delete(self, digest: Digest) -> None:
         """Take a blob's file away."""
         path = self._place(digest)
         try:
             path.unlink()
+            _sync(path.parent)
         except FileNotFoundError:
             return
-        _sync(path.parent)
+        except OSError as error:
+            raise self._failure(f"delete {digest} under {self.folder}", error) from error
 
     def list(self) -> Iterator[Stored]:
         """Yield everything that is stored; files that are none of ours are passed over."""
@@ -130,7 +153,7 @@ class LocalBlobs(Blobs):
 
     def staged(self) -> Iterator[Staged]:
         """Yield what is on its way in, or was left behind."""
-        for path in self._staging.iterdir():
+        for path in self._staging.iterdir() if self._staging.is_dir() else ():
             if _STAGED.fullmatch(path.name) is None:
                 continue
             with contextlib.suppress(FileNotFoundError):
@@ -142,25 +165,36 @@ class LocalBlobs(Blobs):
         """Take away something staged."""
         if _STAGED.fullmatch(name) is None:
             raise MissingBlob(f"expected the name of something staged, got {quoted(name)}")
-        (self._staging / name).unlink(missing_ok=True)
+        try:
+            (self._staging / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise self._failure(f"delete {name} under {self._staging}", error) from error
+
+    @staticmethod
+    def _failure(what: str, error: OSError) -> StorageFailure:
+        """Return what to raise where the system refused something, and say what to do."""
+        if error.errno in _FORBIDDEN:
+            return ReadOnlyRegistry(f"could not {what}: {error.strerror}; {_WRITER}")
+        return StorageFailure(f"could not {what}: {error.strerror}; make room there, or mend the disk")
 
     def place(self) -> frozenset[str]:
         """Return what tells this folder from its copies."""
         try:
             return marks_of(self.folder)
         except OSError as error:
-            raise StorageFailure(f"could not look at {self.folder}: {error.strerror}") from error
+            raise self._failure(f"look at {self.folder}", error) from error
 
     def mark(self, name: str, data: bytes) -> None:
         """Store a mark: written aside, synced, renamed into place."""
         check_mark(name, data)
         part = self._marks / f"{name}.{secrets.token_hex(8)}{_PART}"
         try:
-            _make(self._marks)
+            self._make(self._marks)
             self._sweep()
-            handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
+                os.fchmod(file.fileno(), file_mode(mode_of(self.folder)))
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(self._marks / name)
@@ -168,7 +202,7 @@ class LocalBlobs(Blobs):
         except OSError as error:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
-            raise StorageFailure(f"could not write to {self._marks}: {error.strerror}") from error
+            raise self._failure(f"write to {self._marks}", error) from error
 
     def _sweep(self) -> None:
         """Take away what writers of marks left that died."""
@@ -186,7 +220,7 @@ class LocalBlobs(Blobs):
                     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
                         found[path.name] = file.read(MAX_MARK_BYTES)
         except OSError as error:
-            raise StorageFailure(f"could not read {self._marks}: {error.strerror}") from error
+            raise self._failure(f"read {self._marks}", error) from error
         return found
 
     def unmark(self, name: str) -> None:
@@ -197,7 +231,7 @@ class LocalBlobs(Blobs):
             if self._marks.is_dir():
                 _sync(self._marks)
         except OSError as error:
-            raise StorageFailure(f"could not delete from {self._marks}: {error.strerror}") from error
+            raise self._failure(f"delete from {self._marks}", error) from error
 
     def _place(self, digest: Digest) -> Path:
         return self._published / digest.hex[:2] / digest.hex[2:]
@@ -209,13 +243,23 @@ def _missing(digest: Digest) -> MissingBlob:
     )
 
 
-def _make(folder: Path) -> None:
+@contextlib.contextmanager
+def _unless_forbidden() -> Iterator[None]:
+    """Go on where this account may not write: what is there can be read all the same."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FORBIDDEN:
+            raise
+
+
+def _make(folder: Path, mode: int) -> None:
     """Make a folder that survives a power cut, with its parents."""
     if folder.is_dir():
         return
-    _make(folder.parent)
-    with contextlib.suppress(FileExistsError):
-        folder.mkdir()
+    if not folder.parent.is_dir():
+        _make(folder.parent, mode)
+    new_folder(folder, mode)
     _sync(folder.parent)
 
 

@@ -30,6 +30,7 @@ from registry.cache.key import FeatureKey
 from registry.cache.store import FeatureStore, Found
 from registry.cache.table import Shard, Table, absorbed, fitting, packed
 from registry.digests import Digest
+from registry.modes import file_mode, mode_below, mode_of, new_file, new_folder
 from registry.steps import PUBLISHED, STAGED, Announce, ignore
 
 LOCK_SECONDS = 10.0
@@ -84,7 +85,7 @@ class DiskStore(FeatureStore):
         except OSError as error:
             self.problem = self.problem or (
                 f"could not keep features under {self.folder}: {error.strerror or error}; "
-                "make room there, or name another folder"
+                "make room there, or let this account write there"
             )
 
     def _append(self, key: FeatureKey, given: Shard) -> None:
@@ -98,7 +99,7 @@ class DiskStore(FeatureStore):
             return
         self._make_room(sizes, room - fresh.bytes)
         place = self.folder / name
-        place.mkdir(exist_ok=True)
+        new_folder(place, mode_of(self.folder))
         self._write(place / "key.json", [key.json])
         merged = absorbed(table.shards, fresh)
         old = [each for each, shard in self._shards[name].items() if shard in merged]
@@ -114,6 +115,7 @@ class DiskStore(FeatureStore):
         part = place.with_name(place.name + _PART)
         try:
             with part.open("wb") as file:
+                os.fchmod(file.fileno(), file_mode(mode_of(self.folder)))
                 for piece in pieces:
                     file.write(piece)
             self._announce(STAGED)
@@ -181,8 +183,10 @@ class DiskStore(FeatureStore):
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """Hold the folder's lock; the kernel lets go of it when a process dies."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        for each in (self.folder.parent, self.folder):
+            new_folder(each, mode_below(each.parent))
+        new_file(self.folder / "lock", file_mode(mode_of(self.folder)))
+        handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CLOEXEC)
         try:
             _wait_for(handle)
             try:

@@ -95,6 +95,7 @@ class Catalog(ABC):
         """Check that rows can be written; nothing changes.
 
         Raises:
+            ReadOnlyRegistry: this account may not.
             StorageFailure: they cannot.
         """
 

@@ -1,39 +1,71 @@
 """What differs between the databases: connections, transactions, upserts. Nothing else may."""
 
+import os
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from registry.errors import InvalidSetting, StorageFailure
+from registry.errors import InvalidSetting, ReadOnlyRegistry, StorageFailure
 from registry.extras import POSTGRES
-from registry.locations import sqlite_path
+from registry.locations import file_url, sqlite_path
+from registry.modes import file_mode, folder_mode, may_write, new_file, new_folder
 
 _BUSY_TIMEOUT_S = 60
+_READ_TIMEOUT_S = 2
 _WRITES = "writes"
+_READS_ONLY = "reads_only"
+_SEEN = "seen"
+_FORBIDDEN = ("42501", "25006")
+"""SQLSTATEs: insufficient privilege, read-only transaction."""
+_MAY_WRITE = sa.text(
+    "SELECT NOT pg_is_in_recovery() AND current_setting('transaction_read_only') = 'off' "
+    "AND (to_regclass('counters') IS NULL OR has_table_privilege('counters', 'UPDATE'))"
+)
 _MANY = 500
 """Values in one IN list: every database takes that many."""
 
 
-def open_engine(url: str) -> sa.Engine:
+def open_engine(url: str, *, shared: bool = False) -> sa.Engine:
     """Open a pool of connections to a SQLite file (made where it is not) or a PostgreSQL database.
 
+    Args:
+        url: where the catalog is.
+        shared: whether a new file, and its new folder, are their group's too.
+
     Raises:
-        InvalidSetting: the URL cannot be read.
+        InvalidSetting: the URL cannot be read, or the file can neither be read nor made.
         MissingExtra: the database's driver is not installed.
     """
     if url.startswith("sqlite:"):
-        return _open_sqlite(sqlite_path(url))
+        return _open_sqlite(sqlite_path(url), folder_mode(shared))
     try:
         parsed = sa.make_url(url)
         POSTGRES.require("a postgresql+psycopg:// catalog")
         return sa.create_engine(parsed, pool_pre_ping=True)
     except sa.exc.ArgumentError as error:
         raise InvalidSetting(f"a catalog is sqlite:///… or postgresql+psycopg://…: {error}") from error
+
+
+def check_writable(engine: sa.Engine) -> None:
+    """Check that a catalog may be written to.
+
+    Raises:
+        ReadOnlyRegistry: it may not.
+    """
+    if engine.dialect.name == "sqlite":
+        if _READS_ONLY in engine.get_execution_options():
+            raise _read_only(engine)
+        return
+    with explained(engine), engine.connect() as connection:
+        if not connection.execute(_MAY_WRITE).scalar():
+            raise _read_only(engine)
 
 
 def writing(engine: sa.Engine) -> sa.Engine:
@@ -50,11 +82,23 @@ def explained(engine: sa.Engine) -> Iterator[None]:
     """Turn what goes wrong with the database, not with our statements, into a ``StorageFailure``."""
     try:
         yield
-    except (sa.exc.IntegrityError, sa.exc.ProgrammingError):
+    except sa.exc.IntegrityError:
         raise
     except (sa.exc.DatabaseError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
         cause = getattr(error, "orig", None) or error
+        if getattr(cause, "sqlstate", None) in _FORBIDDEN or getattr(
+            cause, "sqlite_errorname", ""
+        ).startswith("SQLITE_READONLY"):
+            raise _read_only(engine) from error
+        if isinstance(error, sa.exc.ProgrammingError):
+            raise
         raise StorageFailure(f"expected the catalog {where(engine)} to answer, it failed: {cause}") from error
+
+
+def _read_only(engine: sa.Engine) -> ReadOnlyRegistry:
+    return ReadOnlyRegistry(
+        f"expected to write to the catalog {where(engine)}, this account may only read it; use one that may write there"
+    )
 
 
 def where(engine: sa.Engine) -> str:
@@ -103,18 +147,95 @@ def faults(connection: sa.Connection) -> list[str]:
     return [fault for fault in found if fault != "ok"]
 
 
-def _open_sqlite(path: Path) -> sa.Engine:
+def _open_sqlite(path: Path, mode: int) -> sa.Engine:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not (may_write(path) and may_write(path.parent)):
+            return _open_sqlite_for_reading(path)
+        if not path.exists():
+            new_folder(path.parent, mode)
+            new_file(path, file_mode(mode))
     except OSError as error:
         raise InvalidSetting(
-            f"the catalog's folder {path.parent} cannot be made: {error.strerror}"
+            f"expected a catalog at {path}, there is none and it cannot be made: {error.strerror}; name another home, "
+            "or use an account that may write there"
         ) from error
     url = sa.URL.create("sqlite", database=str(path))
     engine = sa.create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S})
     sa.event.listen(engine, "connect", _set_up_sqlite)
     sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _open_sqlite_for_reading(path: Path) -> sa.Engine:
+    """Open a file that this account may not write to, or whose folder it may not write to.
+
+    A file in write-ahead mode is read together with two others, which SQLite makes beside it. Where a writer has made
+    them, they are used, and all is as usual. Where there are none, nobody writes at this moment and the file is all
+    there is; but this account cannot make them, so it has to be opened as ``immutable``. SQLite then takes no locks
+    and sees no changes, and would give wrong results if somebody did write meanwhile: each transaction is a
+    connection of its own, and fails where it finds the file changed at its end.
+    """
+    if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise InvalidSetting(f"expected to read the catalog {path}, this account may not; use one that may")
+    engine = sa.create_engine(
+        sa.URL.create("sqlite", database=str(path)),
+        creator=partial(_connect_for_reading, path),
+        poolclass=sa.NullPool,
+        execution_options={_READS_ONLY: True},
+    )
+    sa.event.listen(engine, "connect", partial(_set_up_reading, path))
+    sa.event.listen(engine, "begin", _begin_sqlite)
+    sa.event.listen(engine, "commit", partial(_check_unchanged, path))
+    return engine
+
+
+def _connect_for_reading(path: Path) -> sqlite3.Connection:
+    """Connect as the files beside a catalog are at this moment."""
+    deadline = time.monotonic() + _READ_TIMEOUT_S
+    while True:
+        options = "mode=ro" if _is_written(path) else "mode=ro&immutable=1"
+        connection = sqlite3.connect(
+            f"{file_url(path)}?{options}", uri=True, timeout=_BUSY_TIMEOUT_S, check_same_thread=False
+        )
+        try:
+            connection.execute("PRAGMA schema_version")
+        except sqlite3.OperationalError as error:
+            connection.close()
+            if error.sqlite_errorname != "SQLITE_CANTOPEN" and "READONLY" not in error.sqlite_errorname:
+                raise
+            # A writer came or went in between.
+            if time.monotonic() > deadline:
+                raise ReadOnlyRegistry(
+                    f"expected to read the catalog {path}, beside it lies {path.name}-wal with changes that this "
+                    "account may not take in; open the registry once with an account that may write there"
+                ) from error
+            time.sleep(0.02)
+        else:
+            return connection
+
+
+def _is_written(path: Path) -> bool:
+    """Tell whether changes lie beside a catalog, or may at any moment."""
+    try:
+        return Path(f"{path}-wal").stat().st_size > 0
+    except FileNotFoundError:
+        return False
+
+
+def _set_up_reading(path: Path, connection: Any, record: Any) -> None:
+    connection.isolation_level = None
+    record.info[_SEEN] = None if _is_written(path) else _state(path)
+
+
+def _check_unchanged(path: Path, connection: sa.Connection) -> None:
+    seen = connection.info.get(_SEEN)
+    if seen is not None and (_is_written(path) or _state(path) != seen):
+        raise StorageFailure(f"the catalog {path} was written to while it was read; try again")
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:
@@ -144,4 +265,6 @@ def _set_journal(cursor: Any) -> None:
 
 def _begin_sqlite(connection: sa.Connection) -> None:
     writes = connection.get_execution_options().get(_WRITES, False)
+    if writes and _READS_ONLY in connection.get_execution_options():
+        raise _read_only(connection.engine)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -18,6 +18,7 @@ from registry.catalog.catalog import CONDEMNED, LIVE, STAGED, Blob, Catalog, Hea
 from registry.catalog.chain import EVENT_COUNT, STAGE_COUNT, append, event_of, expected, lock, standing_of
 from registry.catalog.claims import blob_of, check_claims, claimable, nothing_needs, remember
 from registry.catalog.engine import (
+    check_writable,
     chunks,
     explained,
     faults,
@@ -70,13 +71,19 @@ class SqlCatalog(Catalog):
         self._announce = announce
 
     @classmethod
-    def open(cls, url: str, announce: Announce = ignore) -> Self:
+    def open(cls, url: str, announce: Announce = ignore, *, shared: bool = False) -> Self:
         """Open a catalog, made or brought up to the newest schema where it has to be.
+
+        Args:
+            url: where it is.
+            announce: is told each step.
+            shared: whether a new file is its group's too.
 
         Raises:
             InvalidSetting: the URL cannot be used, or the catalog was written by a newer program.
+            ReadOnlyRegistry: it has to be brought up to date, and may not be written to.
         """
-        engine = open_engine(url)
+        engine = open_engine(url, shared=shared)
         try:
             with explained(engine):
                 upgrade(engine)
@@ -140,7 +147,8 @@ class SqlCatalog(Catalog):
     # Claims on blobs
 
     def check_writable(self) -> None:
-        """Begin a transaction that writes, and end it."""
+        """Check that rows can be written: begin a transaction that writes, and end it."""
+        check_writable(self._reader)
         with self._write():
             pass
 

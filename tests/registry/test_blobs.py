@@ -29,7 +29,7 @@ class TestLocalBlobs(BlobsContract):
 
     def test_blobs_are_read_only_files(self, blobs: Blobs) -> None:
         blobs.put(DIGEST, DATA)
-        assert stat.S_IMODE(blobs.path(DIGEST).stat().st_mode) == 0o444
+        assert stat.S_IMODE(blobs.path(DIGEST).stat().st_mode) == 0o400
 
     def test_a_path_is_made_of_the_digest_alone(self, blobs: Blobs, tmp_path: Path) -> None:
         blobs.put(DIGEST, DATA)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from registry.catalog.engine import exclude_migrations, writing
+from registry.catalog.engine import check_writable, exclude_migrations, writing
 from registry.catalog.schema import REVISION
-from registry.errors import InvalidSetting
+from registry.errors import InvalidSetting, ReadOnlyRegistry
 
 
 def upgrade(engine: sa.Engine) -> None:
@@ -14,9 +14,18 @@ def upgrade(engine: sa.Engine) -> None:
 
     Raises:
         InvalidSetting: the catalog was written by a newer program.
+        ReadOnlyRegistry: it is older, and may not be written to.
     """
-    if current(engine) == REVISION:
+    found = current(engine)
+    if found == REVISION:
         return
+    try:
+        check_writable(engine)
+    except ReadOnlyRegistry as error:
+        at = f"at migration {found}" if found else "empty"
+        raise ReadOnlyRegistry(
+            f"expected a catalog at migration {REVISION}, it is {at} and has to be brought up to date: {error}"
+        ) from error
     with writing(engine).begin() as connection:
         exclude_migrations(connection)
         if _revision(connection) != REVISION:

@@ -1,0 +1,30 @@
+"""The command ``doctor``: whether a registry is in order."""
+
+from collections.abc import Sequence
+
+import click
+from rich.console import Console
+
+from registry.examination import FAILURE, Check, examine
+from registry.shell import Shell, command
+
+
+@command("doctor")
+def doctor(shell: Shell) -> None:
+    """Look whether the registry is in order, and say what to do; ends with 1 if anything is wrong.
+
+    Looks whether catalog and blobs answer and may be written to, whether gc can run, whether the bytes that versions
+    need are there (verify also reads them), at file modes and at disk space. Warnings alone end with 0.
+    """
+    checks = list(examine(shell.settings))
+    ok = all(check.outcome != FAILURE for check in checks)
+    document = {"ok": ok, "checks": [check.to_json() for check in checks]}
+    shell.emit(document, lambda out: _show_checks(out, checks))
+    if not ok:
+        click.get_current_context().exit(1)
+
+
+def _show_checks(out: Console, checks: Sequence[Check]) -> None:
+    for check in checks:
+        line = f"{check.outcome:<9}{check.name}: {check.message}"
+        out.print(line, highlight=False, markup=False, soft_wrap=True)

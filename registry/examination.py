@@ -1,0 +1,168 @@
+"""Whether a registry is in order: what ``cultivar doctor`` looks at, each in a line that says what to do."""
+
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from registry import instants
+from registry.blobs import Blobs, open_blobs
+from registry.catalog import Catalog, SqlCatalog
+from registry.errors import CultivarError, ReadOnlyRegistry
+from registry.modes import folder_mode
+from registry.ownership import Ownership
+from registry.settings import Settings
+
+OK = "ok"
+WARNING = "warning"
+FAILURE = "failure"
+
+_LOW_BYTES = 1 << 30
+_LOW_SHARE = 0.05
+"""Less room than either is soon used up: one version of a large network takes a gigabyte."""
+_ANYBODY = 0o077
+"""What a private file grants nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What one look found.
+
+    Attributes:
+        name: what was looked at.
+        outcome: ``ok``, ``warning`` or ``failure``.
+        message: what was found, and what to do about it, in one line.
+    """
+
+    name: str
+    outcome: str
+    message: str
+
+    def to_json(self) -> dict[str, str]:
+        """Return the JSON form."""
+        return {"name": self.name, "outcome": self.outcome, "message": self.message}
+
+
+def examine(settings: Settings) -> Iterator[Check]:
+    """Look at a registry, and yield a check for each thing; what is wrong is yielded, not raised.
+
+    A catalog of an older program is brought up to date, as by any command; nothing else is changed or made.
+
+    Args:
+        settings: where the registry is.
+    """
+    file = settings.catalog_file
+    if file is not None and not file.parent.exists():
+        yield Check("catalog", WARNING, f"there is no registry at {file.parent} yet; adapt makes one")
+        return
+    if file is not None and file.parent.is_dir() and not file.exists():
+        yield Check(
+            "catalog",
+            WARNING,
+            f"there is no catalog at {file}; restore it, or name another home; else adapt makes one",
+        )
+    else:
+        yield from _guarded("catalog", lambda: _parts(settings))
+    folders = dict.fromkeys([settings.home, *([file.parent] if file else [])])
+    yield from _modes([*folders, settings.blob_folder, file], shared=settings.shared)
+    yield from _rooms(dict.fromkeys([*folders, settings.blob_folder]))
+
+
+def _parts(settings: Settings) -> Iterator[Check]:
+    with closing(SqlCatalog.open(settings.catalog, shared=settings.shared)) as catalog:
+        yield Check("catalog", OK, f"{catalog.label} answers; its last event is {catalog.position()}")
+        yield from _writable("catalog-writable", catalog.check_writable)
+        yield from _guarded("blobs", lambda: _blobs(settings, catalog))
+
+
+def _blobs(settings: Settings, catalog: Catalog) -> Iterator[Check]:
+    folder = settings.blob_folder
+    if folder is not None and not folder.is_dir():
+        outcome = FAILURE if catalog.knows_blobs() else WARNING
+        yield Check(
+            "blobs",
+            outcome,
+            f"there are no blobs at {folder}; restore them, or name them with CULTIVAR_BLOBS",
+        )
+        return
+    blobs = open_blobs(settings)
+    ownership = Ownership(catalog, blobs, instants.now)
+    yield from _writable("blobs-writable", blobs.check_writable)
+    yield from _guarded("ownership", lambda: _ownership(ownership))
+    yield from _guarded("blobs", lambda: _missing(ownership, blobs))
+
+
+def _ownership(ownership: Ownership) -> Iterator[Check]:
+    problems = ownership.problems()
+    for problem in problems:
+        yield Check("ownership", WARNING, f"gc will stop: {problem}")
+    if not problems:
+        yield Check("ownership", OK, "this catalog alone uses these blobs, and knows them all")
+
+
+def _missing(ownership: Ownership, blobs: Blobs) -> Iterator[Check]:
+    if missing := ownership.missing():
+        yield Check(
+            "blobs",
+            FAILURE,
+            f"{len(missing)} blobs that versions need are not in the store, like {missing[0]}; restore them from a "
+            "copy, or name the right store with CULTIVAR_BLOBS",
+        )
+        return
+    yield Check("blobs", OK, f"{sum(1 for _ in blobs.list()):,} are there, and all that versions need")
+
+
+def _writable(name: str, check: Callable[[], None]) -> Iterator[Check]:
+    try:
+        check()
+    except ReadOnlyRegistry as error:
+        yield Check(name, WARNING, f"versions can be read and served only: {error}")
+    else:
+        yield Check(name, OK, "this account may write")
+
+
+def _guarded(name: str, look: Callable[[], Iterator[Check]]) -> Iterator[Check]:
+    """Yield what a look yields, and a failure in the place of what it raises."""
+    try:
+        yield from look()
+    except (CultivarError, OSError) as error:
+        yield Check(name, FAILURE, " ".join(str(error).split()))
+
+
+def _modes(paths: list[Path | None], *, shared: bool) -> Iterator[Check]:
+    """Warn of what others may read or write; a group may where the registry is shared, and the modes say so."""
+    open_to = []
+    for path in paths:
+        if path is None or not path.exists():
+            continue
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & _ANYBODY & ~folder_mode(shared):
+            open_to.append(f"{path} is {mode:04o}")
+    if open_to:
+        whom = "o=" if shared else "g=,o="
+        yield Check(
+            "modes",
+            WARNING,
+            f"others than you may look in: {', '.join(open_to)}; 'chmod -R {whom} …' takes that away",
+        )
+    else:
+        yield Check("modes", OK, f"only {'the group' if shared else 'their owner'} may look at the files")
+
+
+def _rooms(folders: dict[Path | None, None]) -> Iterator[Check]:
+    """Warn where a disk is nearly full."""
+    tight = []
+    least = float("inf")
+    for folder in folders:
+        if folder is None or not folder.exists():
+            continue
+        usage = shutil.disk_usage(folder)
+        least = min(least, usage.free)
+        if usage.free < max(_LOW_BYTES, _LOW_SHARE * usage.total):
+            tight.append(f"{folder} has {usage.free:,} bytes left of {usage.total:,}")
+    if tight:
+        yield Check("space", WARNING, f"{'; '.join(tight)}; make room, 'cultivar gc' may help")
+    elif least < float("inf"):
+        yield Check("space", OK, f"{least:,} bytes are free")
