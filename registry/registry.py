@@ -115,8 +115,8 @@ class Registry:
             blobs = open_blobs(settings, announce)
         except OSError as error:
             raise InvalidSetting(
-                f"expected to use the blobs' folder {settings.blob_folder}, that failed: {error.strerror}; name another "
-                "home, or use an account that may write there"
+                f"expected to use the blobs' folder {settings.blob_folder}, that failed: {error.strerror}; name "
+                "another home, or use an account that may write there"
             ) from error
         catalog = SqlCatalog.open(settings.catalog, announce, shared=settings.shared)
         registry = cls(

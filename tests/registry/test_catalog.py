@@ -14,7 +14,7 @@ from alembic.script import ScriptDirectory
 from registry.catalog import SqlCatalog, migrations
 from registry.catalog.engine import open_engine, writing
 from registry.catalog.schema import REVISION, events, metadata, targets
-from registry.errors import InvalidSetting, StorageFailure
+from registry.errors import InvalidSetting, ReadOnlyRegistry, StorageFailure
 from registry.versions import Query
 from tests.builders import tiny
 from tests.contracts.catalog import CatalogContract, promote, register
@@ -153,6 +153,32 @@ class TestPostgresql(SqlCatalogContract):
     @pytest.fixture
     def url(self, postgres: Callable[[], str]) -> str:
         return postgres()
+
+    @pytest.mark.parametrize("how", ["privilege", "transaction"])
+    def test_an_account_that_may_only_read_reads_and_says_so_when_it_should_write(
+        self, catalog: SqlCatalog, url: str, how: str
+    ) -> None:
+        version = register(catalog, tiny())
+        name = f"reader_{sa.make_url(url).database}_{how}"
+        engine = sa.create_engine(url, poolclass=sa.NullPool)
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"CREATE ROLE {name} LOGIN")
+            granted = "SELECT" if how == "privilege" else "ALL"
+            connection.exec_driver_sql(f"GRANT {granted} ON ALL TABLES IN SCHEMA public TO {name}")
+            if how == "transaction":
+                connection.exec_driver_sql(f"ALTER ROLE {name} SET default_transaction_read_only = on")
+        catalog.check_writable()
+        reader = SqlCatalog.open(sa.make_url(url).set(username=name).render_as_string())
+        assert reader.find(Query(), 10) == [version]
+        assert reader.identity() == catalog.identity()
+        for write in (reader.check_writable, reader.raise_epoch, lambda: promote(reader, version)):
+            with pytest.raises(ReadOnlyRegistry, match="may write there"):
+                write()
+        with engine.begin() as connection:
+            migrations.migrate(connection, "0002")
+        with pytest.raises(ReadOnlyRegistry, match="at migration 0002"):
+            SqlCatalog.open(sa.make_url(url).set(username=name).render_as_string())
+        reader.close()
 
 
 def test_the_schema_names_the_newest_migration() -> None:

@@ -4,7 +4,7 @@ import shutil
 import sqlite3
 import subprocess
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -268,6 +268,49 @@ class Ownership:
         engine.dispose()
         assert settings.blob_folder is not None
         shutil.rmtree(settings.blob_folder / "registries")
+
+    @pytest.mark.parametrize("word", ["adopt", "fork"])
+    @pytest.mark.parametrize("fatal", [0, 1, 2, 3])
+    def test_a_takeover_that_is_cut_short_is_done_or_can_be_repeated(
+        self, settings: Settings, clock: Clock, tmp_path: Path, word: str, fatal: int
+    ) -> None:
+        """The process dies before any of its writes: whatever is deleted after, nobody needs."""
+        fill(settings, 1)
+        copy = self.copied(settings, tmp_path / "copy")
+        fill(copy, 2)
+        left = fatal
+
+        class Dying(LocalBlobs):
+            def mark(self, name: str, data: bytes) -> None:
+                self.live()
+                super().mark(name, data)
+
+            def unmark(self, name: str) -> None:
+                self.live()
+                super().unmark(name)
+
+            @staticmethod
+            def live() -> None:
+                nonlocal left
+                left -= 1
+                if left < 0:
+                    raise KeyboardInterrupt
+
+        assert settings.blob_folder is not None
+        catalog = SqlCatalog.open(copy.catalog)
+        dying = Registry(catalog, Dying(settings.blob_folder), "ada", clock=clock)
+        with suppress(KeyboardInterrupt):
+            dying.adopt() if word == "adopt" else dying.fork()
+        dying.close()
+        needed = stored(copy)
+        Registry.open(settings).close()
+        stops(copy, clock, "expected")
+        stops(settings, clock, "expected")
+        assert stored(copy) == needed
+        adopt(copy, clock)
+        with Registry.open(copy, clock=clock) as registry:
+            registry.collect(grace=NOW)
+            assert registry.verify().ok
 
     def test_a_mark_that_cannot_be_read_stops(self, settings: Settings, clock: Clock) -> None:
         fill(settings, 1)
