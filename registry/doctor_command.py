@@ -11,10 +11,10 @@ from registry.shell import Shell, command
 
 @command("doctor")
 def doctor(shell: Shell) -> None:
-    """Look whether the registry is in order, and say what to do; ends with 1 if anything is wrong.
+    """Check whether the registry is in order, and say what to do; ends with 1 if anything is wrong.
 
-    Looks whether catalog and blobs answer and may be written to, whether gc can run, whether the bytes that versions
-    need are there (verify also reads them), at file modes and at disk space. Warnings alone end with 0.
+    Checks whether catalog and blobs answer and may be written to, whether gc can run, whether the bytes that versions
+    need are there (verify also reads them), file modes, and disk space. Warnings alone end with 0.
     """
     checks = list(examine(shell.settings))
     ok = all(check.outcome != FAILURE for check in checks)

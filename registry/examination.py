@@ -1,4 +1,4 @@
-"""Whether a registry is in order: what ``cultivar doctor`` looks at, each in a line that says what to do."""
+"""Whether a registry is in order: the checks of ``cultivar doctor``, each a line that says what to do."""
 
 import shutil
 import stat
@@ -28,10 +28,10 @@ _ANYBODY = 0o077
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What one look found.
+    """What was checked, and what was found.
 
     Attributes:
-        name: what was looked at.
+        name: what was checked.
         outcome: ``ok``, ``warning`` or ``failure``.
         message: what was found, and what to do about it, in one line.
     """
@@ -46,7 +46,7 @@ class Check:
 
 
 def examine(settings: Settings) -> Iterator[Check]:
-    """Look at a registry, and yield a check for each thing; what is wrong is yielded, not raised.
+    """Check a registry, one thing after another; what is wrong is yielded, not raised.
 
     A catalog of an older program is brought up to date, as by any command; nothing else is changed or made.
 
@@ -124,7 +124,7 @@ def _writable(name: str, check: Callable[[], None]) -> Iterator[Check]:
 
 
 def _guarded(name: str, look: Callable[[], Iterator[Check]]) -> Iterator[Check]:
-    """Yield what a look yields, and a failure in the place of what it raises."""
+    """Yield what some checks yield, and a failure in place of what it raises."""
     try:
         yield from look()
     except (CultivarError, OSError) as error:

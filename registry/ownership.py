@@ -123,7 +123,7 @@ class Ownership:
         fresh = self._fresh()
         markers = self._markers()
         if held := self._held(markers, fresh):
-            name, marker = held
+            name, marker = held[0]
             if len(marker.catalog & fresh.catalog) == 1 and marker.catalog != fresh.catalog:
                 # Its file was moved, or replaced by another: what it is known by from now on.
                 self._blobs.mark(name, replace(fresh, identity=marker.identity).to_bytes())
@@ -147,10 +147,10 @@ class Ownership:
             for _ in range(_TRIES):
                 fresh = self._fresh()
                 held = self._held(self._markers(), fresh)
-                if held is None:
+                if not held:
                     self.announce()
                     return
-                name, marker = held
+                name, marker = held[0]
                 if marker.identity == fresh.identity or self._behind(marker):
                     return
                 self._blobs.mark(name, replace(marker, identity=fresh.identity, at=fresh.at).to_bytes())
@@ -171,11 +171,11 @@ class Ownership:
         fresh = self._fresh()
         markers = self._markers()
         held = self._held(markers, fresh)
-        others = {name: data for name, data in markers.items() if held is None or name != held[0]}
+        others = {name: each for name, each in markers.items() if name not in dict(held)}
         if others:
             found.append(self._shared(others, fresh))
-        if held is not None and self._behind(held[1]):
-            seen, here = held[1].identity, fresh.identity
+        for marker in [each for _, each in held if self._behind(each)][:1]:
+            seen, here = marker.identity, fresh.identity
             found.append(
                 f"expected the catalog to be as new as its blobs, which know of event {seen.event} in epoch "
                 f"{seen.epoch}; its last is event {here.event} in epoch {here.epoch}, so it is older, or a copy that "
@@ -243,8 +243,8 @@ class Ownership:
         before = self._fresh()
         self._catalog.fork(new_id())
         self.announce()
-        if held := self._held(self._markers(), before):
-            self._blobs.unmark(held[0])
+        for name, _ in self._held(self._markers(), before):
+            self._blobs.unmark(name)
         return self._catalog.identity()
 
     def _fresh(self) -> Marker:
@@ -266,12 +266,17 @@ class Ownership:
                 found[name] = Marker.parse(data)
         return found
 
-    def _held(self, markers: Mapping[str, Marker | None], fresh: Marker) -> tuple[str, Marker] | None:
-        """Return the marker that is this catalog's, with its name."""
-        for name, each in _readable(markers):
-            if each.identity.id == fresh.identity.id and each.catalog & fresh.catalog:
-                return name, each
-        return None
+    @staticmethod
+    def _held(markers: Mapping[str, Marker | None], fresh: Marker) -> list[tuple[str, Marker]]:
+        """Return the markers that are this catalog's, each with its name.
+
+        There is one, or several where hosts that see the catalog in different places were the first to open it at once.
+        """
+        return [
+            (name, each)
+            for name, each in _readable(markers)
+            if each.identity.id == fresh.identity.id and each.catalog & fresh.catalog
+        ]
 
     def _behind(self, marker: Marker) -> bool:
         """Tell whether the store has seen something of this registry that the catalog does not know."""

@@ -66,7 +66,7 @@ COMMANDS = {
     ),
     "doctor": Place(
         "registry.doctor_command:doctor",
-        "Look whether the registry is in order, and say what to do; ends with 1 if anything is wrong.",
+        "Check whether the registry is in order, and say what to do; ends with 1 if anything is wrong.",
     ),
     "registry": Place("registry.fork_command:registry", "Which registry a catalog is."),
     "tokens": Place("registry.tokens_command:tokens", "Bearer tokens for servers."),

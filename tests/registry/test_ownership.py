@@ -312,6 +312,21 @@ class Ownership:
             registry.collect(grace=NOW)
             assert registry.verify().ok
 
+    def test_a_second_mark_of_the_same_catalog_is_no_other(self, settings: Settings, clock: Clock) -> None:
+        """Left by another host that was the first to open it at the same time."""
+        fill(settings, 1, 2)
+        assert settings.blob_folder is not None
+        blobs = LocalBlobs(settings.blob_folder)
+        (data,) = blobs.marks().values()
+        marker = Marker.parse(data)
+        second = replace(marker, catalog=marker.catalog | {"path elsewhere /catalog.sqlite"})
+        blobs.mark(second.name, second.to_bytes())
+        with Registry.open(settings) as registry:
+            registry.delete("digits@2", "a mistake")
+        assert collect(settings, clock)
+        with Registry.open(settings) as registry:
+            assert registry.verify().ok
+
     def test_a_mark_that_cannot_be_read_stops(self, settings: Settings, clock: Clock) -> None:
         fill(settings, 1)
         assert settings.blob_folder is not None
