@@ -4,7 +4,7 @@ Two things are compared. First what goes into the network: 16 probes are prepare
 and by the source's recipe; token ids have to be equal, and pixels too where the provider scales with
 Pillow (within a grey level where it scales tensors). Then the network: what the provider prepared goes
 through the provider's network and through the source's stages; features and logits may differ by 1e-4
-of the larger of 1 and their scale.
+of their scale.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ from registry.quoting import shortened
 from registry.recipe import Prepared, TextRecipe
 
 RELATIVE_TOLERANCE = 1e-4
-"""Allowed difference as a share of an output's largest value, where that is over 1."""
+"""Allowed difference as a share of an output's largest value over all probes."""
 
 MOST_OPERATIONS = 1e12
 """Floating-point operations of all probes in one network: some twenty seconds on one core, the provider's
@@ -211,7 +211,7 @@ def _compared(
         raise SourceDiffers(
             f"{source.spec}: {name} are not finite; fetch its weights again, or choose another"
         )
-    tolerance = RELATIVE_TOLERANCE * max(1.0, float(np.abs(expected).max(initial=0.0)))
+    tolerance = RELATIVE_TOLERANCE * float(np.abs(expected).max(initial=0.0))
     differences = np.abs(expected.astype(np.float64) - found).max(axis=1)
     worst = int(differences.argmax())
     if differences[worst] > tolerance:
