@@ -7,6 +7,7 @@ import numpy as np
 
 from adapters import datasets, techniques
 from adapters.advise.advice import Advice, advise
+from adapters.advise.decision import Preference
 from adapters.datasets import TEST, TRAIN, VALIDATION, Dataset
 from adapters.phases import Phases
 from adapters.preflight import check_order, space_check
@@ -21,6 +22,7 @@ from registry.manifest import Manifest
 from registry.names import SCRATCH_SOURCE, Transfer
 from registry.progress import SILENT, Progress
 from registry.promotion import Promotion
+from registry.quoting import quoted
 from registry.registry import Registry
 from registry.versions import Version
 
@@ -44,6 +46,7 @@ class Order:
         source_task: the source task, where the source's provider declares none.
         seed: of everything random.
         promote: stage to promote the version to, or None.
+        prefer: what the adviser goes by where a more accurate technique is dearer; None is by cost.
     """
 
     data: str
@@ -56,6 +59,7 @@ class Order:
     source_task: str | None = None
     seed: int = 0
     promote: str | None = None
+    prefer: Preference | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +157,7 @@ def adapt(
         )
     if technique is None:
         with phases.phase("advise", "advising"):
-            advice = advise(source, dataset, workshop)
+            advice = advise(source, dataset, workshop, prefer=order.prefer or Preference.COST)
         progress.say(advice.text())
         technique = techniques.technique(advice.recommended.technique, advice.recommended.settings)
         task = _source_task(order, technique.pretrained)
@@ -195,6 +199,10 @@ def adapt(
 def _named(order: Order) -> techniques.Technique | None:
     """Return the technique that is ordered, with its settings; None where the adviser is to choose."""
     if order.technique != AUTO:
+        if order.prefer is not None:
+            raise InvalidSetting(
+                f"--prefer is for the technique {AUTO}, got {quoted(order.technique)}; leave it out"
+            )
         return techniques.technique(order.technique, order.settings)
     if order.settings:
         raise InvalidSetting(

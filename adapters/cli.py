@@ -106,6 +106,11 @@ def sources(shell: Shell, provider: str | None, at_hand: bool) -> None:
 )
 @click.option("--source-task", metavar="TASK", help="The source task, where the source does not say.")
 @click.option("--promote", metavar="STAGE", help="Promote the version to this stage at the end.")
+@click.option(
+    "--prefer",
+    type=click.Choice(["cost", "accuracy"]),
+    help="What auto goes by where a more accurate technique takes longer.  [default: cost]",
+)
 def adapt(
     shell: Shell,
     data: str,
@@ -123,6 +128,7 @@ def adapt(
     assignments: tuple[str, ...],
     source_task: str | None,
     promote: str | None,
+    prefer: str | None,
 ) -> None:
     """Carry a source over to the task of DATA, prove the export, evaluate it, and register the version.
 
@@ -132,6 +138,7 @@ def adapt(
     """
     from adapters.adaptation import Order
     from adapters.adaptation import adapt as run
+    from adapters.advise.decision import Preference
     from adapters.configuration import assigned, settings
     from adapters.sources.providers import find
     from adapters.sources.verifier import Verifier
@@ -152,6 +159,7 @@ def adapt(
             source_task=source_task,
             seed=seed,
             promote=promote,
+            prefer=None if prefer is None else Preference(prefer),
         )
         progress = shell.progress()
         adaptation = run(order, registry, progress, store, Verifier(shell.settings.verified, progress))

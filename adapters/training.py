@@ -1,7 +1,7 @@
 """The training loop: batches, schedule, early stopping, mixed precision on a GPU."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -92,6 +92,10 @@ class Plan:
         demand(0 <= self.label_smoothing < 1, "label_smoothing", "a share from 0 up to 1")
         demand(self.patience is None or self.patience >= 1, "patience", "1 or more, or absent")
 
+    def steps(self, examples: int) -> int:
+        """Return how many steps all epochs over a number of examples have."""
+        return self.epochs * len(_slices(examples, self.batch_size))
+
 
 @dataclass(frozen=True, slots=True)
 class Examples:
@@ -176,6 +180,27 @@ class Callback:
 
     def on_end(self, network: nn.Module, history: Sequence[Epoch]) -> None:
         """After the last epoch, with the weights that are kept."""
+
+
+class Stopwatch(Callback):
+    """Times steps; the first one, in which memory is laid out, does not count.
+
+    Args:
+        clock: what seconds are told by.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._ends: list[float] = []
+
+    def on_step(self, network: nn.Module, loss: float) -> None:
+        """Note when a step ended."""
+        self._ends.append(self._clock())
+
+    @property
+    def seconds(self) -> float:
+        """Mean time of a step in seconds; there were two steps or more."""
+        return (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1)
 
 
 class _Best:
@@ -307,7 +332,7 @@ def _epochs(
 ) -> tuple[Epoch, ...]:
     order = np.random.default_rng(seed)
     optimiser = _optimiser(network, plan)
-    steps = plan.epochs * len(_slices(len(examples), plan.batch_size))
+    steps = plan.steps(len(examples))
     loss_of = _Loss(examples, _width(network), plan, device)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _Cosine(steps, plan.warmup))
     precision = _Precision(device)

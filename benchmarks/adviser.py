@@ -2,8 +2,9 @@
 
 A cell is a task, a trunk, a number of shots and a draw of them. In each, every technique is fitted with the same
 budget and measured on 900 held-out items, and the adviser is asked, who sees the shots only. Regret is the accuracy
-of the best technique less that of the recommended one. Cells are kept in a folder as they are done: an interrupted
-run goes on where it was.
+of the best technique less that of the recommended one; minutes are those of the advice, measured, and of an adaptation
+with its usual schedule, as the adviser expects them. Seconds are of CPU. Cells are kept in a folder as they are
+done: an interrupted run goes on where it was.
 """
 
 import argparse
@@ -23,15 +24,15 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from adapters.advise.advice import Advice, advise
+from adapters.advise.measurements import measure as measured_on
 from adapters.advise.rules import LEAST_REMOVED
-from adapters.advise.verification import logits
+from adapters.advise.trial import logits
 from adapters.datasets import TEST, TRAIN, Dataset
 from adapters.evaluation.raw import raw_inputs
 from adapters.heads import logistic_head
 from adapters.sources.bundled import GlyphSource
 from adapters.techniques import TECHNIQUES, Workshop, technique
-from benchmarks import code
+from benchmarks import code, policies
 from benchmarks.bench import TASKS, TRUNKS, Bench
 from benchmarks.cells import Cell, Log
 from registry.errors import CultivarError
@@ -72,7 +73,8 @@ class Result:
         accuracy: of every policy, on the test items.
         seconds: of CPU that every policy took.
         raw: accuracy of logistic regression on raw inputs.
-        advice: the recommended policy, the seconds of CPU, and what the flag is made of.
+        advice: the recommended policy, the seconds of CPU, and what the flag is made of; by preference in ``choices``.
+        minutes: that an adaptation by every policy takes, as the adviser expects them.
     """
 
     cell: Cell
@@ -80,6 +82,12 @@ class Result:
     seconds: Mapping[str, float]
     raw: float
     advice: Mapping[str, Any]
+    minutes: Mapping[str, float]
+
+    @property
+    def outcomes(self) -> Mapping[str, policies.Outcome]:
+        """Regret and minutes of every policy."""
+        return policies.outcomes(self.accuracy, self.minutes, self.advice["choices"])
 
     def regret(self, policy: str) -> float:
         """Return by how many points a policy is behind the best."""
@@ -100,12 +108,12 @@ class Result:
         return bool(self.advice["raw_low"] <= 0 or self.advice["random"] < threshold)
 
 
-def cells(shots: Sequence[int], seeds: int) -> list[Cell]:
+def cells(shots: Sequence[int], seeds: int, tasks: Sequence[str] = tuple(TASKS)) -> list[Cell]:
     """Return every cell, draw by draw."""
     return [
         Cell(task, trunk, number, seed)
         for seed in range(seeds)
-        for task in TASKS
+        for task in tasks
         for number in shots
         for trunk in TRUNKS
     ]
@@ -127,6 +135,7 @@ def measure(bench: Bench, log: Log, cell: Cell) -> Result:
         {name: each["seconds"] for name, each in figures.items()},
         raw["accuracy"],
         advice,
+        log.once(replace(cell, trunk="none"), "minutes", lambda: _minutes(source, dataset)),
     )
 
 
@@ -155,28 +164,29 @@ def _raw(dataset: Dataset) -> dict[str, Json]:
 
 def _ask(source: GlyphSource, dataset: Dataset, seed: int) -> dict[str, Json]:
     # The adviser never sees the test part.
-    shown = dataset.divided({TRAIN: dataset.index(TRAIN)})
-    start = time.process_time()
-    advice = advise(source, shown, _workshop(seed))
-    seconds = time.process_time() - start
-    raw, random = advice.measured.raw, advice.measured.random
+    shown, workshop = dataset.divided({TRAIN: dataset.index(TRAIN)}), _workshop(seed)
+    measured = measured_on(source, shown, workshop)
+    raw, random = measured.raw, measured.random
     assert raw is not None and random is not None, "every class has several items"
+    choices = policies.ask(measured, source, shown, workshop)
+    chosen = choices[policies.COST]
+    assert isinstance(chosen, dict)
     return {
-        "policy": _policy(advice),
-        "seconds": seconds,
+        "policy": chosen["policy"],
+        "seconds": chosen["seconds"],
         "raw_low": raw.removed.low,
         "random": random.removed.value,
-        "advice": advice.to_json(),
+        "choices": choices,
     }
 
 
-def _policy(advice: Advice) -> str:
-    depth = advice.recommended.depth
-    return advice.recommended.technique + (f" {depth}" if depth is not None else "")
+def _minutes(source: GlyphSource, dataset: Dataset) -> dict[str, Json]:
+    shown = dataset.divided({TRAIN: dataset.index(TRAIN)})
+    return dict(policies.expected_minutes(POLICIES, source, shown, _workshop(0)))
 
 
 def _workshop(seed: int) -> Workshop:
-    return Workshop(seed=seed, device=torch.device("cpu"))
+    return Workshop(seed=seed, device=torch.device("cpu"), clock=time.process_time)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +273,8 @@ class Report:
                 for trunk in TRUNKS
             )
             yield f"| {name or '**adviser**'} | {fmean(regrets):.2f} | {np.quantile(regrets, 0.9):.2f} | {by_trunk} |"
+        yield ""
+        yield from policies.rows([each.outcomes for each in self.results])
         yield f"\n{len(self.results)} cells; advice takes {figures['cost']:.0%} of fitting everything (CPU seconds)."
         yield (
             f"Flagged: {sum(each.flagged() for each in self.bad)} of {len(self.bad)} bad trunks; "
@@ -279,6 +291,7 @@ def main() -> None:
     """Measure all cells and report; exit 1 where a figure is not as wanted."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--shots", type=int, nargs="+", default=[5, 10, 20, 50], help="of each digit")
+    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS), help="of the digits")
     parser.add_argument("--seeds", type=int, default=3, help="draws of shots")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "cultivar-adviser")
     parser.add_argument(
@@ -309,12 +322,13 @@ def main() -> None:
 
 def _all(bench: Bench, log: Log, arguments: argparse.Namespace, progress: Progress) -> Iterator[Result]:
     part, parts = arguments.part
-    wanted = cells(arguments.shots, arguments.seeds)
+    wanted = cells(arguments.shots, arguments.seeds, arguments.tasks)
     # The three trunks of a draw stay together: they share what is fitted without any.
     mine = [cell for place, cell in enumerate(wanted) if place // len(TRUNKS) % parts == part]
     # Whatever is loaded on first use is not to be counted as some technique's time.
     first = mine[0]
     _fit("lp-ft", bench.source(first), bench.dataset(first), 0)
+    _minutes(bench.source(first), bench.dataset(first))
     with progress.step("cells", len(mine)) as step:
         for cell in mine:
             yield measure(bench, log, cell)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from adapters.advise.verification import logits
+from adapters.advise.trial import logits
 from adapters.datasets import TEST, TRAIN, VALIDATION, Dataset, load
 from adapters.evaluation.raw import raw_inputs
 from adapters.evaluation.yardsticks import raw_yardstick

@@ -22,7 +22,7 @@ import torch
 from rich.console import Console
 from torch.nn.functional import adaptive_avg_pool2d
 
-from adapters.advise.verification import logits
+from adapters.advise.trial import logits
 from adapters.datasets import TEST, TRAIN, Dataset
 from adapters.evaluation.raw import raw_inputs
 from adapters.heads import logistic_head

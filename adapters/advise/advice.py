@@ -1,19 +1,20 @@
 """Advice: what to do with a source and a dataset, and why, as a colleague would put it."""
 
 import shlex
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from adapters.advise.interval import Interval
+from adapters.advise.cost import Cost, costs
+from adapters.advise.decision import Decision, Preference, decide, shortlist
 from adapters.advise.measurements import Measurements, measure
 from adapters.advise.proposal import Proposal
-from adapters.advise.rules import Ruling, percent, points, rule
-from adapters.advise.verification import Trial, Verification, verify
+from adapters.advise.rules import Ruling, rule
+from adapters.advise.trial import attempt, ground
 from adapters.datasets.dataset import Dataset
 from adapters.sources.source import Source
 from adapters.techniques import Workshop
 from registry.manifest import Json
+from registry.statistics.interval import Interval
 
 ACCURACY = "accuracy"
 
@@ -27,25 +28,29 @@ class Candidate:
         accuracy: on items left out or kept for judging, or None where it was not measured.
         seconds: that measuring it took, or None.
         tried: whether it was fitted for real, on a small budget, rather than read off the features.
+        cost: what the whole adaptation is expected to take here, or None where that was not measured.
     """
 
     proposal: Proposal
     accuracy: Interval | None
     seconds: float | None
     tried: bool
+    cost: Cost | None = None
 
     def to_json(self) -> dict[str, Json]:
         """Return the JSON form; figures that were not measured are null."""
-        figure = self.accuracy
+        figure, cost = self.accuracy, self.cost
         return {
             "technique": self.proposal.technique,
             "depth": self.proposal.depth,
             "config": dict(self.proposal.settings),
             "metric": None if figure is None else round(figure.value, 4),
-            "low": None if figure is None else round(figure.low, 4),
-            "high": None if figure is None else round(figure.high, 4),
+            "low": _end(figure, 0),
+            "high": _end(figure, 1),
             "seconds": None if self.seconds is None else round(self.seconds, 3),
             "tried": self.tried,
+            "expected_minutes": None if cost is None else round(cost.minutes, 2),
+            "at_most": cost is not None and cost.at_most,
         }
 
 
@@ -61,6 +66,7 @@ class Advice:
         reasons: why, a sentence or two each.
         measured: every figure that the rules read.
         seconds: that the advice took.
+        prefer: what decides where a more accurate technique is dearer.
     """
 
     source: str
@@ -70,6 +76,7 @@ class Advice:
     reasons: tuple[str, ...]
     measured: Measurements
     seconds: float
+    prefer: Preference = Preference.COST
 
     @property
     def settings(self) -> Mapping[str, Json]:
@@ -89,6 +96,7 @@ class Advice:
             "negative_transfer": self.negative_transfer,
             "reasons": list(self.reasons),
             "measured": _figures(self.measured),
+            "prefer": self.prefer.value,
             "seconds": round(self.seconds, 3),
         }
 
@@ -101,44 +109,94 @@ class Advice:
         )
         take = f"Take {self.recommended}."
         if self.negative_transfer:
-            take = f"Do not rely on this source's features. {take}"
+            take = f"This source's features are no help here. {take}"
         return "\n\n".join([f"{opening} {take}", *self.reasons])
 
 
-def advise(source: Source, dataset: Dataset, workshop: Workshop, *, tries: bool = True) -> Advice:
-    """Measure a source on a dataset, apply the rules, and try the two best.
+def advise(
+    source: Source,
+    dataset: Dataset,
+    workshop: Workshop,
+    *,
+    tries: bool = True,
+    prefer: Preference = Preference.COST,
+) -> Advice:
+    """Measure a source on a dataset, apply the rules, and choose by trials and costs.
 
     Args:
         source: what to start from.
-        dataset: what to learn; its test part is not looked at.
+        dataset: what to learn; nothing but the size of its test set is used.
         workshop: seed, device, store and whoever watches.
-        tries: whether the two best are fitted, on a small budget.
+        tries: whether anything is fitted, on a small budget.
+        prefer: what decides where a more accurate technique is dearer.
 
     Raises:
         DatasetError: items are not labelled with one of two or more labels each.
         SourceUnavailable: the source's weights are not at hand.
         AdaptationError: a trial failed.
     """
-    return conclude(measure(source, dataset, workshop), source, dataset, workshop, tries=tries)
+    return conclude(measure(source, dataset, workshop), source, dataset, workshop, tries=tries, prefer=prefer)
 
 
 def conclude(
-    measured: Measurements, source: Source, dataset: Dataset, workshop: Workshop, *, tries: bool = True
+    measured: Measurements,
+    source: Source,
+    dataset: Dataset,
+    workshop: Workshop,
+    *,
+    tries: bool = True,
+    prefer: Preference = Preference.COST,
 ) -> Advice:
     """Go from measurements to advice; arguments and errors as of :func:`advise`."""
-    start = time.perf_counter()
+    start = workshop.clock()
     ruling = rule(measured)
-    verification = verify(ruling.proposals, source, dataset, workshop) if tries else None
-    recommended = verification.winner.proposal if verification is not None else ruling.proposals[0]
-    reasons = [*ruling.reasons, *([_tried(verification)] if verification is not None else [])]
+    expected = costs(ruling.proposals, source, dataset, measured.seconds.get("source", 0.0), workshop)
+    decision = _decision(ruling, expected, source, dataset, workshop, tries, prefer)
     return Advice(
         source=source.spec,
-        recommended=recommended,
-        candidates=_candidates(measured, ruling, verification, recommended),
+        recommended=decision.proposal,
+        candidates=_candidates(measured, ruling, decision, expected),
         negative_transfer=ruling.negative,
-        reasons=tuple(reasons),
+        reasons=(*ruling.reasons, *decision.reasons),
         measured=measured,
-        seconds=sum(measured.seconds.values()) + time.perf_counter() - start,
+        seconds=sum(measured.seconds.values()) + workshop.clock() - start,
+        prefer=prefer,
+    )
+
+
+def unadvised(measured: Measurements) -> Advice:
+    """Return what the rules alone say of measurements, without costs and trials: of a source that comes second."""
+    ruling = rule(measured)
+    decision = Decision(ruling.proposals[0], ())
+    return Advice(
+        source=measured.source,
+        recommended=decision.proposal,
+        candidates=_candidates(measured, ruling, decision, {}),
+        negative_transfer=ruling.negative,
+        reasons=ruling.reasons,
+        measured=measured,
+        seconds=sum(measured.seconds.values()),
+    )
+
+
+def _decision(
+    ruling: Ruling,
+    expected: Mapping[str, Cost],
+    source: Source,
+    dataset: Dataset,
+    workshop: Workshop,
+    tries: bool,
+    prefer: Preference,
+) -> Decision:
+    pair = shortlist(ruling.proposals, expected, prefer)
+    if pair is None:
+        return Decision(ruling.proposals[0], ())
+    where = ground(dataset, workshop.seed)
+    return decide(
+        pair,
+        where if tries else None,
+        lambda proposal, step: attempt(proposal, source, dataset, where, workshop, step),
+        workshop.progress,
     )
 
 
@@ -160,42 +218,30 @@ def adapt_command(
     return shlex.join(words), rest
 
 
-def _tried(verification: Verification) -> str:
-    """Say how the two best compare."""
-    first, second, winner = verification.first, verification.second, verification.winner
-    better = second if winner is second else first
-    compared = (
-        f"Tried on {len(first.right)} items that neither learnt from ({verification.learnt} to learn, a short "
-        f"schedule): {first.proposal} {percent(first.accuracy)}, {second.proposal} {percent(second.accuracy)}; the "
-        f"second against the first {points(verification.lead)}."
-    )
-    if verification.clear:
-        return f"{compared} {better.proposal.technique} is clearly better."
-    if verification.tied and first.proposal.retrained != second.proposal.retrained:
-        return f"{compared} That is a tie, so take the one that retrains less: {better.proposal.technique}."
-    return f"{compared} That settles nothing, so the order of the rules stands: {better.proposal.technique}."
-
-
 def _candidates(
-    measured: Measurements, ruling: Ruling, verification: Verification | None, recommended: Proposal
+    measured: Measurements, ruling: Ruling, decision: Decision, expected: Mapping[str, Cost]
 ) -> tuple[Candidate, ...]:
-    trials: Sequence[Trial] = (verification.first, verification.second) if verification is not None else ()
-    found = [_candidate(measured, proposal, trials) for proposal in ruling.proposals]
-    return tuple(sorted(found, key=lambda candidate: candidate.proposal != recommended))
+    found = [
+        _candidate(measured, proposal, decision, expected.get(proposal.technique))
+        for proposal in ruling.proposals
+    ]
+    return tuple(sorted(found, key=lambda candidate: candidate.proposal != decision.proposal))
 
 
-def _candidate(measured: Measurements, proposal: Proposal, trials: Sequence[Trial]) -> Candidate:
-    for trial in trials:
+def _candidate(
+    measured: Measurements, proposal: Proposal, decision: Decision, cost: Cost | None
+) -> Candidate:
+    for trial in decision.trials:
         if trial.proposal == proposal:
-            return Candidate(proposal, trial.accuracy, trial.seconds, True)
+            return Candidate(proposal, trial.accuracy, trial.seconds, True, cost)
     heads = measured.seconds.get("heads")
     if proposal.technique == "frozen" and measured.last is not None:
-        return Candidate(proposal, measured.last.accuracy, heads, False)
+        return Candidate(proposal, measured.last.accuracy, heads, False, cost)
     if proposal.technique == "layers" and measured.best is not None:
-        return Candidate(proposal, measured.best.accuracy, heads, False)
+        return Candidate(proposal, measured.best.accuracy, heads, False, cost)
     if proposal.technique == "as-is":
-        return Candidate(proposal, measured.zero_shot, measured.seconds.get("zero-shot"), False)
-    return Candidate(proposal, None, None, False)
+        return Candidate(proposal, measured.zero_shot, measured.seconds.get("zero-shot"), False, cost)
+    return Candidate(proposal, None, None, False, cost)
 
 
 def _figures(measured: Measurements) -> dict[str, Json]:
@@ -234,4 +280,9 @@ def _figures(measured: Measurements) -> dict[str, Json]:
 
 
 def _ends(figure: Interval) -> list[Json]:
-    return [round(figure.value, 4), round(figure.low, 4), round(figure.high, 4)]
+    return [round(figure.value, 4), _end(figure, 0), _end(figure, 1)]
+
+
+def _end(figure: Interval | None, which: int) -> float | None:
+    """Return an end of an interval; None where there is none."""
+    return None if figure is None or figure.ends is None else round(figure.ends[which], 4)

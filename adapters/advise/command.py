@@ -34,7 +34,14 @@ if TYPE_CHECKING:
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of everything random."
 )
-@click.option("--no-verify", is_flag=True, help="Do not try the two best; rely on the rules alone.")
+@click.option("--no-verify", is_flag=True, help="Do not try the two best; rely on rules and costs alone.")
+@click.option(
+    "--prefer",
+    type=click.Choice(["cost", "accuracy"]),
+    default="cost",
+    show_default=True,
+    help="Take a dearer technique only if it is shown to be better (cost), or whatever it takes (accuracy).",
+)
 def advise(
     shell: Shell,
     data: str,
@@ -43,12 +50,15 @@ def advise(
     min_count: int | None,
     seed: int,
     no_verify: bool,
+    prefer: str,
 ) -> None:
     """Measure each source on DATA, recommend a technique, and say why, with the figures.
 
     Nothing is registered. Held-out items are not looked at. DATA is as for adapt.
     """
     from adapters.advise.advice import adapt_command
+    from adapters.advise.decision import Preference
+    from adapters.advise.phrases import ends
     from adapters.advise.ranking import advise_all
     from adapters.sources.providers import find
     from adapters.sources.verifier import Verifier
@@ -63,10 +73,11 @@ def advise(
         progress=progress,
         min_count=min_count or 0,
         verifier=Verifier(shell.settings.verified, progress),
+        prefer=Preference(prefer),
     )
     best = ranked[0]
-    line, rest = adapt_command(best, data, test, min_count or 0)
-    document = best.to_json() | {"command": line, "sources": [_standing(each) for each in ranked]}
+    next_, rest = adapt_command(best, data, test, min_count or 0)
+    document = best.to_json() | {"command": next_, "sources": [_standing(each) for each in ranked]}
 
     def show(out: "Console") -> None:
         out.print(best.text(), highlight=False, markup=False)
@@ -74,14 +85,14 @@ def advise(
             (
                 str(candidate.proposal),
                 "-" if (figure := candidate.accuracy) is None else f"{100 * figure.value:.1f} %",
-                "" if figure is None else f"{100 * figure.low:.1f}–{100 * figure.high:.1f}",
-                "" if candidate.seconds is None else f"{candidate.seconds:.1f}",
+                "" if figure is None else ends(figure),
+                "" if (cost := candidate.cost) is None else cost.text(),
                 "tried" if candidate.tried else "",
             )
             for candidate in best.candidates
         )
         out.print()
-        show_table(out, ["candidate", "accuracy", "95 %", "seconds", ""], rows)
+        show_table(out, ["candidate", "accuracy", "95 %", "would take", ""], rows)
         if len(ranked) > 1:
             out.print()
             standings = (
@@ -94,7 +105,7 @@ def advise(
             )
             show_table(out, ["source", "head on its last cut", "negative transfer"], standings)
         out.print(
-            f"\nNext ({best.seconds:.1f} s of measuring so far):\n\n  {line}", highlight=False, markup=False
+            f"\nNext ({best.seconds:.1f} s of measuring so far):\n\n  {next_}", highlight=False, markup=False
         )
         if rest:
             out.print(f"\nwith advice.toml:\n\n{_toml(rest)}", highlight=False, markup=False)
@@ -105,11 +116,12 @@ def advise(
 def _standing(advice: "Advice") -> dict[str, object]:
     """Return how one of several sources stands."""
     last = advice.measured.last
+    low, high = (None, None) if last is None or last.accuracy.ends is None else last.accuracy.ends
     return {
         "source": advice.source,
         "metric": None if last is None else round(last.accuracy.value, 4),
-        "low": None if last is None else round(last.accuracy.low, 4),
-        "high": None if last is None else round(last.accuracy.high, 4),
+        "low": None if low is None else round(low, 4),
+        "high": None if high is None else round(high, 4),
         "negative_transfer": advice.negative_transfer,
     }
 

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adapters.advise.interval import Interval
 from adapters.heads.search import GRID
 from adapters.heads.standard import Standard, threads
 from registry.errors import DatasetError
+from registry.statistics.difference import difference
+from registry.statistics.interval import Interval
+from registry.statistics.share import share
 
 PENALTIES = GRID[8:41:2]
 """Penalties tried on standardised features, strongest first: 1000 down to 1e-5, half a decade apart."""
@@ -32,10 +34,12 @@ class LeftOut:
     Attributes:
         scores: float64 [N, labels].
         targets: int64 [N].
+        groups: of the items, int64 [N]; None where each stands alone.
     """
 
     scores: np.ndarray
     targets: np.ndarray
+    groups: np.ndarray | None = None
 
     @property
     def right(self) -> np.ndarray:
@@ -53,11 +57,11 @@ class LeftOut:
     @property
     def accuracy(self) -> Interval:
         """Share of right answers."""
-        return Interval.of_share(self.right)
+        return share(self.right, self.groups)
 
     def lead(self, other: "LeftOut") -> Interval:
         """Return by how much it is more accurate than another on the same items."""
-        return Interval.of_lead(self.right, other.right)
+        return difference(self.right, other.right, self.groups)
 
 
 def sample(targets: np.ndarray, most: int = MAX_ROWS) -> np.ndarray:
@@ -69,13 +73,16 @@ def sample(targets: np.ndarray, most: int = MAX_ROWS) -> np.ndarray:
     return np.sort(ranked[np.linspace(0, len(ranked) - 1, most).astype(np.int64)])
 
 
-def left_out(features: np.ndarray, targets: np.ndarray, labels: int) -> LeftOut:
+def left_out(
+    features: np.ndarray, targets: np.ndarray, labels: int, groups: np.ndarray | None = None
+) -> LeftOut:
     """Answer for every item by a head that was fitted to all others.
 
     Args:
         features: float32 [N, D].
         targets: label numbers, int64 [N]; every class that occurs has two items or more.
         labels: how many there are.
+        groups: of the items, int64 [N], which intervals go by; None where each stands alone.
 
     Raises:
         DatasetError: a class has a single item, there is one class alone, or a feature is not finite.
@@ -86,8 +93,8 @@ def left_out(features: np.ndarray, targets: np.ndarray, labels: int) -> LeftOut:
     with threads(features, labels):
         rows = Standard.of(features, targets).apply(features)
         if counts[counts > 0].min() <= FEW:
-            return LeftOut(_means(rows, targets, counts), targets)
-        return LeftOut(_ridge(rows, targets, labels), targets)
+            return LeftOut(_means(rows, targets, counts), targets, groups)
+        return LeftOut(_ridge(rows, targets, labels), targets, groups)
 
 
 def spectrum(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

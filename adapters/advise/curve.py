@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from adapters.advise.crossval import left_out
-from adapters.advise.interval import Interval
+from adapters.advise.intervals import mean
+from registry.statistics.interval import Interval
 
 DRAWS = 3
 """Nested draws of a half and a quarter that the curve is averaged over."""
@@ -29,7 +30,9 @@ class Curve:
     slope: Interval | None
 
 
-def curve(features: np.ndarray, targets: np.ndarray, labels: int, seed: int = 0) -> Curve:
+def curve(
+    features: np.ndarray, targets: np.ndarray, labels: int, seed: int = 0, groups: np.ndarray | None = None
+) -> Curve:
     """Measure the learning curve of a head.
 
     The slope compares, item by item, all items with the halves that hold it, so that it shares their luck.
@@ -39,6 +42,7 @@ def curve(features: np.ndarray, targets: np.ndarray, labels: int, seed: int = 0)
         targets: label numbers, int64 [N]; every class that occurs has two items or more.
         labels: how many there are.
         seed: of the draws.
+        groups: of the items, int64 [N], which the interval goes by; None where each stands alone.
     """
     whole = left_out(features, targets, labels).right
     counts = np.bincount(targets, minlength=labels)
@@ -61,7 +65,7 @@ def curve(features: np.ndarray, targets: np.ndarray, labels: int, seed: int = 0)
     return Curve(
         tuple(sizes),
         (*means, float(np.nanmean(halves)), float(whole.mean())),
-        Interval.of_mean(gains),
+        mean(gains, None if groups is None else groups[seen]),
     )
 
 

@@ -1,6 +1,5 @@
 """What can be known of a source and a dataset before anything is trained."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
@@ -10,9 +9,9 @@ import numpy as np
 
 from adapters.advise.crossval import MAX_ROWS, LeftOut, left_out, sample
 from adapters.advise.curve import Curve, curve
-from adapters.advise.interval import Interval
+from adapters.advise.intervals import groups, removed
 from adapters.advise.logme import logme
-from adapters.advise.verification import answered
+from adapters.advise.trial import predicted
 from adapters.datasets.dataset import TRAIN, VALIDATION, Dataset
 from adapters.evaluation.raw import raw_inputs
 from adapters.sources.sketch import FeatureSketch
@@ -22,6 +21,8 @@ from adapters.techniques import Workshop, technique
 from registry.errors import DatasetError
 from registry.manifest import MULTILABEL
 from registry.progress import SILENT
+from registry.statistics.interval import Interval
+from registry.statistics.share import share
 
 CONTROLS = (1_000_003, 1_000_033, 1_000_037)
 """Seeds of the random weights that the source is compared with; three, because one may be lucky."""
@@ -134,7 +135,7 @@ def measure(source: Source, dataset: Dataset, workshop: Workshop) -> Measurement
         SourceUnavailable: the source's weights are not at hand.
     """
     _check(dataset)
-    clock = _Clock()
+    clock = _Clock(workshop.clock)
     index = dataset.index(TRAIN, VALIDATION)
     counts = np.bincount(dataset.targets(index), minlength=len(dataset.labels))
     counts = counts[counts > 0]
@@ -146,13 +147,14 @@ def measure(source: Source, dataset: Dataset, workshop: Workshop) -> Measurement
         boundaries = _boundaries(stages)
         chosen = index[sample(dataset.targets(index), MAX_ROWS)] if counts.min() > 1 else index[:0]
         targets, labels = dataset.targets(chosen), len(dataset.labels)
+        together = groups(dataset, chosen)
         cuts: tuple[Cut, ...] = ()
         raw = random = curved = distance = None
         if len(chosen):
             rows = clock.time("features", lambda: quiet.taps(stages, boundaries, dataset, chosen))
             step.advance(1, "heads")
             answers = clock.time(
-                "heads", lambda: {at: left_out(rows[at], targets, labels) for at in boundaries}
+                "heads", lambda: {at: left_out(rows[at], targets, labels, together) for at in boundaries}
             )
             last = answers[boundaries[-1]]
             cuts = clock.time("evidence", lambda: _cuts(stages, rows, answers, targets, labels))
@@ -164,7 +166,8 @@ def measure(source: Source, dataset: Dataset, workshop: Workshop) -> Measurement
             )
             step.advance(1, "learning curve")
             curved = clock.time(
-                "learning curve", lambda: curve(rows[boundaries[-1]], targets, labels, workshop.seed)
+                "learning curve",
+                lambda: curve(rows[boundaries[-1]], targets, labels, workshop.seed, together),
             )
             distance = _distance(source, rows[boundaries[-1]])
             step.advance(1)
@@ -190,16 +193,21 @@ def measure(source: Source, dataset: Dataset, workshop: Workshop) -> Measurement
 
 
 class _Clock:
-    """Seconds spent on each thing."""
+    """Seconds spent on each thing.
 
-    def __init__(self) -> None:
+    Args:
+        clock: what seconds are told by.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self.seconds: dict[str, float] = {}
 
     def time(self, name: str, work: Callable[[], _T]) -> _T:
         """Do some work, and count the time that it takes."""
-        start = time.perf_counter()
+        start = self._clock()
         done = work()
-        self.seconds[name] = time.perf_counter() - start
+        self.seconds[name] = self._clock() - start
         return done
 
 
@@ -245,7 +253,7 @@ def _cuts(
 def _raw(dataset: Dataset, chosen: np.ndarray, last: LeftOut) -> Baseline:
     inputs = raw_inputs(dataset, chosen)
     rows = inputs if isinstance(inputs, np.ndarray) else _words(inputs)
-    return _baseline(left_out(rows, last.targets, last.scores.shape[1]), last)
+    return _baseline(left_out(rows, last.targets, last.scores.shape[1], last.groups), last)
 
 
 def _words(texts: Sequence[str]) -> np.ndarray:
@@ -266,16 +274,17 @@ def _random(
     labels = len(dataset.labels)
     some = sample(dataset.targets(chosen), CONTROL_ROWS)
     targets = dataset.targets(chosen[some])
-    mine = left_out(own[some], targets, labels)
+    together = groups(dataset, chosen[some])
+    mine = left_out(own[some], targets, labels, together)
     found = []
     for seed in CONTROLS:
         rows = workshop.taps(source.load(seed), [boundary], dataset, chosen[some])[boundary]
-        found.append(left_out(rows, targets, labels))
+        found.append(left_out(rows, targets, labels, together))
     return _baseline(min(found, key=lambda each: float(each.errors.mean())), mine)
 
 
 def _baseline(other: LeftOut, last: LeftOut) -> Baseline:
-    return Baseline(other.accuracy, last.lead(other), Interval.of_removed(last.errors, other.errors))
+    return Baseline(other.accuracy, last.lead(other), removed(last.errors, other.errors, last.groups))
 
 
 def _zero_shot(source: Source, dataset: Dataset, index: np.ndarray, workshop: Workshop) -> Interval | None:
@@ -287,7 +296,7 @@ def _zero_shot(source: Source, dataset: Dataset, index: np.ndarray, workshop: Wo
     except DatasetError:
         return None
     chosen = index[sample(dataset.targets(index), MAX_ROWS)]
-    return Interval.of_share(answered(fitted, dataset, chosen))
+    return share(predicted(fitted, dataset, chosen), groups(dataset, chosen))
 
 
 def _distance(source: Source, rows: np.ndarray) -> float | None:

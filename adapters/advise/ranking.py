@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from adapters.advise.advice import Advice, conclude
+from adapters.advise.advice import Advice, conclude, unadvised
+from adapters.advise.decision import Preference
 from adapters.advise.measurements import Measurements, measure
 from adapters.datasets import Dataset, load
 from adapters.preflight import check_data
@@ -22,8 +23,9 @@ def advise_all(
     progress: Progress,
     min_count: int = 0,
     verifier: Verifier | None = None,
+    prefer: Preference = Preference.COST,
 ) -> list[Advice]:
-    """Advise on each source; only the most promising one's two best techniques are tried.
+    """Advise on each source; costs are measured and techniques tried with the most promising one alone.
 
     Ranked by the accuracy of a head on the last cut, and the cut's evidence (LogME) where that is equal.
 
@@ -36,6 +38,7 @@ def advise_all(
         progress: who watches.
         min_count: labels that fewer items have are dropped; 0 keeps all.
         verifier: holds the sources against their providers' own code; None does so in every run.
+        prefer: what decides where a more accurate technique is dearer.
 
     Raises:
         CultivarError: the data cannot be used, weights are not at hand, or a trial failed.
@@ -56,7 +59,9 @@ def advise_all(
         found.append((source, dataset, measure(source, dataset, workshop)))
     found.sort(key=lambda each: _promise(each[2]), reverse=True)
     return [
-        conclude(measured, source, dataset, workshop, tries=tries and place == 0)
+        conclude(measured, source, dataset, workshop, tries=tries, prefer=prefer)
+        if place == 0
+        else unadvised(measured)
         for place, (source, dataset, measured) in enumerate(found)
     ]
 

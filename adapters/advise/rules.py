@@ -7,8 +7,10 @@ what the first one puts forward is recommended, and the next ones' proposals fol
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from adapters.advise.interval import Interval
+from adapters.advise.intervals import above
 from adapters.advise.measurements import Measurements
+from adapters.advise.phrases import difference as points
+from adapters.advise.phrases import percent, share
 from adapters.advise.proposal import Proposal
 from adapters.techniques import TECHNIQUES
 
@@ -79,11 +81,11 @@ def rule(measured: Measurements) -> Ruling:
 
 
 def negative_transfer(measured: Measurements) -> Finding | None:
-    """Flag a source whose features are not clearly better than raw inputs, or than those of random weights."""
+    """Flag a source whose features are not shown to beat raw inputs, or hardly beat those of random weights."""
     last, raw, random = measured.last, measured.raw, measured.random
     if last is None or raw is None or random is None:
         return None
-    loses = raw.removed.low <= 0
+    loses = raw.removed.decidable and not above(raw.removed, 0)
     empty = random.removed.value < LEAST_REMOVED
     against = (
         f"A head on the source's last cut answers {percent(last.accuracy)} of left-out items rightly, one on raw "
@@ -92,10 +94,12 @@ def negative_transfer(measured: Measurements) -> Finding | None:
         f"{share(random.removed)} of that error."
     )
     if not loses and not empty:
-        return Finding(f"The source helps. {against}")
+        if not raw.removed.decidable:
+            return Finding(f"Whether the source helps is not decidable: {raw.removed.reason}. {against}")
+        return Finding(f"By squared error, the source helps. {against}")
     why = " and ".join(
         [
-            *(["its features are not clearly better than raw inputs"] if loses else []),
+            *(["by squared error its features are not shown to be better than raw inputs"] if loses else []),
             *([f"they remove less than {LEAST_REMOVED:.0%} of what random weights leave"] if empty else []),
         ]
     )
@@ -105,7 +109,7 @@ def negative_transfer(measured: Measurements) -> Finding | None:
     )
     way_out: tuple[Proposal, ...] = (scratch, full) if loses else (full, scratch)
     middle, best = _useful_middle(measured), measured.best
-    if middle is not None and best is not None and best.accuracy.low > raw.accuracy.value:
+    if middle is not None and best is not None and above(best.accuracy, raw.accuracy.value):
         way_out = (way_out[0], middle, way_out[1])
     return Finding(
         f"Negative transfer: as it is, the source is no help here, for {why}. {against} Look for another source; "
@@ -123,7 +127,8 @@ def own_answers(measured: Measurements) -> Finding | None:
     text = f"The source knows these labels and answers {percent(zero)} rightly without any training"
     if last is not None and zero.value < last.accuracy.value:
         return Finding(f"{text}, less than a new head ({percent(last.accuracy)}).")
-    return Finding(f"{text}: as good as a new head, or better.", (Proposal("as-is"),))
+    head = "" if last is None else f", no less than a new head ({percent(last.accuracy)})"
+    return Finding(f"{text}{head}.", (Proposal("as-is"),))
 
 
 def one_item(measured: Measurements) -> Finding | None:
@@ -138,7 +143,7 @@ def one_item(measured: Measurements) -> Finding | None:
 
 
 def middle_layer(measured: Measurements) -> Finding | None:
-    """Where a middle cut is clearly better than the last, use it, or retrain what lies above it."""
+    """Where a middle cut beats the last by more than the interval, use it, or retrain what lies above it."""
     middle = _useful_middle(measured)
     best = measured.best
     if middle is None or best is None:
@@ -159,8 +164,7 @@ def amount(measured: Measurements) -> Finding | None:
     frozen, tuned = _frozen(measured), Proposal("lp-ft", retrained=measured.depths)
     slope = curve.slope if curve is not None else None
     grown = (
-        f"the last doubling of the items brought {100 * slope.value:+.1f} points "
-        f"({100 * slope.low:.1f} to {100 * slope.high:.1f})"
+        f"the last doubling of the items brought {points(slope)}"
         if slope is not None
         else "too few to see whether more would help"
     )
@@ -211,28 +215,13 @@ RULES: tuple[Callable[[Measurements], Finding | None], ...] = (
 """In the order in which they speak."""
 
 
-def percent(figure: Interval) -> str:
-    """Write a share and its interval: ``94.0 % (83.8–97.9)``."""
-    return f"{100 * figure.value:.1f} % ({100 * figure.low:.1f}–{100 * figure.high:.1f})"
-
-
-def points(lead: Interval) -> str:
-    """Write a difference of shares and its interval: ``+3.0 points (-1.0 to 7.0)``."""
-    return f"{100 * lead.value:+.1f} points ({100 * lead.low:+.1f} to {100 * lead.high:+.1f})"
-
-
-def share(removed: Interval) -> str:
-    """Write a share that was removed and its interval: ``41 % (35 to 48)``."""
-    return f"{100 * removed.value:.0f} % ({100 * removed.low:.0f} to {100 * removed.high:.0f})"
-
-
 def _frozen(measured: Measurements) -> Proposal:
     return Proposal("frozen", {"head": "centroid"} if measured.rarest <= 2 else {})
 
 
 def _useful_middle(measured: Measurements) -> Proposal | None:
-    """Return a head on the most useful cuts, which it finds itself, where one is clearly better than the last."""
+    """Return a head on the most useful cuts, which it finds, where one beats the last by more than the interval."""
     best, last = measured.best, measured.last
-    if best is None or last is None or best.boundary == last.boundary or best.lead.low <= 0:
+    if best is None or last is None or best.boundary == last.boundary or not above(best.lead, 0):
         return None
     return Proposal("layers")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from adapters.techniques.as_is import AsIs
 from adapters.techniques.contrastive import Contrastive
+from adapters.techniques.effort import Effort
 from adapters.techniques.features import Features
 from adapters.techniques.fitted import Fitted
 from adapters.techniques.frozen import Frozen
@@ -22,6 +23,7 @@ from registry.suggestion import suggestion
 __all__ = [
     "TECHNIQUES",
     "AsIs",
+    "Effort",
     "Features",
     "Fitted",
     "Frozen",

@@ -1,7 +1,8 @@
 """``contrastive``: texts of one label are pulled together, others apart; then a head is solved."""
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Hashable
+from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -13,11 +14,16 @@ from adapters.configuration import check
 from adapters.datasets.dataset import TRAIN, VALIDATION, Dataset
 from adapters.features import tensors
 from adapters.sources.source import Source
-from adapters.sources.stages import Run
+from adapters.sources.stages import Run, Stages
+from adapters.techniques.effort import Effort
 from adapters.techniques.fitted import Fitted
 from adapters.techniques.technique import Technique
 from adapters.techniques.workshop import Workshop
+from adapters.training import Stopwatch
 from registry.errors import AdaptationError, DatasetError
+from registry.progress import SILENT
+
+_TIMED_STEPS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +68,31 @@ class Contrastive(Technique):
         demand(0 <= self.weight_decay < math.inf, "weight_decay", "0 or more")
         demand(0 <= self.warmup < 1, "warmup", "a share from 0 up to 1")
         demand(self.l2 is None or self.l2 > 0, "l2", "above 0, or absent")
+
+    def effort(self, stages: Stages, learnt: int, held: int) -> Effort:
+        """Return the steps on pairs, a pass over every example, and the search for the penalty."""
+        return Effort(
+            passes=1, steps=self.steps(learnt), batch_size=self.batch_size, searches=int(self.l2 is None)
+        )
+
+    def steps(self, examples: int) -> int:
+        """Return how many steps of training a number of examples make."""
+        return min(self.most_steps, self.epochs * math.ceil(2 * self.pairs * examples / self.batch_size))
+
+    def step_kind(self, stages: Stages) -> Hashable:
+        """Return that steps are on pairs."""
+        return self.name
+
+    def step_seconds(
+        self, source: Source, dataset: Dataset, index: np.ndarray, batch_size: int, workshop: Workshop
+    ) -> float:
+        """Train a network of its own for four steps."""
+        stopwatch = Stopwatch(workshop.clock)
+        few = replace(self, most_steps=_TIMED_STEPS, batch_size=batch_size)
+        watched = replace(workshop, progress=SILENT, callbacks=(stopwatch,))
+        with freezing.frozen(source.load(), 0) as split, torch.random.fork_rng(devices=[]):
+            few._train(split.upper, dataset, index, dataset.targets(index), watched)
+        return stopwatch.seconds
 
     def fit(self, source: Source, dataset: Dataset, workshop: Workshop) -> Fitted:
         """Train the encoder on pairs and solve for the head.
@@ -110,7 +141,7 @@ class Contrastive(Technique):
         optimiser = torch.optim.AdamW(
             network.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
         )
-        steps = min(self.most_steps, self.epochs * math.ceil(2 * self.pairs * len(index) / self.batch_size))
+        steps = self.steps(len(index))
         climb = math.ceil(self.warmup * steps)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimiser, lambda step: min((step + 1) / max(1, climb), (steps - step) / max(1, steps - climb))
@@ -137,6 +168,8 @@ class Contrastive(Technique):
                     schedule.step()
                     optimiser.zero_grad(set_to_none=True)
                     history.append({"step": float(number), "loss": value})
+                    for callback in workshop.callbacks:
+                        callback.on_step(network, value)
                     bar.advance(1, f"loss {value:.3f}")
         finally:
             network.to("cpu")

@@ -7,6 +7,8 @@ from adapters import freezing, heads
 from adapters.configuration import check
 from adapters.datasets.dataset import TRAIN, VALIDATION, Dataset
 from adapters.sources.source import Source
+from adapters.sources.stages import Stages
+from adapters.techniques.effort import Effort
 from adapters.techniques.fitted import Fitted
 from adapters.techniques.technique import Technique
 from adapters.techniques.workshop import Workshop
@@ -35,6 +37,10 @@ class Frozen(Technique):
 
     def __post_init__(self) -> None:
         check(self.l2 is None or self.l2 > 0, self.name, "l2", "above 0, or absent", self.l2)
+
+    def effort(self, stages: Stages, learnt: int, held: int) -> Effort:
+        """Return one pass, and the search for the penalty."""
+        return Effort(passes=1, searches=int(self.head == "logistic" and self.l2 is None))
 
     def fit(self, source: Source, dataset: Dataset, workshop: Workshop) -> Fitted:
         """Solve for the head on the source's features."""

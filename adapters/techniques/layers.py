@@ -11,6 +11,7 @@ from adapters.configuration import check
 from adapters.datasets.dataset import TRAIN, VALIDATION, Dataset
 from adapters.sources.source import Source
 from adapters.sources.stages import Stages
+from adapters.techniques.effort import Effort
 from adapters.techniques.fitted import Fitted
 from adapters.techniques.technique import Technique
 from adapters.techniques.workshop import Workshop
@@ -51,6 +52,11 @@ class Layers(Technique):
     def check_source(self, source: Source, stages: Stages) -> None:
         """Refuse a cut point that the source does not have."""
         self._boundaries(source, stages)
+
+    def effort(self, stages: Stages, learnt: int, held: int) -> Effort:
+        """Return one pass, and a search for each set of layers that is tried."""
+        tried = sum(len(stages) - chosen for chosen in range(min(self.most, len(stages))))
+        return Effort(passes=1, searches=(0 if self.cuts is not None else tried) + int(self.l2 is None))
 
     def fit(self, source: Source, dataset: Dataset, workshop: Workshop) -> Fitted:
         """Choose the layers and solve for the head.

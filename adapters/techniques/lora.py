@@ -81,10 +81,12 @@ class Lora(Trained):
         """
         stages = source.load()
         self.check_source(source, stages)
+        return self.carry(stages, self.boundary(stages), dataset, workshop, self.depth)
+
+    def boundary(self, stages: Stages) -> int:
+        """Return how many stages lie below the lowest one that is updated."""
         boundaries = _boundaries(stages)
-        return self.carry(
-            stages, boundaries[(self.depth or len(boundaries)) - 1], dataset, workshop, self.depth
-        )
+        return boundaries[(self.depth or len(boundaries)) - 1]
 
     @contextmanager
     def around(self, upper: Run, seed: int) -> Iterator[None]:

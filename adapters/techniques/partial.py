@@ -45,4 +45,8 @@ class Partial(Trained):
         """Train the last stages and the head."""
         stages = source.load()
         self.check_source(source, stages)
-        return self.carry(stages, stages.depths()[self.depth - 1], dataset, workshop, self.depth)
+        return self.carry(stages, self.boundary(stages), dataset, workshop, self.depth)
+
+    def boundary(self, stages: Stages) -> int:
+        """Return how many stages lie below the last ``depth`` ones."""
+        return stages.depths()[self.depth - 1]

@@ -1,14 +1,17 @@
 """The contract of every way to carry a source over to a task."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import asdict, dataclass
 from typing import ClassVar, Self
+
+import numpy as np
 
 from adapters.configuration import configure
 from adapters.datasets.dataset import Dataset
 from adapters.sources.source import Source
 from adapters.sources.stages import Stages
+from adapters.techniques.effort import Effort
 from adapters.techniques.fitted import Fitted
 from adapters.techniques.workshop import Workshop
 from registry.errors import DatasetError
@@ -68,6 +71,37 @@ class Technique(ABC):
             DatasetError: the source lacks what the technique needs.
         """
         return
+
+    def effort(self, stages: Stages, learnt: int, held: int) -> Effort:
+        """Return what a fit computes at most: nothing, unless overridden.
+
+        Args:
+            stages: the network.
+            learnt: training examples.
+            held: validation examples.
+        """
+        return Effort()
+
+    def step_kind(self, stages: Stages) -> Hashable:
+        """Return what two techniques have in common whose steps take equally long; None where there are no steps."""
+        return None
+
+    def step_seconds(
+        self, source: Source, dataset: Dataset, index: np.ndarray, batch_size: int, workshop: Workshop
+    ) -> float:
+        """Measure how long a step of training takes, by a few real ones; 0 where there are no steps.
+
+        Args:
+            source: what to start from; a network of its own is loaded, and forgotten.
+            dataset: the examples.
+            index: which of them to take steps on, four batches or more, int64 [N].
+            batch_size: examples, or pairs of them, that a step trains on.
+            workshop: seed and device.
+
+        Raises:
+            AdaptationError: training failed.
+        """
+        return 0.0
 
     @abstractmethod
     def fit(self, source: Source, dataset: Dataset, workshop: Workshop) -> Fitted:

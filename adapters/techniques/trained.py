@@ -1,9 +1,9 @@
 """What the techniques that train a network by gradient descent have in common."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -12,15 +12,19 @@ from torch import Tensor, nn
 from adapters import calibration, features, freezing, heads
 from adapters.datasets.dataset import TRAIN, VALIDATION, Dataset
 from adapters.datasets.rows import Rows
+from adapters.sources.source import Source
 from adapters.sources.stages import CARRIED, Fields, Run, Split, Stages
+from adapters.techniques.effort import Effort
 from adapters.techniques.fitted import Fitted
 from adapters.techniques.technique import Technique
 from adapters.techniques.workshop import Workshop
-from adapters.training import Examples, Plan, train
+from adapters.training import Examples, Plan, Stopwatch, train
+from registry.progress import SILENT
 
 MAX_CARRIED_BYTES = 1 << 30
 """Size over which what a frozen part leaves is computed anew in every epoch instead of kept."""
 
+_TIMED_STEPS = 4
 _MOST_EPOCHS = 200
 _LEAST_EPOCHS = 10
 
@@ -107,6 +111,57 @@ class Trained(Technique):
             unfreeze=self.unfreeze,
             class_weights=self.class_weights,
         )
+
+    def boundary(self, stages: Stages) -> int:
+        """Return how many stages stay frozen below what is trained: none, unless overridden.
+
+        Raises:
+            InvalidSetting: the network has too few stages for the settings.
+        """
+        return 0
+
+    def effort(self, stages: Stages, learnt: int, held: int) -> Effort:
+        """Return all epochs, a look at the validation set after each, and a pass for what is computed once."""
+        plan = self.plan(stages, learnt)
+        once = self.start != "zero" or self.boundary(stages) > 0
+        return Effort(
+            passes=int(once),
+            steps=plan.steps(learnt),
+            batch_size=plan.batch_size,
+            checks=plan.epochs + int(self.calibrate) if held else 0,
+            searches=int(self.start == "logistic"),
+            stops_early=held > 0 and plan.patience is not None and plan.patience < plan.epochs,
+        )
+
+    def step_kind(self, stages: Stages) -> Hashable:
+        """Return where the trained part begins and what is trained in it."""
+        return type(self).around, self.boundary(stages), self.augment
+
+    def step_seconds(
+        self, source: Source, dataset: Dataset, index: np.ndarray, batch_size: int, workshop: Workshop
+    ) -> float:
+        """Train a network of its own for four steps or more."""
+        stages = source.load(None if self.pretrained else workshop.seed)
+        plan = replace(self.plan(stages, len(index)), batch_size=batch_size, epochs=1)
+        plan = replace(plan, epochs=math.ceil(_TIMED_STEPS / plan.steps(len(index))))
+        head = heads.zero_head(stages.features_dim, len(dataset.labels)).module()
+        stopwatch = Stopwatch(workshop.clock)
+        with (
+            freezing.frozen(stages, self.boundary(stages)) as split,
+            self.around(split.upper, workshop.seed),
+        ):
+            body, rows, places = self._feed(stages, split, dataset, index, workshop)
+            train(
+                body,
+                head,
+                Examples(rows, places, dataset.targets(index)),
+                plan,
+                seed=workshop.seed,
+                device=workshop.device,
+                progress=SILENT,
+                callbacks=(stopwatch,),
+            )
+        return stopwatch.seconds
 
     def carry(
         self, stages: Stages, frozen: int, dataset: Dataset, workshop: Workshop, depth: int | None = None

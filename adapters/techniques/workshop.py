@@ -1,6 +1,7 @@
 """What a technique works with, whatever it does."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,6 +31,7 @@ class Workshop:
         progress: who watches.
         store: where features already computed are kept.
         callbacks: hooks into the training loop, in the order in which they are called.
+        clock: what seconds are told by, where a time is measured.
     """
 
     seed: int = 0
@@ -37,6 +39,7 @@ class Workshop:
     progress: Progress = SILENT
     store: FeatureStore = field(default_factory=MemoryStore)
     callbacks: tuple[Callback, ...] = ()
+    clock: Callable[[], float] = time.perf_counter
 
     def features(self, stages: Stages, dataset: Dataset, index: np.ndarray) -> np.ndarray:
         """Return features; see :func:`adapters.features.compute`."""

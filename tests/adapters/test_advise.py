@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import torch
 from click.testing import CliRunner
 
 from adapters.advise.advice import Advice, adapt_command, advise, conclude
+from adapters.advise.decision import Preference
 from adapters.advise.measurements import Measurements, measure
 from adapters.advise.proposal import Proposal
 from adapters.advise.ranking import advise_all
-from adapters.advise.verification import attempt, divided
+from adapters.advise.trial import attempt, ground
 from adapters.datasets import TRAIN, VALIDATION, Dataset, load
 from adapters.shots import draw
 from adapters.sources.bundled import glyph_source
@@ -26,7 +28,13 @@ from registry.progress import SILENT
 from services.cli import main
 from tests.adapters.tiny import TinySource, write_shapes
 
-WORKSHOP = Workshop(device=torch.device("cpu"))
+WORKSHOP = Workshop(device=torch.device("cpu"), clock=lambda: 0.0)
+"""On this clock nothing takes any time, so that costs are alike whatever else the machine does."""
+
+
+def ticking() -> Workshop:
+    """Return a workshop whose clock tells a second more whenever it is asked: each step of training takes one."""
+    return Workshop(device=torch.device("cpu"), clock=map(float, count()).__next__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +108,7 @@ def test_a_helpful_source_and_few_items_make_a_frozen_head(advice: Advice) -> No
 def test_advice_reads_with_its_figures(advice: Advice) -> None:
     text = advice.text()
     assert "100 labelled items of 10 classes" in text and "Take frozen." in text
-    assert "The source helps." in text and "random weights" in text and "Tried on" in text
+    assert "the source helps." in text and "random weights" in text and "Tried on" in text
     assert all(reason in text for reason in advice.reasons)
 
 
@@ -126,7 +134,7 @@ def test_a_source_that_sees_nothing_is_flagged(shapes_data: Dataset) -> None:
     found = advise(Blind(), shapes_data, WORKSHOP, tries=False)
     assert found.negative_transfer
     assert found.recommended.technique in ("scratch", "full")
-    assert "Negative transfer" in found.text() and "Do not rely on" in found.text()
+    assert "Negative transfer" in found.text() and "no help here" in found.text()
     assert not any(candidate.tried for candidate in found.candidates)
 
 
@@ -155,7 +163,8 @@ def test_one_class_is_refused(digits: Dataset) -> None:
 
 
 def test_a_quarter_is_kept_for_judging_where_there_is_no_validation_part(digits: Dataset) -> None:
-    learnt, judged = divided(digits, seed=0)
+    found = ground(digits, seed=0)
+    learnt, judged = found.learnt, found.judged
     assert not set(learnt) & set(judged) and len(judged) == 30
     assert set(learnt) | set(judged) == set(digits.index(TRAIN))
     assert np.array_equal(np.bincount(digits.targets(judged)), np.full(10, 3))
@@ -163,17 +172,67 @@ def test_a_quarter_is_kept_for_judging_where_there_is_no_validation_part(digits:
 
 def test_the_validation_part_judges_where_there_is_one() -> None:
     data = load("example:digits", glyph_source().recipe)
-    learnt, judged = divided(data, seed=0)
+    found = ground(data, seed=0)
+    learnt, judged = found.learnt, found.judged
     assert set(judged) == set(data.index(VALIDATION))
     assert len(learnt) == 400 and set(learnt) <= set(data.index(TRAIN))
     assert np.ptp(np.bincount(data.targets(learnt))) < 12
 
 
 def test_a_trial_is_of_items_that_it_did_not_learn_from(digits: Dataset) -> None:
-    learnt, judged = divided(digits, seed=0)
-    trial = attempt(Proposal("lp-ft"), glyph_source(), digits.divided({TRAIN: learnt}), judged, WORKSHOP)
+    trial = attempt(Proposal("lp-ft"), glyph_source(), digits, ground(digits, seed=0), WORKSHOP)
     assert len(trial.right) == len(trial.errors) == 30
     assert trial.accuracy.value > 0.8 and (trial.errors >= 0).all() and (trial.errors <= 2).all()
+
+
+def grouped(dataset: Dataset, size: int) -> Dataset:
+    """Return a dataset whose items belong to groups, a few of each class to a group."""
+    targets = dataset.targets(np.arange(len(dataset)))
+    ranks = np.array([np.count_nonzero(targets[:at] == targets[at]) for at in range(len(dataset))])
+    items = tuple(
+        replace(item, group=f"{target} {rank // size}")
+        for item, target, rank in zip(dataset.items, targets, ranks, strict=True)
+    )
+    return replace(dataset, items=items)
+
+
+def test_groups_stay_whole_when_some_are_kept_for_judging(shapes_data: Dataset) -> None:
+    data = grouped(shapes_data, 3).divided({TRAIN: shapes_data.index(TRAIN)})
+    found = ground(data, seed=0)
+    names = [{data.items[at].group for at in part} for part in (found.learnt, found.judged)]
+    assert len(found.judged) and not names[0] & names[1]
+    assert set(data.targets(found.judged)) <= set(data.targets(found.learnt))
+
+
+def test_trials_on_groups_count_the_groups(shapes_data: Dataset) -> None:
+    data = grouped(shapes_data, 3).divided({TRAIN: shapes_data.index(TRAIN)})
+    trial = attempt(Proposal("frozen"), TinySource(), data, ground(data, seed=0), WORKSHOP)
+    assert trial.accuracy.groups < trial.accuracy.examples == len(trial.right)
+
+
+def test_every_candidate_is_told_what_it_would_take_and_a_dear_one_is_not_taken_for_nothing(
+    digits: Dataset, measured: Measurements
+) -> None:
+    found = conclude(measured, glyph_source(), digits, ticking())
+    minutes = {each.proposal.technique: each.to_json()["expected_minutes"] for each in found.candidates}
+    assert isinstance(minutes["lp-ft"], float) and isinstance(minutes["frozen"], float)
+    assert minutes["lp-ft"] > 8 > minutes["frozen"], "500 steps and more of a second each"
+    assert found.recommended.technique == "frozen"
+    assert "lp-ft would take about" in found.reasons[-1] and "Taken: frozen." in found.reasons[-1]
+    document = found.to_json()
+    assert document["prefer"] == "cost"
+
+
+def test_with_accuracy_preferred_dear_ones_are_tried(digits: Dataset, measured: Measurements) -> None:
+    found = conclude(measured, glyph_source(), digits, ticking(), prefer=Preference.ACCURACY)
+    assert [candidate.tried for candidate in found.candidates[:2]] == [True, True]
+    assert found.to_json()["prefer"] == "accuracy" and "minutes instead" not in found.text()
+
+
+def test_no_sentence_of_advice_claims_more_than_its_interval(advice: Advice) -> None:
+    assert "clearly" not in advice.text()
+    assert "squared error" in advice.reasons[-1] and "by accuracy" in advice.reasons[-1]
+    assert "Taken: frozen." in advice.reasons[-1]
 
 
 def run(*arguments: str) -> Any:
@@ -196,12 +255,37 @@ def test_the_command_answers_in_one_document(folder: Path) -> None:
     document = json.loads(run(str(folder), "--source", "bundled:glyphs", "--no-verify", "--json").stdout)
     assert document.keys() >= {"recommended", "candidates", "negative_transfer", "reasons", "command"}
     assert document["recommended"].keys() == {"technique", "depth", "config"}
-    assert document["candidates"][0].keys() >= {"technique", "metric", "low", "high", "seconds"}
+    assert document["candidates"][0].keys() >= {
+        "technique",
+        "metric",
+        "low",
+        "high",
+        "seconds",
+        "expected_minutes",
+    }
     assert document["candidates"][0]["technique"] == document["recommended"]["technique"]
     assert [each["source"] for each in document["sources"]] == ["bundled:glyphs"]
 
 
+def test_the_command_takes_a_preference(folder: Path) -> None:
+    arguments = [str(folder), "--source", "bundled:glyphs", "--no-verify", "--json"]
+    document = json.loads(run(*arguments, "--prefer", "accuracy").stdout)
+    assert document["prefer"] == "accuracy" and document["candidates"][0]["expected_minutes"] > 0
+    refused = CliRunner().invoke(main, ["advise", *arguments, "--prefer", "speed"])
+    assert refused.exit_code == 2 and "cost" in refused.stderr and "accuracy" in refused.stderr
+
+
+def test_a_preference_is_for_the_advisers_choice_alone(folder: Path, tmp_path: Path) -> None:
+    arguments = [str(folder), "--source", "bundled:glyphs", "--target", "shapes", "--prefer", "accuracy"]
+    refused = CliRunner().invoke(
+        main, ["adapt", *arguments, "--technique", "frozen", "--home", str(tmp_path / "home")]
+    )
+    assert refused.exit_code == 1
+    assert "--prefer is for the technique auto, got 'frozen'" in refused.stderr.replace("\n", " ")
+
+
 def test_the_command_advises_like_a_colleague(folder: Path) -> None:
     result = run(str(folder), "--source", "bundled:glyphs", "--no-verify")
+    assert "would take" in result.stdout and "minutes" in result.stdout
     assert "labelled items of 3 classes" in result.stdout and "cultivar adapt" in result.stdout
     assert "Tried on" not in result.stdout

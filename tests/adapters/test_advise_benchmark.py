@@ -7,6 +7,7 @@ import pytest
 from benchmarks.adviser import POLICIES, Report, Result, cells
 from benchmarks.bench import TASKS, TRUNKS
 from benchmarks.cells import Cell, Log
+from benchmarks.policies import ACCURACY, COST, EVERYTHING, outcomes
 
 CELL = Cell("digits", "letters", 5, 0)
 
@@ -20,7 +21,17 @@ def result(trunk: str, best: str, chosen: str, raw_low: float = 0.5, random: flo
         accuracy=accuracy,
         seconds=dict.fromkeys(POLICIES, 1.0),
         raw=0.8,
-        advice={"policy": chosen, "seconds": 1.0, "raw_low": raw_low, "random": random},
+        advice={
+            "policy": chosen,
+            "seconds": 1.0,
+            "raw_low": raw_low,
+            "random": random,
+            "choices": {
+                COST: {"policy": chosen, "seconds": 60.0},
+                ACCURACY: {"policy": best, "seconds": 120.0},
+            },
+        },
+        minutes={name: 0.5 if name == "frozen" else 9.0 for name in POLICIES},
     )
 
 
@@ -54,10 +65,30 @@ def test_a_good_trunk_leads_raw_inputs_and_random_weights_on_the_test_items() ->
 def test_the_report_is_a_table_with_every_policy() -> None:
     text = "\n".join(REPORT.lines())
     assert all(f"| {name} |" in text for name in (*POLICIES, "**adviser**", *TASKS))
+    assert all(f"| {name} |" in text for name in (COST, ACCURACY, "always frozen", EVERYTHING))
+
+
+def test_a_policy_costs_its_advice_and_its_adaptation() -> None:
+    found = REPORT.results[2].outcomes
+    assert found[COST].minutes == 1.0 + 9.0 and found[COST].regret == pytest.approx(5)
+    assert found[ACCURACY].minutes == 2.0 + 9.0 and found[ACCURACY].regret == 0
+    assert found["always frozen"].minutes == 0.5
+    assert found[EVERYTHING].minutes == 0.5 + 9.0 * (len(POLICIES) - 1) and found[EVERYTHING].regret == 0
+
+
+def test_what_is_cheap_and_best_has_no_regret() -> None:
+    found = outcomes(
+        {"frozen": 0.9, "lp-ft": 0.88},
+        {"frozen": 0.3, "lp-ft": 10},
+        {COST: {"policy": "frozen", "seconds": 30.0}},
+    )
+    assert found[COST].regret == 0 and found[COST].minutes == pytest.approx(0.8)
+    assert found["always lp-ft"].regret == pytest.approx(2)
 
 
 def test_cells_are_tasks_by_trunks_by_shots_by_draws() -> None:
     assert len(set(cells([5, 20], 3))) == len(TASKS) * len(TRUNKS) * 2 * 3
+    assert {cell.task for cell in cells([5], 1, ["even"])} == {"even"}
 
 
 def test_what_was_measured_is_not_measured_again(tmp_path: Path) -> None:

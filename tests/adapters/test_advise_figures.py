@@ -6,7 +6,7 @@ from scipy.optimize import minimize
 
 from adapters.advise.crossval import left_out, sample
 from adapters.advise.curve import curve
-from adapters.advise.interval import Interval
+from adapters.advise.intervals import above, below, mean, removed
 from adapters.advise.logme import logme
 from adapters.heads import ridge_head
 from adapters.sources.sketch import FeatureSketch
@@ -102,28 +102,41 @@ def test_a_sample_keeps_every_class_in_proportion() -> None:
     assert np.abs(np.bincount(targets[chosen]) - [60, 30, 10]).max() <= 1
 
 
-def test_a_share_keeps_an_interval_even_where_all_are_right() -> None:
-    figure = Interval.of_share(np.ones(20, bool))
-    assert figure.value == figure.high == 1 and 0.8 < figure.low < 0.9
-
-
-def test_a_lead_is_judged_by_the_items_that_differ() -> None:
-    right, wrong = np.ones(100, bool), np.zeros(100, bool)
-    same = Interval.of_lead(right, right)
-    assert same.value == 0 and same.low < 0 < same.high and same.high < 0.04
-    assert Interval.of_lead(right, wrong).low > 0.9
-    swapped = Interval.of_lead(wrong, right)
-    assert swapped.high < -0.9
-
-
 def test_intervals_of_removed_error_cover_the_truth() -> None:
     random = np.random.default_rng(0)
     covered = 0
     for _ in range(200):
         base = random.gamma(2.0, size=80)
-        found = Interval.of_removed(0.7 * base * random.gamma(4.0, 0.25, size=80), base)
+        found = removed(0.7 * base * random.gamma(4.0, 0.25, size=80), base)
         covered += found.low <= 0.3 <= found.high
     assert covered >= 180
+
+
+def test_groups_widen_the_interval_of_removed_error() -> None:
+    random = np.random.default_rng(0)
+    groups = np.repeat(np.arange(16), 5)
+    base = np.repeat(random.gamma(2.0, size=16), 5)
+    errors = base * np.repeat(random.gamma(4.0, 0.2, size=16), 5)
+    alone, together = removed(errors, base), removed(errors, base, groups)
+    assert together.value == alone.value and together.effective < alone.effective == 80
+    assert together.high - together.low > alone.high - alone.low
+
+
+@pytest.mark.parametrize(
+    ("groups", "reason"),
+    [
+        (np.repeat(np.arange(9), 4), "9 groups, 10 are needed"),
+        (np.zeros(36, np.int64), "1 groups, 10 are needed"),
+    ],
+)
+def test_few_groups_are_not_decidable_and_lie_on_neither_side_of_0(groups: np.ndarray, reason: str) -> None:
+    found = mean(np.random.default_rng(0).uniform(0.5, 1.0, 36), groups)
+    assert not found.decidable and found.reason == reason
+    assert not above(found, 0) and not below(found, 1)
+
+
+def test_few_examples_are_not_decidable() -> None:
+    assert removed(np.full(4, 0.1), np.full(4, 0.9)).reason == "4 examples, 10 are needed"
 
 
 def test_a_curve_rises_while_items_are_few_and_flattens() -> None:

@@ -3,19 +3,20 @@
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from adapters.advise.curve import Curve
-from adapters.advise.interval import Interval
 from adapters.advise.measurements import Baseline, Cut, Measurements
 from adapters.advise.proposal import Proposal
 from adapters.advise.rules import LEAST_REMOVED, Ruling, rule
-from adapters.advise.verification import Trial, Verification
 from adapters.techniques import TECHNIQUES
+from registry.statistics import Interval
 
 
 def around(value: float, half: float = 0.03) -> Interval:
-    return Interval(value, value - half, value + half)
+    return Interval(value, (value - half, value + half), "made", 200, 200, 200.0)
+
+
+def undecided(value: float) -> Interval:
+    return Interval(value, None, "made", 8, 8, 8.0, "8 examples, 10 are needed")
 
 
 def cut(name: str, boundary: int, accuracy: float, lead: float = 0.0) -> Cut:
@@ -92,7 +93,20 @@ def test_a_source_no_better_than_random_weights_is_flagged() -> None:
 def test_a_helpful_source_is_not_flagged_and_its_figures_are_told() -> None:
     ruling = rule(HELPFUL)
     assert not ruling.negative
-    assert ruling.reasons[0].startswith("The source helps.") and "90.0 % (87.0–93.0)" in ruling.reasons[0]
+    assert (
+        ruling.reasons[0].startswith("By squared error, the source helps.")
+        and "90.0 % (87.0–93.0)" in ruling.reasons[0]
+    )
+
+
+def test_what_is_not_decidable_is_told_and_not_flagged() -> None:
+    few = Baseline(around(0.8, 0.3), undecided(0.1), undecided(0.4))
+    ruling = rule(replace(HELPFUL, raw=few, curve=Curve((8,), (0.9,), undecided(0.005))))
+    assert not ruling.negative
+    assert ruling.reasons[0].startswith(
+        "Whether the source helps is not decidable: 8 examples, 10 are needed."
+    )
+    assert any("(not decidable)" in reason for reason in ruling.reasons)
 
 
 def test_labels_that_the_source_knows_well_need_no_training() -> None:
@@ -126,31 +140,3 @@ def test_nothing_measured_still_makes_advice() -> None:
 def test_far_data_are_said_to_be_far() -> None:
     assert "far" in rule(replace(HELPFUL, distance=1.6)).reasons[-1]
     assert "near" in rule(replace(HELPFUL, distance=0.2)).reasons[-1]
-
-
-def trial(name: str, right: float, error: float, retrained: int) -> Trial:
-    answers = np.arange(200) < 200 * right
-    noise = np.random.default_rng(0).uniform(0.9, 1.1, 200)
-    return Trial(Proposal(name, retrained=retrained), answers, error * noise, 1.0)
-
-
-def test_a_clear_winner_wins() -> None:
-    better = Verification(trial("frozen", 0.8, 0.4, 0), trial("lp-ft", 0.9, 0.2, 3), 100)
-    assert better.clear and better.winner is better.second
-    worse = Verification(trial("lp-ft", 0.9, 0.2, 3), trial("frozen", 0.8, 0.4, 0), 100)
-    assert worse.clear and worse.winner is worse.first
-
-
-def test_of_two_alike_the_one_that_retrains_less_wins() -> None:
-    tie = Verification(trial("lp-ft", 0.9, 0.2, 3), trial("frozen", 0.895, 0.2, 0), 100)
-    assert not tie.clear and tie.winner is tie.second
-
-
-def test_where_trials_settle_nothing_the_rules_choose() -> None:
-    apart = Verification(trial("scratch", 0.9, 0.2, 3), trial("layers", 0.87, 0.2, 0), 100)
-    assert not apart.clear and not apart.tied and apart.winner is apart.first
-
-
-def test_of_two_alike_that_retrain_as_much_the_rules_choose() -> None:
-    tie = Verification(trial("scratch", 0.9, 0.2, 3), trial("full", 0.9, 0.2, 3), 100)
-    assert not tie.clear and tie.winner is tie.first
