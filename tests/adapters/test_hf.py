@@ -297,6 +297,8 @@ def test_minilm_gives_the_vectors_of_sentence_transformers() -> None:
         "Apache-2.0",
     )
     assert source.cuts == ("embeddings", *(f"encoder.layer.{n}" for n in (1, 3, 5)), "pool-mean", "norm")
+    # Versions that were registered with it are found by this digest.
+    assert source.recipe.digest == "sha256:b21b8e7b6bb4a6e5bb2e5d419016abc471d6511b1c4569a997acbdc9326fffb5"
     texts = ["A cat sits on the mat.", "Short", "This one is a good deal longer than the two others are."]
     batch = source.recipe.collate([source.recipe.prepare(each) for each in texts])
     with torch.no_grad():

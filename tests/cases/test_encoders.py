@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 from adapters.sources.agreement import verify
@@ -15,6 +16,7 @@ from adapters.sources.providers import find
 from adapters.sources.source import Source
 from registry.errors import CultivarError, SourceDiffers, SourceUnavailable, UnknownSource
 from registry.recipe import TextRecipe
+from tests.adapters.test_hf import checkpoint, config_of
 
 INPUTS = Path(__file__).parent / "inputs" / "hf"
 
@@ -89,6 +91,13 @@ def test_positions_that_the_network_no_longer_knows_are_refused(
         find(f"hf:{changed(tmp_path, 'relative-key', config=values)}")
 
 
+def test_positions_that_are_not_said_are_absolute(tmp_path: Path) -> None:
+    folder = changed(tmp_path, "trunc-left")
+    config = json.loads((folder / "config.json").read_text()) | {"position_embedding_type": None}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert find(f"hf:{folder}").dimension == 32
+
+
 def test_weights_that_no_layer_takes_are_refused(tmp_path: Path) -> None:
     source = find(f"hf:{changed(tmp_path, 'relative-key', config={'position_embedding_type': None})}")
     with pytest.raises(
@@ -114,6 +123,22 @@ def test_the_head_of_another_task_is_no_weight_too_many(head: str, tmp_path: Pat
     state = load_file(folder / "model.safetensors")
     save_file(state | {head: torch.ones(3)}, folder / "model.safetensors", {"format": "pt"})
     agrees(find(f"hf:{folder}"))
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_what_older_versions_saved_is_no_weight_too_many(labelled: bool, tmp_path: Path) -> None:
+    auto: Any = (
+        transformers.AutoModelForSequenceClassification if labelled else transformers.AutoModelForMaskedLM
+    )
+    checkpoint(tmp_path, config_of("roberta", num_hidden_layers=2), auto)
+    state = load_file(tmp_path / "model.safetensors")
+    older = {
+        "roberta.embeddings.position_ids": torch.arange(40)[None],
+        "roberta.pooler.dense.weight": torch.ones(16, 16),
+        "roberta.pooler.dense.bias": torch.ones(16),
+    }
+    save_file(state | older, tmp_path / "model.safetensors", {"format": "pt"})
+    agrees(find(f"hf:{tmp_path}"))
 
 
 @pytest.mark.parametrize("flag", ["is_decoder", "add_cross_attention", "is_encoder_decoder"])

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
+from registry.digests import canonical_json
 from registry.errors import InputTooLarge, InvalidRecipe, UndecodableInput, WrongModality
 from registry.recipe import ImageRecipe, parse
 
@@ -157,3 +158,23 @@ def test_prepared_rows_stack_to_the_declared_field() -> None:
     batch = RECIPE.collate(rows)
     assert batch["pixels"].shape == (3, 24, 32, 3)
     assert RECIPE.fields[0].accepts(batch["pixels"])
+
+
+def test_a_recipe_that_says_nothing_of_its_crop_keeps_the_digest_of_older_ones() -> None:
+    recipe = ImageRecipe(224, 224, 256)
+    assert "crop" not in recipe.to_json()
+    assert recipe.digest == "sha256:0155f58de983a761d9e57d672d7a23192af23d0f54baf21b5d803b0582520363"
+    other = ImageRecipe(224, 224, 256, crop="down")
+    assert parse(other.to_bytes()) == other
+    for crop in ("nearest", "up", None, 1):
+        with pytest.raises(InvalidRecipe):
+            parse(canonical_json(other.to_json() | {"crop": crop}))
+
+
+@pytest.mark.parametrize(("crop", "left"), [("nearest", 2), ("down", 1)])
+def test_the_centre_of_an_odd_number_of_spare_pixels_is_where_the_recipe_says(crop: str, left: int) -> None:
+    columns = np.repeat(np.arange(7, dtype=np.uint8)[None, :], 7, axis=0) * 30
+    buffer = io.BytesIO()
+    Image.fromarray(columns).save(buffer, "PNG")
+    pixels = ImageRecipe(4, 4, 7, colour="L", crop=crop).decode(buffer.getvalue())
+    assert pixels[0, :, 0].tolist() == [30 * (left + step) for step in range(4)]

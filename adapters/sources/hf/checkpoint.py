@@ -17,6 +17,9 @@ from registry.quoting import quoted, shortened
 _NEVER_USED = "mask_token"
 """Part of the name of a weight that only training uses."""
 
+_COUNTED = (".position_ids", ".token_type_ids")
+"""Ends of the names of buffers that older versions saved: numbers that are counted up."""
+
 _OTHER_HEADS = (
     "classifier",
     "cls",
@@ -75,7 +78,7 @@ def _reasons_against(folder: Folder, given: Mapping[str, Any]) -> Iterator[str]:
     for name in ("is_decoder", "add_cross_attention", "is_encoder_decoder"):
         if given.get(name):
             yield f"is a decoder ({name} in {CONFIG}), which does not look ahead; choose an encoder"
-    kind = given.get("position_embedding_type", "absolute")
+    kind = given.get("position_embedding_type") or "absolute"
     if kind != "absolute":
         yield (
             f"places its tokens by {quoted(kind)} (position_embedding_type in {CONFIG}), for which transformers "
@@ -149,7 +152,12 @@ def load_checkpoint(
             f"expected all weights of {folder.name} in {folder.path}, {len(missing) or 'some'} are missing or of "
             f"another shape: {', '.join(sorted(missing)[:3])}; fetch it again"
         )
-    unexpected = [key for key in found["unexpected_keys"] if key.partition(".")[0] not in _OTHER_HEADS]
+    prefix = f"{network.base_model_prefix}."
+    unexpected = [
+        key
+        for key in found["unexpected_keys"]
+        if key.removeprefix(prefix).partition(".")[0] not in _OTHER_HEADS and not key.endswith(_COUNTED)
+    ]
     if unexpected:
         raise SourceUnavailable(
             f"{folder.name} has {len(unexpected)} weights for which {type(network).__name__} has no use, "
