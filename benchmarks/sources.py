@@ -84,21 +84,43 @@ def timm_models() -> list[str]:
 
 def write_torchvision(model: str, folder: Path) -> str:
     """Save a network of random weights; return its spec."""
-    import torchvision
-
-    weights = torchvision.models.get_model_weights(model).DEFAULT
-    from adapters.sources.torchvision import build
-
-    save_file(_tensors(build(model, weights)), folder / "own.safetensors")
+    settled_own("torchvision", model, folder / "own.safetensors")
     return f"torchvision:{model}@{folder / 'own.safetensors'}"
 
 
 def write_timm(model: str, folder: Path) -> str:
     """Save a network of random weights; return its spec."""
-    import timm
-
-    save_file(_tensors(timm.create_model(model, pretrained=False)), folder / "own.safetensors")
+    settled_own("timm", model, folder / "own.safetensors")
     return f"timm:{model}@{folder / 'own.safetensors'}"
+
+
+def settled_own(provider: str, model: str, file: Path) -> None:
+    """Save a network of random weights whose batch statistics are those of a batch of noise.
+
+    With the statistics that networks are made with, what many layers leave shrinks to 1e-11, and everything is equal.
+    """
+    import timm
+    import torchvision
+
+    from adapters.sources.torchvision import build
+
+    torch.manual_seed(0)
+    side = 224
+    if provider == "torchvision":
+        weights = torchvision.models.get_model_weights(model).DEFAULT
+        network, side = build(model, weights), weights.transforms().crop_size[0]
+    else:
+        network = timm.create_model(model, pretrained=False)
+        side = network.pretrained_cfg["input_size"][-1]
+    norms = [each for each in network.modules() if isinstance(each, torch.nn.modules.batchnorm._BatchNorm)]
+    if norms:
+        network.eval()
+        for each in norms:
+            each.momentum = 1.0
+            each.train()
+        with torch.no_grad():
+            network(torch.randn(4, 3, side, side))
+    save_file(_tensors(network), file)
 
 
 def write_hf(model: str, folder: Path) -> str:

@@ -71,7 +71,13 @@ class PictureReference(Reference):
 
 
 def torchvision_reference(
-    model: str, weights: WeightsEnum, file: Path, head: str, *, labelled: bool
+    model: str,
+    weights: WeightsEnum,
+    file: Path,
+    head: str,
+    *,
+    labelled: bool,
+    own: Callable[[], nn.Module] | None = None,
 ) -> PictureReference:
     """Return a model as torchvision runs it: ``get_model`` with its weights, and their own ``transforms()``.
 
@@ -81,9 +87,13 @@ def torchvision_reference(
         file: the file there.
         head: module path of the output layer, whose input is taken; a map is averaged.
         labelled: whether logits are answered.
+        own: returns torchvision's network with the weights of ``file``, where that is a file of one's own: torchvision
+            has no reading of what may stand around such weights. None lets torchvision load them.
     """
 
     def load() -> nn.Module:
+        if own is not None:
+            return own()
         # torchvision unpickles; a file that holds tensors alone runs nothing.
         read_checkpoint(file, weights.url)
         network: nn.Module = torchvision.models.get_model(model, weights=weights, progress=False)
@@ -102,17 +112,22 @@ def torchvision_reference(
     return PictureReference("torchvision", file, weights.transforms(), load, features, labelled=labelled)
 
 
-def timm_reference(model: str, file: Path, *, labelled: bool) -> PictureReference:
+def timm_reference(
+    model: str, file: Path, *, labelled: bool, own: Callable[[], nn.Module] | None = None
+) -> PictureReference:
     """Return a model as timm runs it: ``create_model`` with its own reading of the file, and ``create_transform``.
 
     Args:
         model: timm's name of network and weights.
         file: the weights, out of a cache.
         labelled: whether logits are answered.
+        own: as in :func:`torchvision_reference`.
     """
     data = resolve_data_config(pretrained_cfg=get_pretrained_cfg(model).to_dict(), verbose=False)
 
     def load() -> nn.Module:
+        if own is not None:
+            return own()
         if file.suffix != SAFETENSORS:
             read_checkpoint(file, get_pretrained_cfg(model).url)
         network: nn.Module = timm.create_model(

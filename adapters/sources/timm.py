@@ -68,11 +68,15 @@ class TimmSource(TracedSource):
         return build(self.model, self._weights())
 
     def reference(self) -> Reference | None:
-        """Return the model as timm runs it; None beside a file of one's own, or where the weights are not at hand."""
+        """Return the model as timm runs it; None where the weights are not at hand.
+
+        A file of one's own is read by us, and run by timm.
+        """
         file = self._weights_file()
-        if self.file is not None or file is None:
+        if file is None:
             return None
-        return timm_reference(self.model, file, labelled=bool(self.labels))
+        own = None if self.file is None else self.own_network
+        return timm_reference(self.model, file, labelled=bool(self.labels), own=own)
 
     def own(self) -> OwnWeights:
         """Return the network with the weights of ``file``; those under a publisher's names are converted by timm."""

@@ -88,11 +88,10 @@ class TorchvisionSource(TracedSource):
         return network
 
     def reference(self) -> Reference | None:
-        """Return the model as torchvision runs it; None beside a file of one's own, which it has no reading of."""
-        if self.file is not None:
-            return None
+        """Return the model as torchvision runs it; a file of one's own is read by us, and run by torchvision."""
+        file, own = (self.weights_file, None) if self.file is None else (self.file, self.own_network)
         return torchvision_reference(
-            self.model, self.weights, self.weights_file, self.head, labelled=bool(self.labels)
+            self.model, self.weights, file, self.head, labelled=bool(self.labels), own=own
         )
 
     def renamed(self, name: str) -> str | None:

@@ -57,6 +57,10 @@ class TracedSource(Source):
             network = self.drawn()
         return fill_own(self.file, network, self.head, design=self.architecture, rename=self.renamed)
 
+    def own_network(self) -> nn.Module:
+        """Return the network of ``own``."""
+        return self.own().network
+
     def remarks(self) -> tuple[str, ...]:
         """Return how a file of one's own was read, and what it was taken for; see :meth:`Source.remarks`."""
         if self.file is None:
