@@ -14,8 +14,11 @@ fractions          1, 255, 4 095 or 65 535, the same, overshoot of 5 % allowed
 =================  ==========================================================
 
 Black is nought throughout. What has no such range is refused: negative values, whole numbers over
-65 535, fractions from 1.05 to 16 (neither 0 to 1 nor 0 to 255), infinity. What is no number (NaN)
-is black.
+65 535, fractions from 1.05 to 16 (neither 0 to 1 nor 0 to 255), infinity, and pictures without a number. A value
+that is no number (NaN) among others counts as nought.
+
+Signed values of 16 bits end at 32 767, which takes the place of 65 535. Where a TIFF says that nought is
+white, the levels are turned round.
 
 The rule sees one file at a time, so that training and serving cannot differ. A picture of 16 bits
 that has nothing over 4 095 in it is therefore read as one of 12; whoever calls it is told.
@@ -29,6 +32,7 @@ import numpy as np
 from registry.errors import UndecodableInput
 
 _TOPS = (255, 4095, 65535)
+_SIGNED_TOPS = (255, 4095, 32767)
 _OVERSHOOT = 1.05
 """Filters that sharpen leave values beyond both ends of the range."""
 _LEAST_WHOLE_FRACTION = 16
@@ -48,37 +52,43 @@ class Grey:
     remark: str | None
 
 
-def eight_bits(values: np.ndarray, bits: int) -> Grey:
+def eight_bits(values: np.ndarray, bits: int, *, signed: bool = False, zero_is_white: bool = False) -> Grey:
     """Scale greys to 8 bits.
 
     Args:
         values: [height, width], whole numbers, or float32.
         bits: of one value, as the file declares: 9 to 16, or 32.
+        signed: whole numbers of 16 bits that could be negative, so that the largest is 32 767.
+        zero_is_white: the values are of ink and not of light.
 
     Raises:
         UndecodableInput: the values have no range that is known.
     """
     whole = np.issubdtype(values.dtype, np.integer)
+    if not whole and np.isnan(values).all():
+        raise UndecodableInput("expected a picture's values, this one's are all missing (NaN)")
     values = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=np.inf, neginf=-np.inf)
     low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))
     if bits < 16:
         top, usual = (1 << bits) - 1, (1 << bits) - 1
     else:
-        top, usual = _top(low, high, whole), 65535 if whole else 1
+        tops = _SIGNED_TOPS if signed else _TOPS
+        top, usual = _top(low, high, whole, tops), tops[-1] if whole else 1
     # As fractions of 65 535, because 16 bits are 257 times 8.
     levels = values * (65535.0 / top) / 257.0 + 0.5
     remark = f"greys of {bits} bits read as 0 to {top}, by their values"
     odd = high > 0 and (top != usual or (whole and bits > 16))
-    return Grey(np.clip(levels, 0, 255).astype(np.uint8), remark if odd else None)
+    pixels = np.clip(levels, 0, 255).astype(np.uint8)
+    return Grey(255 - pixels if zero_is_white else pixels, remark if odd else None)
 
 
-def _top(low: float, high: float, whole: bool) -> int:
+def _top(low: float, high: float, whole: bool, known: tuple[int, ...]) -> int:
     """Return the value that is white."""
     overshoot = 1.0 if whole else _OVERSHOOT
-    tops = _TOPS if whole or high >= _LEAST_WHOLE_FRACTION else (1,)
+    tops = known if whole or high >= _LEAST_WHOLE_FRACTION else (1,)
     top = next((top for top in tops if high <= top * overshoot), None)
     if top is None or low < -(overshoot - 1.0) * top:
-        ranges = "0 to 255, 0 to 4095 or 0 to 65535" + ("" if whole else ", or 0 to 1")
+        ranges = f"0 to 255, 0 to 4095 or 0 to {known[-1]}" + ("" if whole else ", or 0 to 1")
         raise UndecodableInput(
             f"expected greys of {ranges}; this picture's run from {low:g} to {high:g}, and which of them is "
             "white the file does not say; scale them to 8 or 16 bits"

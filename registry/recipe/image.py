@@ -15,6 +15,7 @@ from typing import ClassVar, Self, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageFile
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, SAMPLEFORMAT
 
 from registry.errors import InputTooLarge, InvalidInput, InvalidRecipe, UndecodableInput, WrongModality
 from registry.quoting import quoted
@@ -55,6 +56,9 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What brings a picture of each EXIF orientation upright (EXIF 2.3, tag 0x0112)."""
+
+_SIGNED = 2
+"""A TIFF's sample format (TIFF 6.0, section 19): whole numbers with a sign."""
 
 Remark: TypeAlias = Callable[[str], None]
 """Told what a person should know about a picture that was decoded."""
@@ -224,8 +228,8 @@ class ImageRecipe(Recipe):
         Raises:
             UndecodableInput: the values have no range that is known.
         """
-        stored = _stored(image)
-        image = _flatten(_shallow(_upright(image, orientation), stored, remark), self.background)
+        stored, ink = _stored(image), _zero_is_white(image)
+        image = _flatten(_shallow(_upright(image, orientation), stored, ink, remark), self.background)
         coloured = image if image.mode == self.colour else image.convert(self.colour)
         pixels = np.frombuffer(self._scale(coloured).tobytes(), np.uint8)
         return pixels.reshape(self.height, self.width, self.channels)
@@ -276,6 +280,25 @@ def _stored(image: Image.Image) -> str:
     return stored if isinstance(stored, str) else ""
 
 
+def _zero_is_white(image: Image.Image) -> bool:
+    """Tell whether a TIFF of deep greys that is not loaded yet keeps ink; Pillow turns those of up to 8 bits itself.
+
+    Raises:
+        UndecodableInput: its values have 8 bits and a sign, which Pillow drops.
+    """
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(SAMPLEFORMAT) == (_SIGNED,) and tags.get(BITSPERSAMPLE) == (8,):
+        raise UndecodableInput(
+            "expected greys of 8 bits from 0 to 255, this picture's have a sign; save them without"
+        )
+    return _deep(image) and tags.get(PHOTOMETRIC_INTERPRETATION) == 0
+
+
+def _deep(image: Image.Image) -> bool:
+    """Tell whether a picture is of one grey with more than 8 bits."""
+    return image.mode in ("I", "F") or image.mode.startswith("I;16")
+
+
 def _upright(image: Image.Image, orientation: int | None) -> Image.Image:
     """Turn a picture by its EXIF orientation."""
     if orientation is None:
@@ -285,13 +308,14 @@ def _upright(image: Image.Image, orientation: int | None) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _shallow(image: Image.Image, stored: str, remark: Remark | None) -> Image.Image:
+def _shallow(image: Image.Image, stored: str, ink: bool, remark: Remark | None) -> Image.Image:
     """Reduce a picture to 8 bits a colour; refuse one of which Pillow left too little."""
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+    if _deep(image):
         bits = next((bits for bits in (12, 16) if f";{bits}" in stored), 32)
         if image.mode.startswith("I;16"):
             bits = min(bits, 16)
-        grey = eight_bits(np.asarray(image), bits)
+        signed = bits == 16 and stored.endswith("S")
+        grey = eight_bits(np.asarray(image), bits, signed=signed, zero_is_white=ink)
         if remark is not None and grey.remark is not None:
             remark(grey.remark)
         return Image.fromarray(grey.pixels, mode="L")
