@@ -22,7 +22,8 @@ _SYSTEM_NAMES = frozenset(
     {
         "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information",  # Windows
         "__macosx", "icon\r",  # macOS
-        "@eadir", "lost+found",  # network storage, file systems
+        "@eadir", "#recycle", "lost+found",  # network storage, file systems
+        "__pycache__",  # programs
     }
 )  # fmt: skip
 

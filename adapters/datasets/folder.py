@@ -50,7 +50,7 @@ class Folder(Provider):
 
     The top folders are splits where they are called so (``Train``, ``val``, ``testing``,
     ``training_set``); class folders stand inside. Splits beside other folders, two folders for one
-    split and splits without class folders are errors. One folder of files that is called like a
+    split, splits without class folders and splits inside classes are errors. One folder of files that is called like a
     split, among others that are not, is a class; that is counted as a remark.
 
     Attributes:
@@ -65,8 +65,8 @@ class Folder(Provider):
         """List the files, without looking into them.
 
         Raises:
-            DatasetError: there is no class folder, one is empty, splits and other folders are mixed, or
-                a folder cannot be read.
+            DatasetError: there is no class folder, one is empty, splits and other folders are mixed, classes
+                hold splits, or a folder cannot be read.
             WrongModality: most files are called like those of the other modality.
         """
         excluded: Counter[str] = Counter()
@@ -106,6 +106,8 @@ class Folder(Provider):
                     f"{self.path}: expected one folder for each class, found {only.name!r} alone, which holds "
                     f"folders itself; name {only}"
                 )
+        if labelled:
+            self._check_classes(folders, nested)
         for name in splits if labelled else ():
             remarks[f"the folder {name!r} is read as a class, because no other is called like a split"] += 1
         return [(self.path, None)]
@@ -127,6 +129,21 @@ class Folder(Provider):
                 f"{self.path}: expected class folders inside {_named(sorted(splits))}, there are none in "
                 f"{_named(bare)}; put the files in class folders, or take the folder away"
             )
+
+    def _check_classes(self, folders: Mapping[str, Path], nested: set[str]) -> None:
+        """Refuse classes that hold splits: read as files of the class, they would be mixed again."""
+        for name in sorted(nested):
+            splits = {
+                inner.name: split
+                for inner in subfolders(folders[name])
+                if (split := split_of(inner.name)) is not None
+            }
+            if len(set(splits.values())) > 1:
+                raise DatasetError(
+                    f"{self.path}: expected folders of splits above those of classes, found {_named(sorted(splits))} "
+                    f"inside {name!r}; put {Path(min(splits)) / name} in the place of {Path(name) / min(splits)}, "
+                    "or list the files in a table"
+                )
 
     def _check_modality(self, found: Sequence[Path]) -> None:
         """Refuse files most of which are called like those of another modality, before any is read."""
