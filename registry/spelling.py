@@ -1,10 +1,15 @@
 """One name in two spellings of Unicode: a file's name on disk and in a table, and labels that are alike."""
 
+import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
 from registry.errors import DatasetError
+
+_FLAG = re.compile("\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]+\U000e007f")
+"""An emoji tag sequence (Unicode Technical Standard 51): a black flag, the tags of a region, the end."""
+_SHOWN_TAGS = {0xE0000 + letter: letter for letter in (*range(0x30, 0x3A), *range(0x61, 0x7B))}
 
 
 def composed(text: str) -> str:
@@ -73,11 +78,13 @@ def appearance(text: str) -> str:
     """Return what a person sees of a text: without joiners, marks and variants that show nothing, spaces alike.
 
     Removed are Unicode's format characters (category Cf: zero-width joiner and space, soft hyphen, direction marks)
-    and variation selectors; runs of any spaces count as one.
+    and variation selectors; runs of any spaces count as one. The tags of a flag show: they tell England's from
+    Scotland's.
     """
+    kept = _FLAG.sub(lambda flag: flag[0].translate(_SHOWN_TAGS), composed(text))
     shown = "".join(
         character
-        for character in composed(text)
+        for character in kept
         if unicodedata.category(character) != "Cf" and not _selects_variant(character)
     )
     return composed(" ".join(shown.split()))
