@@ -228,11 +228,13 @@ def _alike(tensor: Tensor, expected: Tensor) -> bool:
         tensor.shape == expected.shape
         and tensor.is_floating_point() == expected.is_floating_point()
         and tensor.layout == expected.layout
+        and not tensor.is_meta
     )
 
 
 def _form(tensor: Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+    form = f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+    return f"{form} without values" if tensor.is_meta else form
 
 
 def _elsewhere(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], differs: Misfit) -> str:

@@ -305,15 +305,7 @@ REFUSED: dict[str, tuple[str, tuple[Change, ...], str]] = {
 }  # fmt: skip
 
 
-UNNAMED = pytest.mark.xfail(
-    strict=True, reason="the error of a weight of another shape does not name the weight, nor the shapes"
-)
-OTHER_SHAPES = ("another width", "a transposed weight", "weights of one channel under three")
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=UNNAMED if name in OTHER_SHAPES else ()) for name in REFUSED]
-)
+@pytest.mark.parametrize("name", REFUSED)
 def test_what_is_missing_or_too_much_is_refused_by_name(name: str, tmp_path: Path) -> None:
     given, changes, named = REFUSED[name]
     assert named in refusal(copied(tmp_path / "model", given, *changes))

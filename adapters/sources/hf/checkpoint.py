@@ -12,7 +12,7 @@ from transformers.utils import logging
 from adapters.sources.hf.folder import CONFIG, Folder
 from registry.digests import PREFIX, Digest
 from registry.errors import SourceUnavailable, UnknownSource
-from registry.quoting import quoted, shortened
+from registry.quoting import quoted, several, shortened
 
 _NEVER_USED = "mask_token"
 """Part of the name of a weight that only training uses."""
@@ -75,6 +75,8 @@ def _reasons_against(folder: Folder, given: Mapping[str, Any]) -> Iterator[str]:
                 f"brings code of its own (auto_map in {name}); models that bring code are refused, choose one of "
                 "transformers' own classes"
             )
+    if "auto_map" in given and given["auto_map"] is None:
+        yield f"has an auto_map of null in {CONFIG}, which transformers cannot read; take it out"
     for name in ("is_decoder", "add_cross_attention", "is_encoder_decoder"):
         if given.get(name):
             yield f"is a decoder ({name} in {CONFIG}), which does not look ahead; choose an encoder"
@@ -140,17 +142,26 @@ def load_checkpoint(
                 use_safetensors=True,
                 trust_remote_code=False,
                 output_loading_info=True,
+                # Not loaded, but reported: transformers' own error names none of them.
+                ignore_mismatched_sizes=True,
             )
     # What broken weights raise is up to transformers and safetensors between them.
     except Exception as error:
         raise SourceUnavailable(
             f"expected the weights of {folder.name} in {folder.path}: {shortened(error)}"
         ) from error
-    missing = [key for key in found["missing_keys"] if not any(part in key for part in (*spare, _NEVER_USED))]
-    if missing or found["mismatched_keys"]:
+    if shapes := [
+        f"{name} is {list(theirs)} and has to be {list(ours)}"
+        for name, theirs, ours in found["mismatched_keys"]
+    ]:
         raise SourceUnavailable(
-            f"expected all weights of {folder.name} in {folder.path}, {len(missing) or 'some'} are missing or of "
-            f"another shape: {', '.join(sorted(missing)[:3])}; fetch it again"
+            f"weights of another shape than {CONFIG} says, in {folder.path}: {several(sorted(shapes))}; fetch it again"
+        )
+    missing = [key for key in found["missing_keys"] if not any(part in key for part in (*spare, _NEVER_USED))]
+    if missing:
+        raise SourceUnavailable(
+            f"expected all weights of {folder.name} in {folder.path}, {len(missing)} are missing: "
+            f"{several(sorted(missing))}; fetch it again"
         )
     prefix = f"{network.base_model_prefix}."
     unexpected = [
