@@ -119,7 +119,7 @@ PRODUCT: list[Cell] = [
         for technique in ("frozen", "partial", "full", "lora")
     ),
 ]
-UNLABELLED = (DatasetError, "has no labels of its own; take another technique than as-is")
+UNLABELLED = (DatasetError, "has no output layer and no labels of its own; take another technique than as-is")
 REFUSED: Mapping[Cell, tuple[type[CultivarError], str]] = {
     ("hf, texts", "as-is", False): UNLABELLED,
     ("hf, pictures", "as-is", False): UNLABELLED,
@@ -325,7 +325,7 @@ def test_what_cannot_be_carried_over_is_refused_and_nothing_is_registered(
 def test_labels_of_other_names_are_refused_without_a_map(
     family: str, families: Families, source: Callable[[str], Source], registry: Registry
 ) -> None:
-    with pytest.raises(DatasetError, match=r"knows no label for .*; give a label map"):
+    with pytest.raises(DatasetError, match=r"(knows no label for|does not say what they stand for).* label map"):
         carried(registry, source(family), families.data(family), "as-is", {}, "unmapped")
     assert "unmapped" not in registry.targets()
 

@@ -212,5 +212,5 @@ def test_every_phase_is_told_of_where_there_is_no_terminal(folder: Path, registr
     stream = io.StringIO()
     lines = Lines(Console(file=stream, width=200), first=0.01, every=0.01)
     adapt(order(folder), registry, lines)
-    for phase in ("reading the data", "tracing the network", "parity: ", "baseline on the raw inputs"):
+    for phase in ("reading: ", "tracing the network", "parity: ", "baseline on the raw inputs"):
         assert phase in stream.getvalue()
