@@ -84,20 +84,22 @@ def timm_models() -> list[str]:
 
 def write_torchvision(model: str, folder: Path) -> str:
     """Save a network of random weights; return its spec."""
-    settled_own("torchvision", model, folder / "own.safetensors")
+    write_own("torchvision", model, folder / "own.safetensors")
     return f"torchvision:{model}@{folder / 'own.safetensors'}"
 
 
 def write_timm(model: str, folder: Path) -> str:
     """Save a network of random weights; return its spec."""
-    settled_own("timm", model, folder / "own.safetensors")
+    write_own("timm", model, folder / "own.safetensors")
     return f"timm:{model}@{folder / 'own.safetensors'}"
 
 
-def settled_own(provider: str, model: str, file: Path) -> None:
-    """Save a network of random weights whose batch statistics are those of a batch of noise.
+def write_own(provider: str, model: str, file: Path) -> None:
+    """Save a network with the weights that its provider draws for it.
 
-    With the statistics that networks are made with, what many layers leave shrinks to 1e-11, and everything is equal.
+    What it answers may be tiny: differences are held against the largest answer, so that is no matter. Networks
+    whose batch statistics were taken from data before they learnt anything are another thing: they answer to
+    rounding as to anything else (Yang et al., "A Mean Field Theory of Batch Normalization", 2019).
     """
     import timm
     import torchvision
@@ -105,21 +107,10 @@ def settled_own(provider: str, model: str, file: Path) -> None:
     from adapters.sources.torchvision import build
 
     torch.manual_seed(0)
-    side = 224
     if provider == "torchvision":
-        weights = torchvision.models.get_model_weights(model).DEFAULT
-        network, side = build(model, weights), weights.transforms().crop_size[0]
+        network = build(model, torchvision.models.get_model_weights(model).DEFAULT)
     else:
         network = timm.create_model(model, pretrained=False)
-        side = network.pretrained_cfg["input_size"][-1]
-    norms = [each for each in network.modules() if isinstance(each, torch.nn.modules.batchnorm._BatchNorm)]
-    if norms:
-        network.eval()
-        for each in norms:
-            each.momentum = 1.0
-            each.train()
-        with torch.no_grad():
-            network(torch.randn(4, 3, side, side))
     save_file(_tensors(network), file)
 
 

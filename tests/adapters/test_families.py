@@ -325,7 +325,9 @@ def test_what_cannot_be_carried_over_is_refused_and_nothing_is_registered(
 def test_labels_of_other_names_are_refused_without_a_map(
     family: str, families: Families, source: Callable[[str], Source], registry: Registry
 ) -> None:
-    with pytest.raises(DatasetError, match=r"(knows no label for|does not say what they stand for).* label map"):
+    with pytest.raises(
+        DatasetError, match=r"(knows no label for|does not say what they stand for).* label map"
+    ):
         carried(registry, source(family), families.data(family), "as-is", {}, "unmapped")
     assert "unmapped" not in registry.targets()
 

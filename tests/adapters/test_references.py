@@ -15,7 +15,7 @@ from adapters.sources.hf.provider import HfProvider
 from adapters.sources.providers import find
 from adapters.sources.source import Source
 from adapters.sources.timm import TimmProvider, build
-from benchmarks.sources import settled_own
+from benchmarks.sources import write_own
 from tests.adapters.families import torchvision_source, vectors_source
 from tests.adapters.test_hf import (
     CONFIGURATIONS,
@@ -144,7 +144,7 @@ def test_a_network_that_pools_by_attention_to_a_parameter_agrees(
 @pytest.mark.parametrize("spec", ["timm:test_resnet", "torchvision:squeezenet1_1"])
 def test_a_file_of_ones_own_is_held_against_its_providers_network(spec: str, tmp_path: Path) -> None:
     provider, _, model = spec.partition(":")
-    settled_own(provider, model, tmp_path / "own.safetensors")
+    write_own(provider, model, tmp_path / "own.safetensors")
     source = find(f"{spec}@{tmp_path / 'own.safetensors'}")
     verified = verify(source, reference_of(source))
     assert verified.runs == 16
