@@ -30,6 +30,7 @@ from registry.progress import SILENT, Progress
 from registry.recipe import ImageRecipe
 from registry.registry import Registry
 from registry.settings import Settings
+from tests.adapters.families import smaller
 from tests.adapters.tiny import SHAPES, write_shapes
 
 RESNET, SHUFFLENET = "timm:test_resnet", "torchvision:shufflenet_v2_x0_5"
@@ -455,10 +456,6 @@ class Heard(Progress):
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_shapes(tmp_path_factory.mktemp("shapes"), per_class=12)
-
-
-def smaller(source: Source) -> Source:
-    return replace(source, recipe=ImageRecipe(32, 32), input_size=(32, 32))
 
 
 def order(source: Source, shapes: Path, technique: str, **changes: object) -> Order:
