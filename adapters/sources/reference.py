@@ -28,7 +28,9 @@ class Reference(ABC):
     An implementation calls the provider's public code for everything: its transforms, processors or
     tokenizers, its way of loading weights, its network's own ``forward``. It never uses the source's
     recipe, normalisation, cuts or stages, nor our reading of the checkpoint: what is wrong there would be
-    wrong on both sides, and unseen. Nothing is downloaded, and no code out of a checkpoint is run.
+    wrong on both sides, and unseen. Nothing is downloaded, and no code out of a checkpoint is run. The one
+    exception is a file of one's own for torchvision or timm: no provider reads what may stand around its weights,
+    so our reading fills the provider's network.
 
     :meth:`Source.reference` returns one, made of what names the model and its weights (a folder, a name, a
     file). It is cheap to make: networks are loaded in ``run`` and let go at its end, because the source's
