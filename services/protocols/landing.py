@@ -8,7 +8,7 @@ _ROUTES = (
     ("POST /v1/embed/{target}", "feature vectors"),
     ("GET /v1/targets", "what is served"),
     ("GET /livez, /readyz", "health"),
-    ("GET /metrics", "figures for Prometheus"),
+    ("GET /metrics", "metrics for Prometheus"),
     ("GET /docs.json", "BentoML's own operations, /classify and /embed, in OpenAPI"),
 )
 
