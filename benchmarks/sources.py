@@ -4,21 +4,23 @@ All of torchvision's classifiers, 60 of timm's architectures, every ``hf:`` fami
 size of its default configuration, and word vectors, each with random weights in a file as a user has them, are
 verified; and every kind of checkpoint that cannot be followed has to be refused by name.
 
-Each source is verified in a process of its own, which gives its memory back at the end. Results are kept in a
-JSON file; what is in there already is not measured again.
+Each source is verified in a process of its own, which gives its memory back at the end. Seconds hold no imports.
+Results are kept in a JSON file; what is in there already is not measured again.
 """
 
 import argparse
 import json
+import multiprocessing
 import resource
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib import import_module
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -303,16 +305,30 @@ def measure(provider: str, model: str) -> Result:
 
 
 def measured_apart(provider: str, model: str) -> Result:
-    """Measure in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.sources", "--one", provider, model]
+    """Measure in a process of its own, forked from this one, whose imports it keeps."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_send, args=(theirs, provider, model))
+    process.start()
+    theirs.close()
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False)
-    except subprocess.TimeoutExpired:
+        if ours.poll(LIMIT_SECONDS):
+            return cast("Result", ours.recv())
         return Result(provider, model, "failed", f"took over {LIMIT_SECONDS} s")
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
-        return Result(provider, model, "failed", last)
-    return Result(**json.loads(done.stdout.splitlines()[-1]))
+    except EOFError:
+        process.join()
+        return Result(provider, model, "failed", f"the process ended with status {process.exitcode}")
+    finally:
+        process.kill()
+        process.join()
+
+
+def _send(connection: Connection, provider: str, model: str) -> None:
+    try:
+        result = measure(provider, model)
+    except Exception as error:
+        result = Result(provider, model, "failed", repr(error))
+    connection.send(result)
 
 
 def summary(results: Sequence[Result]) -> str:
@@ -339,6 +355,12 @@ def summary(results: Sequence[Result]) -> str:
     return "\n".join([table("provider", columns, rows), *(["", *others] if others else [])])
 
 
+def _import_providers() -> None:
+    """Import what every process would have to import."""
+    for module in ("adapters.sources.hf", "adapters.sources.timm", "timm", "torchvision", "transformers"):
+        import_module(module)
+
+
 def main() -> int:
     """Verify what is asked for; return 1 unless all came out as they have to."""
     parser = argparse.ArgumentParser(
@@ -349,11 +371,8 @@ def main() -> int:
     )
     parser.add_argument("--models", help="only those whose names hold this text")
     parser.add_argument("--json", type=Path, help="keep results in this file, and go on where it ends")
-    parser.add_argument("--one", nargs=2, metavar=("PROVIDER", "MODEL"), help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.one:
-        print(json.dumps(asdict(measure(*given.one))))
-        return 0
+    _import_providers()
     kept = json.loads(given.json.read_text())["results"] if given.json and given.json.is_file() else []
     results = [Result(**each) for each in kept]
     known = {(each.provider, each.model) for each in results}
