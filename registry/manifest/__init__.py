@@ -1,0 +1,33 @@
+"""The manifest: what a version is, and the values that it is made of."""
+
+from registry.manifest.head import CLASSIFICATION, KINDS, MULTILABEL, Head
+from registry.manifest.manifest import EMBEDDING, FEATURES, FORMAT, LOGITS, MAX_BYTES, Manifest
+from registry.manifest.origin import Origin, SourceVerification
+from registry.manifest.parity import Parity
+from registry.manifest.part import Part
+from registry.manifest.segment import ROLES, Segment
+from registry.manifest.technique import Json, Technique
+from registry.manifest.wire import RECIPE, Wire
+
+__all__ = [
+    "CLASSIFICATION",
+    "EMBEDDING",
+    "FEATURES",
+    "FORMAT",
+    "KINDS",
+    "LOGITS",
+    "MAX_BYTES",
+    "MULTILABEL",
+    "RECIPE",
+    "ROLES",
+    "Head",
+    "Json",
+    "Manifest",
+    "Origin",
+    "Parity",
+    "Part",
+    "Segment",
+    "SourceVerification",
+    "Technique",
+    "Wire",
+]

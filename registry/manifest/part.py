@@ -1,0 +1,32 @@
+"""The examples of a version's dataset, by digest."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from registry.digests import Digest
+from registry.manifest.entry import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of the dataset: training, validation or test.
+
+    Attributes:
+        count: items in it.
+        items: digest of the stored list of its item digests (sorted, one a line).
+    """
+
+    count: int
+    items: Digest
+
+    def to_json(self) -> dict[str, object]:
+        """Return the JSON form."""
+        return {"count": self.count, "items": self.items}
+
+    @classmethod
+    def from_json(cls, value: object) -> Self:
+        """Read the JSON form; raises ``InvalidManifest``."""
+        entry = Entry("part", value)
+        part = cls(entry.take("count", int), Digest(entry.take("items", str)))
+        entry.close()
+        return part

@@ -1,0 +1,36 @@
+"""How a source was adapted."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self, TypeAlias
+
+from registry.manifest.entry import Entry
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+
+
+@dataclass(frozen=True, slots=True)
+class Technique:
+    """How the source was carried over.
+
+    Attributes:
+        name: ``as-is``, ``features``, ``frozen``, ``partial``, ``full``, ``lp-ft``, ``scratch`` …
+        depth: how many segments below the head were retrained, where the technique takes a depth.
+        config: every hyper-parameter in force, plain JSON values.
+    """
+
+    name: str
+    depth: int | None
+    config: Mapping[str, Json]
+
+    def to_json(self) -> dict[str, object]:
+        """Return the JSON form."""
+        return {"name": self.name, "depth": self.depth, "config": dict(self.config)}
+
+    @classmethod
+    def from_json(cls, value: object) -> Self:
+        """Read the JSON form; raises ``InvalidManifest``."""
+        entry = Entry("technique", value)
+        technique = cls(entry.take("name", str), entry.optional("depth", int), entry.take("config", dict))
+        entry.close()
+        return technique
