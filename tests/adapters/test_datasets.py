@@ -1,53 +1,32 @@
 """Data in every form that is read, and in every state that real data are in."""
 
 import io
-import json
 import math
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
-from pyarrow import parquet
 from rich.console import Console
 
-from adapters.datasets import TEST, TRAIN, VALIDATION, Dataset, Item, load, reading
-from adapters.datasets.division import TEST_SHARE, _fraction, _unit, divide
+from adapters.datasets import TEST, TRAIN, VALIDATION, load, reading
 from adapters.datasets.labels import clean, ordered
 from registry.digests import Digest
 from registry.errors import DatasetError, InvalidValue
 from registry.progress import Bars
 from registry.recipe import ImageRecipe
-
-RECIPE = ImageRecipe(8, 8)
-
-
-def png(seed: int, side: int = 8) -> bytes:
-    pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG")
-    return stream.getvalue()
-
-
-def fill(folder: Path, start: int, count: int = 6) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for seed in range(start, start + count):
-        (folder / f"{seed}.png").write_bytes(png(seed))
-    return folder
-
-
-def classes(folder: Path, names: Sequence[str] = ("cat", "dog"), count: int = 6, start: int = 0) -> Path:
-    for number, name in enumerate(names):
-        fill(folder / name, start + 1000 * number, count)
-    return folder
-
-
-def sides(dataset: Dataset) -> dict[str, str]:
-    return {item.digest: part for part in dataset.parts for item in dataset.part(part)}
+from tests.adapters.written import (
+    RECIPE,
+    WRITERS,
+    classes,
+    fill,
+    png,
+    table_rows,
+    write_csv,
+    write_jsonl,
+    write_parquet,
+)
 
 
 class TestFolders:
@@ -229,81 +208,53 @@ def _giant_header() -> bytes:
     return bytes(data)
 
 
-def _rows(folder: Path, count: int = 12) -> list[dict[str, object]]:
-    fill(folder / "pictures", 0, count)
-    return [
-        {"image": f"pictures/{seed}.png", "label": "ab"[seed % 2], "other": seed} for seed in range(count)
-    ]
-
-
-def write_csv(path: Path, rows: Sequence[dict[str, object]]) -> Path:
-    lines = [",".join(rows[0])] + [",".join(str(value) for value in row.values()) for row in rows]
-    path.write_text("\n".join(lines) + "\n")
-    return path
-
-
-def write_jsonl(path: Path, rows: Sequence[dict[str, object]]) -> Path:
-    path.write_text("\n".join(json.dumps(row) for row in rows))
-    return path
-
-
-def write_parquet(path: Path, rows: Sequence[dict[str, object]]) -> Path:
-    parquet.write_table(pa.Table.from_pylist(list(rows)), path)
-    return path
-
-
-WRITERS: dict[str, Callable[[Path, Sequence[dict[str, object]]], Path]] = {
-    "csv": write_csv,
-    "jsonl": write_jsonl,
-    "parquet": write_parquet,
-}
-
-
 @pytest.mark.parametrize("form", WRITERS)
 class TestTables:
     def test_a_table_is_read(self, tmp_path: Path, form: str) -> None:
-        data = load(WRITERS[form](tmp_path / f"data.{form}", _rows(tmp_path)), RECIPE)
+        data = load(WRITERS[form](tmp_path / f"data.{form}", table_rows(tmp_path)), RECIPE)
         assert data.labels == ("a", "b") and len(data) == 12
         assert data.items[0].origin.startswith(f"data.{form}, ")
 
     def test_numbers_are_labels_in_the_order_of_their_value(self, tmp_path: Path, form: str) -> None:
-        rows = [row | {"label": int(str(row["other"])) % 3 * 5} for row in _rows(tmp_path)]
+        rows = [row | {"label": int(str(row["other"])) % 3 * 5} for row in table_rows(tmp_path)]
         assert load(WRITERS[form](tmp_path / f"data.{form}", rows), RECIPE).labels == ("0", "5", "10")
 
     @pytest.mark.parametrize("column", ["image", "label"])
     def test_a_missing_column_is_named_with_those_that_are_there(
         self, tmp_path: Path, form: str, column: str
     ) -> None:
-        rows = [{name: value for name, value in row.items() if name != column} for row in _rows(tmp_path)]
+        rows = [
+            {name: value for name, value in row.items() if name != column} for row in table_rows(tmp_path)
+        ]
         with pytest.raises(DatasetError, match=rf"'{column}' is missing; found .*'other'"):
             load(WRITERS[form](tmp_path / f"data.{form}", rows), RECIPE)
 
     @pytest.mark.parametrize("label", ["", " ", "\u200b"])
     def test_a_row_without_label_is_named(self, tmp_path: Path, form: str, label: str) -> None:
-        rows = _rows(tmp_path)
+        rows = table_rows(tmp_path)
         rows[7]["label"] = label
         with pytest.raises(DatasetError, match=r"(line 9|line 8|row 8): expected a label, got an empty"):
             load(WRITERS[form](tmp_path / f"data.{form}", rows), RECIPE)
 
     def test_a_path_to_nothing_is_named(self, tmp_path: Path, form: str) -> None:
-        rows = _rows(tmp_path)
+        rows = table_rows(tmp_path)
         rows[3]["image"] = "pictures/none.png"
         with pytest.raises(DatasetError, match=r"(line 5|line 4|row 4): there is no file .*none\.png"):
             load(WRITERS[form](tmp_path / f"data.{form}", rows), RECIPE)
 
     @pytest.mark.parametrize("image", ["", "pictures", "x" * 5000])
     def test_a_path_that_is_no_file_is_refused(self, tmp_path: Path, form: str, image: str) -> None:
-        rows = _rows(tmp_path)
+        rows = table_rows(tmp_path)
         rows[0]["image"] = image
         with pytest.raises(DatasetError, match=r"(line 2|line 1|row 1): "):
             load(WRITERS[form](tmp_path / f"data.{form}", rows), RECIPE)
 
     def test_labels_are_not_looked_for_where_they_are_not_needed(self, tmp_path: Path, form: str) -> None:
-        rows: list[dict[str, object]] = [{"image": row["image"]} for row in _rows(tmp_path)]
+        rows: list[dict[str, object]] = [{"image": row["image"]} for row in table_rows(tmp_path)]
         assert load(WRITERS[form](tmp_path / f"data.{form}", rows), RECIPE, labelled=False).labels == ()
 
     def test_groups_stay_together(self, tmp_path: Path, form: str) -> None:
-        rows = [row | {"group": f"g{int(str(row['other'])) // 4}"} for row in _rows(tmp_path, 60)]
+        rows = [row | {"group": f"g{int(str(row['other'])) // 4}"} for row in table_rows(tmp_path, 60)]
         data = load(WRITERS[form](tmp_path / f"data.{form}", rows), RECIPE)
         parts: dict[str | None, set[str]] = {}
         for part in data.parts:
@@ -315,13 +266,13 @@ class TestTables:
 
 class TestTableText:
     def test_a_byte_order_mark_is_no_part_of_the_first_column(self, tmp_path: Path) -> None:
-        file = write_csv(tmp_path / "data.csv", _rows(tmp_path))
+        file = write_csv(tmp_path / "data.csv", table_rows(tmp_path))
         file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
         assert len(load(file, RECIPE)) == 12
 
     @pytest.mark.parametrize("form", ["csv", "jsonl"])
     def test_mixed_encodings_are_named_by_their_line(self, tmp_path: Path, form: str) -> None:
-        rows = _rows(tmp_path)
+        rows = table_rows(tmp_path)
         rows[1]["label"] = "gr\u00fcn"
         file = tmp_path / f"data.{form}"
         lines = WRITERS[form](file, rows).read_bytes().split(b"\n")
@@ -333,19 +284,19 @@ class TestTableText:
             load(file, RECIPE)
 
     def test_utf_16_is_named(self, tmp_path: Path) -> None:
-        file = write_csv(tmp_path / "data.csv", _rows(tmp_path))
+        file = write_csv(tmp_path / "data.csv", table_rows(tmp_path))
         file.write_bytes(file.read_text().encode("utf-16"))
         with pytest.raises(DatasetError, match="this is UTF-16"):
             load(file, RECIPE)
 
     def test_a_row_of_another_length_is_named(self, tmp_path: Path) -> None:
-        file = write_csv(tmp_path / "data.csv", _rows(tmp_path))
+        file = write_csv(tmp_path / "data.csv", table_rows(tmp_path))
         file.write_text(file.read_text() + "pictures/1.png,a\n")
         with pytest.raises(DatasetError, match=r"line 14: expected 3 values, as in the header, got 2"):
             load(file, RECIPE)
 
     def test_a_quote_that_never_ends_is_an_error(self, tmp_path: Path) -> None:
-        file = write_csv(tmp_path / "data.csv", _rows(tmp_path))
+        file = write_csv(tmp_path / "data.csv", table_rows(tmp_path))
         file.write_text(file.read_text() + '"pictures/1.png,a,1\n')
         with pytest.raises(DatasetError, match="not csv"):
             load(file, RECIPE)
@@ -357,19 +308,19 @@ class TestTableText:
 
     @pytest.mark.parametrize("line", ["{", "[1]", "[" * 100_000, '"text"'])
     def test_a_line_that_is_no_object_is_named(self, tmp_path: Path, line: str) -> None:
-        file = write_jsonl(tmp_path / "data.jsonl", _rows(tmp_path))
+        file = write_jsonl(tmp_path / "data.jsonl", table_rows(tmp_path))
         file.write_text(file.read_text() + "\n\n" + line)
         with pytest.raises(DatasetError, match=r"line 14: expected a JSON object"):
             load(file, RECIPE)
 
     def test_a_number_that_is_none_is_no_label(self, tmp_path: Path) -> None:
-        rows = _rows(tmp_path)
+        rows = table_rows(tmp_path)
         rows[2]["label"] = math.nan
         with pytest.raises(DatasetError, match=r"line 3: expected a label, got nan"):
             load(write_jsonl(tmp_path / "data.jsonl", rows), RECIPE)
 
     def test_a_column_of_numbers_with_gaps_is_named_by_its_row(self, tmp_path: Path) -> None:
-        rows = [row | {"label": float(int(str(row["other"])) % 2)} for row in _rows(tmp_path)]
+        rows = [row | {"label": float(int(str(row["other"])) % 2)} for row in table_rows(tmp_path)]
         assert load(write_parquet(tmp_path / "whole.parquet", rows), RECIPE).labels == ("0", "1")
         rows[4]["label"] = None
         with pytest.raises(DatasetError, match=r"row 5: expected a label, got no label"):
@@ -385,161 +336,6 @@ class TestTableText:
         (tmp_path / "data.csv").write_text(text)
         with pytest.raises(DatasetError, match=r"is missing|found none"):
             load(tmp_path / "data.csv", RECIPE)
-
-
-class TestDivision:
-    def test_added_rows_never_change_sides(self, tmp_path: Path) -> None:
-        few = load(classes(tmp_path, count=60), RECIPE)
-        fill(tmp_path / "cat", 5000, 150)
-        fill(tmp_path / "emu", 6000, 30)
-        many = load(tmp_path, RECIPE)
-        before, after = sides(few), sides(many)
-        assert VALIDATION not in few.parts and VALIDATION in many.parts
-        assert all((after[digest] == TEST) == (part == TEST) for digest, part in before.items())
-
-    def test_a_fifth_is_held_out_and_some_of_the_rest_validates(self) -> None:
-        items = _items({"a": 4000, "b": 1000})
-        parts = {name: len(index) / 5000 for name, index in divide(items, [None] * 5000).items()}
-        assert parts[TEST] == pytest.approx(0.2, abs=0.02)
-        assert parts[VALIDATION] == pytest.approx(0.12, abs=0.02)
-
-    @settings(max_examples=60, deadline=None)
-    @given(
-        st.dictionaries(st.sampled_from("abcdef"), st.integers(2, 12), min_size=1),
-        st.integers(0, 10_000),
-    )
-    def test_every_class_is_learnt_and_something_is_held_out(self, counts: dict[str, int], seed: int) -> None:
-        items = _items(counts, seed)
-        parts = divide(items, [None] * len(items))
-        assert {items[at].label for at in parts[TRAIN]} == set(counts)
-        assert len(parts[TEST]) >= 1
-        assert sorted(np.concatenate(list(parts.values()))) == list(range(len(items)))
-
-    @settings(max_examples=30, deadline=None)
-    @given(st.integers(0, 10_000), st.integers(1, 40))
-    def test_the_test_side_depends_on_the_item_alone(self, seed: int, more: int) -> None:
-        items = _items({"a": 40, "b": 40}, seed)
-        added = items + _items({"a": more, "c": more + 1}, seed + 20_000)
-        before, after = (
-            {each[at].digest for at in divide(each, [None] * len(each))[TEST]} for each in (items, added)
-        )
-        assert before == after & {item.digest for item in items}
-
-    @settings(max_examples=300, deadline=None)
-    @given(st.data(), st.booleans(), st.booleans())
-    def test_added_rows_never_move_an_item_out_of_the_test_part(
-        self, data: st.DataObject, several: bool, grouped: bool
-    ) -> None:
-        """However small the classes are, and whatever is added; a group gains no label that is new to the data."""
-        some = st.lists(_item(several, grouped), min_size=4, max_size=25, unique_by=lambda item: item.digest)
-        first = data.draw(some)
-        known = {label for item in first for label in item.labels}
-        groups = {item.group for item in first if item.group is not None}
-        more = [
-            item
-            for item in data.draw(some)
-            if item.digest not in {each.digest for each in first}
-            and (item.group not in groups or set(item.labels) <= known)
-        ]
-        try:
-            before, after = (_tested(items) for items in (first, first + more))
-        except DatasetError:
-            return
-        lowest_alone = {_unit(item) for item in first if item.digest in before}
-        if len(lowest_alone) == 1 and _fraction(TEST, *lowest_alone) >= TEST_SHARE:
-            return  # nothing would have been held out
-        assert before <= after
-
-    @settings(max_examples=100, deadline=None)
-    @given(st.dictionaries(st.sampled_from("abcdef"), st.integers(2, 60), min_size=1), st.integers(0, 10_000))
-    def test_the_hash_of_an_item_decides_and_two_cases_alone_bend_it(
-        self, counts: dict[str, int], seed: int
-    ) -> None:
-        items = _items(counts, seed)
-        below = {item.digest for item in items if _fraction(TEST, item.digest) < TEST_SHARE}
-        tested = _tested(items)
-        by_label = {label: {item.digest for item in items if item.label == label} for label in counts}
-        kept = {
-            max(theirs, key=lambda one: _fraction(TEST, one))
-            for theirs in by_label.values()
-            if theirs <= below
-        }
-        lowest = min((item.digest for item in items), key=lambda one: _fraction(TEST, one))
-        assert tested == (below - kept or {lowest})
-
-    @pytest.mark.parametrize("count", [5, 10, 20, 50])
-    def test_the_share_scatters_as_a_binomial_does(self, count: int) -> None:
-        shares = [
-            len(_tested(_items(dict.fromkeys("abcdefghij", count), seed))) / (10 * count)
-            for seed in range(200)
-        ]
-        assert np.mean(shares) == pytest.approx(0.2, abs=0.02)
-        assert np.std(shares) == pytest.approx(math.sqrt(0.16 / (10 * count)), rel=0.25)
-
-    def test_what_was_held_out_is_said(self, tmp_path: Path) -> None:
-        data = load(classes(tmp_path / "a", count=20), RECIPE)
-        held = len(data.part(TEST))
-        said = f"held out by a hash of the content: {held} of 40 items ({held / 40:.1%})"
-        assert data.notes[0] == said
-        given = load(tmp_path / "a", RECIPE, test=classes(tmp_path / "b", start=500))
-        assert not any("by a hash" in note for note in given.notes)
-
-    def test_one_item_cannot_be_learnt_and_tested(self, tmp_path: Path) -> None:
-        fill(classes(tmp_path / "data") / "emu", 9000, 1)
-        named = r"class 'emu' has one item .*emu/9000\.png.*separate test part"
-        with pytest.raises(DatasetError, match=named):
-            load(tmp_path / "data", RECIPE)
-        data = load(tmp_path / "data", RECIPE, test=classes(tmp_path / "test", start=400))
-        assert data.labels == ("cat", "dog", "emu")
-
-    def test_a_label_in_the_test_part_only_is_named(self, tmp_path: Path) -> None:
-        test = classes(tmp_path / "test", ("cat", "emu"), start=400)
-        with pytest.raises(DatasetError, match=r"label 'emu' .* is in the test part only"):
-            load(classes(tmp_path / "data"), RECIPE, test=test)
-
-    def test_a_group_in_two_given_parts_is_refused(self, tmp_path: Path) -> None:
-        rows = [row | {"group": "one" if row["other"] == 3 else row["other"]} for row in _rows(tmp_path)]
-        held: list[dict[str, object]] = [
-            {"image": f"more/{seed}.png", "label": "a", "group": "one"} for seed in range(70, 73)
-        ]
-        fill(tmp_path / "more", 70, 3)
-        train, test = write_csv(tmp_path / "a.csv", rows), write_csv(tmp_path / "b.csv", held)
-        with pytest.raises(DatasetError, match=r"the group 'one'.*belongs to one"):
-            load(train, RECIPE, test=test)
-
-    def test_a_class_in_one_group_is_learnt_and_its_missing_test_is_said(self, tmp_path: Path) -> None:
-        rows = [
-            row | {"group": "only" if row["label"] == "a" else row["other"]} for row in _rows(tmp_path, 40)
-        ]
-        data = load(write_csv(tmp_path / "data.csv", rows), RECIPE)
-        assert "a" in {item.label for item in data.part(TRAIN)}
-        assert any("not tested" in note and "a" in note for note in data.notes)
-
-    def test_data_without_labels_are_divided_alike(self, tmp_path: Path) -> None:
-        labelled, bare = (load(classes(tmp_path, count=30), RECIPE, labelled=each) for each in (True, False))
-        assert sides(labelled) == sides(bare)
-
-
-@st.composite
-def _item(draw: st.DrawFn, several: bool, grouped: bool) -> Item:
-    number = draw(st.integers(0, 2000))
-    some = st.lists(st.sampled_from("abc"), max_size=3, unique=True)
-    label = tuple(sorted(draw(some))) if several else draw(st.sampled_from("abc"))
-    group = draw(st.none() | st.sampled_from(["g1", "g2", "g3", "g4", "g5"])) if grouped else None
-    return Item(Digest.of(str(number).encode()), label, group, str(number), b"")
-
-
-def _tested(items: Sequence[Item]) -> set[str]:
-    """Return the digests of the items that are held out."""
-    return {items[at].digest for at in divide(items, [None] * len(items)).get(TEST, ())}
-
-
-def _items(counts: dict[str, int], seed: int = 0) -> list[Item]:
-    return [
-        Item(Digest.of(f"{seed} {label} {number}".encode()), label, None, f"{label}/{number}", b"")
-        for label, count in counts.items()
-        for number in range(count)
-    ]
 
 
 class TestDigests:

@@ -13,7 +13,7 @@ from adapters.datasets.rows import RaggedRows
 from registry.digests import Digest
 from registry.errors import DatasetError, WrongModality
 from registry.recipe import ImageRecipe, content
-from tests.adapters.test_datasets import classes, sides, write_csv, write_jsonl, write_parquet
+from tests.adapters.written import classes, sides, write_csv, write_jsonl, write_parquet
 from tests.builders import text_recipe
 
 RECIPE = text_recipe()

@@ -7,8 +7,8 @@ import pytest
 from adapters.datasets import TEST, load
 from registry.errors import DatasetError
 from registry.recipe import ImageRecipe
-from tests.adapters.test_datasets import WRITERS, classes, fill, write_csv
 from tests.adapters.test_datasets_texts import RECIPE, Row, rows, sentence, table, tagged
+from tests.adapters.written import WRITERS, classes, fill, write_csv
 
 PICTURES = ImageRecipe(8, 8)
 

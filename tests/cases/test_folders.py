@@ -15,7 +15,7 @@ from registry.recipe import ImageRecipe
 from registry.registry import Registry
 from registry.settings import Settings
 from services.cli import main
-from tests.adapters.test_datasets import classes, fill
+from tests.adapters.written import classes, fill
 from tests.builders import picture, publish, tiny
 
 INPUTS = Path(__file__).parent / "inputs"

@@ -12,8 +12,8 @@ from adapters.datasets.labels import check_alike, clean, plain_numbers
 from registry.errors import DatasetError
 from registry.manifest import Head, Wire
 from registry.recipe import ImageRecipe
-from tests.adapters.test_datasets import WRITERS, classes, write_jsonl, write_parquet
 from tests.adapters.test_datasets_texts import RECIPE, Row, rows, table, tagged
+from tests.adapters.written import WRITERS, classes, write_jsonl, write_parquet
 
 INPUTS = Path(__file__).parent / "inputs"
 PICTURES = ImageRecipe(8, 8)

@@ -14,8 +14,8 @@ from adapters.datasets import load
 from registry.errors import DatasetError
 from registry.recipe import ImageRecipe
 from registry.tables import READERS, read
-from tests.adapters.test_datasets import WRITERS, fill, write_csv
 from tests.adapters.test_datasets_texts import RECIPE, rows
+from tests.adapters.written import WRITERS, fill, write_csv
 
 INPUTS = Path(__file__).parent / "inputs"
 COLUMNS = ("text", "label")
