@@ -5,6 +5,7 @@ from contextlib import nullcontext
 import click
 from rich.console import Console
 
+from adapters import options
 from registry.extras import ADAPT
 from registry.shell import Column, Shell, command, show_record, show_table
 
@@ -78,22 +79,14 @@ def sources(shell: Shell, provider: str | None, at_hand: bool) -> None:
     help="as-is, features, frozen, layers, partial, full, lp-ft, lora, contrastive, scratch; or auto.",
 )
 @click.option("--test", metavar="DATA", help="Data to hold out; else about a fifth of DATA is.")
-@click.option(
-    "--min-count",
-    type=click.IntRange(1),
-    metavar="N",
-    default=None,
-    help="Drop labels that fewer than N examples have; else all are kept.",
-)
+@options.min_count
 @click.option("--depth", type=click.IntRange(1), help="Stages to retrain, from the top (partial, lora).")
 @click.option("--epochs", type=click.IntRange(1), help="Most epochs to train for.")
 @click.option("--label-map", metavar="FILE", help="JSON or TOML: target label to source labels (as-is).")
 @click.option(
     "--labels", metavar="FILE", help="The source's labels, one a line, where it brings none (as-is)."
 )
-@click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of everything random."
-)
+@options.seed
 @click.option(
     "--config", metavar="FILE", help="TOML with the technique's hyper-parameters; flags win over it."
 )

@@ -7,6 +7,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from adapters import textfile
 from registry.errors import InvalidSetting
 from registry.quoting import quoted
 from registry.suggestion import suggestion
@@ -22,16 +23,10 @@ def read_file(path: Path) -> dict[str, object]:
     Raises:
         InvalidSetting: there is no such file, it is over 1 MiB, or it is not TOML.
     """
+    text = textfile.read(path, MAX_FILE_BYTES, "a TOML file")
     try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise InvalidSetting(f"expected a TOML file at {path}: {error.strerror}") from error
-    if len(data) > MAX_FILE_BYTES:
-        raise InvalidSetting(f"{path}: a configuration has at most {MAX_FILE_BYTES:,} bytes")
-    try:
-        return tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise InvalidSetting(f"{path}: expected TOML; {error}") from error
 
 

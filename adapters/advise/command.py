@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from adapters import options
 from registry.extras import ADAPT
 from registry.shell import Shell, command, show_table
 
@@ -24,16 +25,8 @@ if TYPE_CHECKING:
     help="What to start from; given several times, the sources are ranked.",
 )
 @click.option("--test", metavar="DATA", help="Data to hold out, as in adapt; it is not looked at.")
-@click.option(
-    "--min-count",
-    type=click.IntRange(1),
-    metavar="N",
-    default=None,
-    help="Drop labels that fewer than N examples have; else all are kept.",
-)
-@click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of everything random."
-)
+@options.min_count
+@options.seed
 @click.option("--no-verify", is_flag=True, help="Do not try the two best; rely on rules and costs alone.")
 @click.option(
     "--prefer",

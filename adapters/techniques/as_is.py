@@ -11,6 +11,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from adapters import textfile
 from adapters.configuration import MAX_FILE_BYTES
 from adapters.datasets.dataset import Dataset
 from adapters.datasets.labels import clean, ordered
@@ -182,14 +183,11 @@ def read_label_map(path: Path) -> dict[str, object]:
     """Read a map from a JSON or TOML file: target label to source label, or a list of them.
 
     Raises:
-        InvalidSetting: there is no such file, or it holds something else.
+        InvalidSetting: there is no such file, it is over 1 MiB, or it holds something else.
     """
+    text = textfile.read(path, MAX_FILE_BYTES, "a label map")
     try:
-        with path.open("rb") as stream:
-            text = stream.read(MAX_FILE_BYTES).decode()
         value = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
-    except OSError as error:
-        raise InvalidSetting(f"expected a label map at {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise InvalidSetting(f"{path}: expected a label map in JSON or TOML; {error}") from error
     if not isinstance(value, dict):
@@ -205,19 +203,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
     Raises:
         InvalidSetting: there is no such file, it is over 4 MiB, not UTF-8, or a line holds no label.
     """
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_LABELS_BYTES + 1)
-    except OSError as error:
-        raise InvalidSetting(f"expected a file of labels at {path}: {error.strerror}") from error
-    if len(data) > MAX_LABELS_BYTES:
-        raise InvalidSetting(f"{path}: a file of labels has at most {MAX_LABELS_BYTES:,} bytes")
-    try:
-        lines = data.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InvalidSetting(
-            f"{path}: expected labels in UTF-8, one a line; byte {error.start} is not"
-        ) from error
+    lines = textfile.read(path, MAX_LABELS_BYTES, "a file of labels").splitlines()
     labels = []
     for number, line in enumerate(lines, start=1):
         try:

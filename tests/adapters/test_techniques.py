@@ -17,7 +17,7 @@ from adapters.datasets.rows import DenseRows
 from adapters.features import tensors
 from adapters.sources.stages import Stages
 from adapters.techniques import ALIASES, TECHNIQUES, Fitted, Workshop, technique
-from adapters.techniques.as_is import JoinLabels
+from adapters.techniques.as_is import JoinLabels, read_label_map
 from adapters.techniques.trained import Trained
 from adapters.training import Callback, Epoch
 from registry.errors import DatasetError, FrozenPartMoved, InvalidSetting
@@ -300,6 +300,13 @@ def test_a_label_map_is_read_from_a_file(
     source = TinySource(labels=("a", "b", "c", "d"))
     fitted = technique("as-is", {"label_map": str(file)}).fit(source, shapes_data, Workshop(device=CPU))
     assert fitted.config == {"label_map": {"bars": [0], "checks": [1], "disc": [2]}}
+
+
+def test_a_label_map_that_is_too_large_is_refused_and_not_cut(tmp_path: Path) -> None:
+    file = tmp_path / "map.toml"
+    file.write_text('bars = "a"\n' + "# more\n" * 200_000 + 'checks = "b"\n')
+    with pytest.raises(InvalidSetting, match="label map has at most 1,048,576 bytes"):
+        read_label_map(file)
 
 
 @pytest.mark.parametrize(

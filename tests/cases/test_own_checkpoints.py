@@ -526,7 +526,7 @@ def test_as_is_takes_its_labels_from_a_file(four: Path, shapes: Path, tmp_path: 
         ("ring\nbars\nchecks\ndisc\nmore\n", "names 5 labels, .* has 4 outputs"),
         ("ring\nbars\n\nchecks\ndisc\n", "line 3 has an empty label"),
         ("", "is empty"),
-        (b"ring\nbars\xff\n", "in UTF-8, one a line; byte 9 is not"),
+        (b"ring\nbars\xff\n", "in UTF-8; byte 9 is not"),
         (None, "expected a file of labels at .*: No such file"),
     ],
 )
