@@ -169,7 +169,7 @@ def test_advice_is_refused_before_an_item_is_read(
 ) -> None:
     given = {"data": str(folder), "test": None} | changes
     with pytest.raises(CultivarError, match=message):
-        advise_all(sources, **given, seed=0, tries=False, progress=SILENT)  # type: ignore[arg-type]
+        advise_all(sources, **given, seed=0, tries=False, progress=SILENT)  # type: ignore[arg-type]  # texts
 
 
 class Interrupting(Progress):

@@ -120,7 +120,7 @@ def test_a_url_is_decoded_once(tmp_path: Path) -> None:
 )
 def test_a_url_that_would_mean_something_else_is_refused(tmp_path: Path, given: dict[str, str]) -> None:
     with pytest.raises(InvalidSetting, match="got"):
-        Settings.read(tmp_path, **given, environment={})  # type: ignore[arg-type]
+        Settings.read(tmp_path, **given, environment={})  # type: ignore[arg-type]  # a home, blobs or both
 
 
 def test_a_relative_catalog_stays_where_it_was_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

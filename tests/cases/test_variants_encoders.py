@@ -365,8 +365,8 @@ def test_pictures_are_prepared_as_the_provider_does_or_refused(name: str, tmp_pa
     except CultivarError as error:
         assert "\n" not in str(error)
         return
-    processor = AutoImageProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]  # transformers has none
-    model = ViTForImageClassification.from_pretrained(folder).eval()  # type: ignore[no-untyped-call]
+    processor = AutoImageProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]  # untyped
+    model = ViTForImageClassification.from_pretrained(folder).eval()  # type: ignore[no-untyped-call]  # untyped
     with torch.no_grad():
         expected = model(**processor(image, return_tensors="pt")).logits.numpy()
     np.testing.assert_allclose(found, expected, rtol=0, atol=3e-2 * float(np.abs(expected).max()))

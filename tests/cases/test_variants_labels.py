@@ -138,14 +138,14 @@ def test_words_that_a_float_may_be_made_of_are_ordered_and_kept(
 def test_an_empty_label_is_an_error_that_names_the_row(tmp_path: Path, value: str | None) -> None:
     for form in ("jsonl", "parquet"):
         with pytest.raises(DatasetError, match=r"(line|row) 2\b") as refused:
-            FORMS[form](tmp_path, ("a", value))  # type: ignore[arg-type]
+            FORMS[form](tmp_path, ("a", value))  # type: ignore[arg-type]  # rows of any values
         assert "\n" not in str(refused.value)
 
 
 def outcome(form: str, root: Path, labels: Sequence[object]) -> tuple[str, ...] | None:
     root.mkdir(parents=True, exist_ok=True)
     try:
-        return FORMS[form](root, labels).labels  # type: ignore[arg-type]
+        return FORMS[form](root, labels).labels  # type: ignore[arg-type]  # rows of any values
     except DatasetError as error:
         assert "\n" not in str(error)
         return None

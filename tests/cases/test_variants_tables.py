@@ -194,13 +194,13 @@ NAMES = ("crème", "Ångström", "각하", "ệ", "がぎ")
 def test_names_of_files_meet_in_either_composition(
     tmp_path: Path, name: str, disk: str, listed: str, prefix: str
 ) -> None:
-    folder = unicodedata.normalize(disk, f"Bilder {name}")  # type: ignore[arg-type]
+    folder = unicodedata.normalize(disk, f"Bilder {name}")  # type: ignore[arg-type]  # one of four forms
     (tmp_path / folder).mkdir()
     lines = ["image,label"]
     for seed in range(12):
-        file = unicodedata.normalize(disk, f"{name}{seed}.png")  # type: ignore[arg-type]
+        file = unicodedata.normalize(disk, f"{name}{seed}.png")  # type: ignore[arg-type]  # one of four forms
         (tmp_path / folder / file).write_bytes(picture(seed))
-        path = unicodedata.normalize(listed, f"{prefix}{folder}/{file}")  # type: ignore[arg-type]
+        path = unicodedata.normalize(listed, f"{prefix}{folder}/{file}")  # type: ignore[arg-type]  # one of four forms
         lines.append(f"{path},{'ab'[seed % 2]}")
     twelve(load(written(tmp_path, lines), PICTURES))
 

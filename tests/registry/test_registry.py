@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -183,14 +182,14 @@ def test_a_publication_that_was_cut_off_for_too_long_is_refused(settings: Settin
 
 
 @pytest.fixture
-def several(registry: Registry) -> Iterator[dict[str, Version]]:
+def several(registry: Registry) -> dict[str, Version]:
     versions = [
         publish(registry, tiny(transfer, seed=seed))
         for seed, transfer in enumerate(["a/x", "a/x", "b/x", "b/x", "b/x", "a/y"])
     ]
     registry.promote("a/x@1", PRODUCTION)
     registry.promote("b/x@3", STAGING)
-    return {str(version.ref): registry.resolve(version.ref) for version in versions}  # type: ignore[return-value]
+    return {str(version.ref): registry.resolve(version.ref) for version in versions}
 
 
 @pytest.mark.parametrize(

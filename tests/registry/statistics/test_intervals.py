@@ -1,5 +1,7 @@
 """Intervals of shares and of paired differences, beside statsmodels and published figures."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from scipy import optimize, stats
@@ -194,9 +196,9 @@ def test_an_interval_that_is_not_decidable_has_no_ends() -> None:
         lambda: Interval(0.5, (0.4, 0.6), "wilson", 9, 9, 9.0, level=1.0),
     ],
 )
-def test_an_interval_checks_itself(made: object) -> None:
+def test_an_interval_checks_itself(made: Callable[[], Interval]) -> None:
     with pytest.raises(InvalidValue, match="interval"):
-        made()  # type: ignore[operator]
+        made()
 
 
 @pytest.mark.parametrize(
