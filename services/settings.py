@@ -67,7 +67,8 @@ class ServeSettings:
         max_characters: characters of one text or pair, refused before it is tokenized.
         max_rows: inputs of one request.
         max_requests: requests under way at once; more are answered 503.
-        max_held_bytes: bytes of bodies held at once by all requests; more are answered 503.
+        max_held_bytes: bytes of bodies held at once by all requests; more are answered 503, the largest first. Also
+            bytes of answers that wait for slow clients.
         max_queue_rows: rows that wait for one trunk in one shape; more are answered 503.
         max_queue_tokens: rows times length of the texts that wait likewise.
         deadline_s: seconds from a request's first byte to its answer; later is 504.
@@ -204,6 +205,7 @@ class ServeSettings:
             head_s=self.head_s,
             body_s=self.body_s,
             write_s=self.write_s,
+            unsent_bytes=self.max_held_bytes,
             proxies=networks(self.trusted_proxies),
         )
 

@@ -28,8 +28,8 @@ class TellsWhenLeft(Protocol):
 class TakesWholeAnswer(Protocol):
     """What stands under ``WHOLE_ANSWER`` in a scope's extensions."""
 
-    def __call__(self, status: int, headers: Headers, body: bytes) -> bool:
-        """Answer, and return True; or False where the client is slow to take bytes: then send messages.
+    def __call__(self, status: int, headers: Headers, body: bytes) -> None:
+        """Answer.
 
         Args:
             status: of HTTP.

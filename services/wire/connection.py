@@ -207,21 +207,25 @@ class Connection(asyncio.Protocol):
         self.resume_writing()
 
     def pause_writing(self) -> None:
-        """Let answers wait: the client is slow to take them."""
+        """Let the rest of an answer wait, and the client's next request: it is slow to take what there is."""
         if self.writable is None:
             self.writable = self._loop.create_future()
+        self._connections.behind(self, self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         """Let them go on."""
+        self._connections.caught_up(self)
         if self.writable is not None:
             if not self.writable.done():  # whoever waits may have been cancelled
                 self.writable.set_result(None)
             self.writable = None
+        if self._waiting and self._exchange is None:
+            self._begin_next()
 
     def shutdown(self) -> None:
         """Close once what is under way is answered; uvicorn calls this when it stops."""
         self._end_with_this()
-        if self._exchange is None:
+        if self._is_idle():
             self.transport.close()
 
     # What the process's connections call.
@@ -248,7 +252,7 @@ class Connection(asyncio.Protocol):
         elif self._reading is not None:
             if not self._paused and now - self._body_at >= limits.body_s:
                 self._misunderstood(HTTPStatus.REQUEST_TIMEOUT)
-        elif self._exchange is None and now - self._idle_since >= self._keep_alive_s:
+        elif self._is_idle() and now - self._idle_since >= self._keep_alive_s:
             self._last = True
             self.transport.close()
 
@@ -312,7 +316,7 @@ class Connection(asyncio.Protocol):
         scope["extensions"] = {WHOLE_ANSWER: exchange.answer_whole, WHEN_LEFT: exchange.when_left}
         self._reading = exchange
         self._body_bytes = self._framing_bytes = self._unframed_bytes = 0
-        if self._exchange is None:
+        if self._is_idle() and self.writable is None:
             self._begin(exchange, scope)
         elif len(self._waiting) < MAX_AHEAD:
             self._waiting.append((exchange, scope))
@@ -354,10 +358,10 @@ class Connection(asyncio.Protocol):
         if not exchange.keeps_alive:
             self._close()
         elif self._waiting:
-            self._begin(*self._waiting.popleft())
-            if self._reading is None:
-                # It is whole already: nothing else would let us learn that its client left.
-                self.resume_reading()
+            if self.writable is None:
+                self._begin_next()
+            else:
+                self._connections.idle(self)
         elif self._refusal is not None:
             self._refuse(self._refusal)
         elif self._last:
@@ -371,6 +375,20 @@ class Connection(asyncio.Protocol):
         """Take note that the application is done with a request."""
         if exchange.task is not None:
             self._state.tasks.discard(exchange.task)
+
+    def _is_idle(self) -> bool:
+        return self._exchange is None and not self._waiting
+
+    def _begin_next(self) -> None:
+        """Begin the request that waits.
+
+        A client that does not take its answers gets no further ones meanwhile: requests that wait for it would hold
+        places, and their answers memory, for as long as it likes.
+        """
+        self._begin(*self._waiting.popleft())
+        if self._reading is None:
+            # It is whole already: nothing else would let us learn that its client left.
+            self.resume_reading()
 
     def _begin(self, exchange: Exchange, scope: Scope) -> None:
         self._exchange = exchange

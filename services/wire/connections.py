@@ -51,6 +51,9 @@ class Connections:
         # In order of the moment since when nothing is under way on them; incomplete heads are among them.
         self._idle: dict[Held, None] = {}
         self._draining: dict[Held, None] = {}
+        # Bytes of answers that wait for those who are slow to take them, the slowest first.
+        self._behind: dict[Held, int] = {}
+        self._unsent_bytes = 0
         self._sweeper: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -94,6 +97,7 @@ class Connections:
         self._held.remove(connection)
         self._idle.pop(connection, None)
         self._draining.pop(connection, None)
+        self.caught_up(connection)
         if (address := connection.address) is not None:
             self._of_address[address] -= 1
             if not self._of_address[address]:
@@ -116,6 +120,27 @@ class Connections:
             del self._draining[oldest]
             oldest.abort()
         self._draining[connection] = None
+
+    def behind(self, connection: Held, unsent_bytes: int) -> None:
+        """Take note of bytes that wait for a client; where all together are too many, the slowest are closed.
+
+        Args:
+            connection: whose client is slow to take them.
+            unsent_bytes: as many as there will be until ``caught_up``.
+        """
+        self.caught_up(connection)
+        self._behind[connection] = unsent_bytes
+        self._unsent_bytes += unsent_bytes
+        while self._unsent_bytes > self.limits.unsent_bytes:
+            slowest = next(iter(self._behind))
+            if slowest is connection:
+                return
+            self.caught_up(slowest)
+            slowest.abort()
+
+    def caught_up(self, connection: Held) -> None:
+        """Take note that a client takes what there is."""
+        self._unsent_bytes -= self._behind.pop(connection, 0)
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()

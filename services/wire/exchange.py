@@ -171,17 +171,15 @@ class Exchange:
             await self._wait()
         return {"type": "http.disconnect"}
 
-    def answer_whole(self, status: int, headers: Headers, body: bytes) -> bool:
+    def answer_whole(self, status: int, headers: Headers, body: bytes) -> None:
         """Answer at once, as ``TakesWholeAnswer`` says.
 
         Raises:
             RuntimeError: a header would be more than one line, or something was sent before.
         """
         client = self._client
-        if client.writable is not None:
-            return False
         if self._gone:
-            return True
+            return
         if self._head is not None:
             raise RuntimeError("expected no answer before this one")
         if not self._whole:
@@ -195,7 +193,6 @@ class Exchange:
         self.silent = False
         client.transport.write(b"%b%b%b\r\n%b" % (head, dates, length, body))
         self._end()
-        return True
 
     async def send(self, message: Message) -> None:
         """Take the head of an answer, then its body in one part or more.

@@ -24,6 +24,8 @@ class Limits:
         body_s: without a byte of a body that the server waits for.
         write_s: in which a client takes at least ``write_bytes`` of an answer that waits for it, or all of it.
         write_bytes: see there.
+        unsent_bytes: of answers that wait for slow clients, all together; where there are more, the slowest client is
+            given up.
         drain_s: for which input is read and dropped after the last answer, so that the client reads that answer.
         drain_bytes: of that input.
         drains: connections in that state at once; the oldest gives way to a newer one.
@@ -36,6 +38,7 @@ class Limits:
     body_s: float = 10.0
     write_s: float = 10.0
     write_bytes: int = 8 << 10
+    unsent_bytes: int = 256 << 20
     drain_s: float = 10.0
     drain_bytes: int = 64 << 20
     drains: int = 16

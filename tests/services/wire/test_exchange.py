@@ -140,7 +140,7 @@ def test_a_client_that_reads_slowly_gets_everything() -> None:
 @pytest.mark.parametrize(("status", "body"), [(200, b"body"), (204, b"")])
 def test_an_answer_may_be_handed_over_whole(status: int, body: bytes) -> None:
     async def whole(scope: Scope, receive: Receive, send: Send) -> None:
-        assert scope["extensions"][WHOLE_ANSWER](status, [(b"a", b"b")], body)
+        scope["extensions"][WHOLE_ANSWER](status, [(b"a", b"b")], body)
 
     with served(whole) as (_, port), connected(port) as connection:
         for _ in range(2):
@@ -155,22 +155,38 @@ def test_an_answer_may_be_handed_over_whole(status: int, body: bytes) -> None:
         assert b"connection: close\r\n" in rest(connection)
 
 
-def test_an_answer_is_not_taken_whole_while_the_client_is_slow_to_read() -> None:
-    taken: list[bool] = []
+def test_a_request_waits_until_its_client_has_taken_the_answer_before() -> None:
+    begun: list[str] = []
 
     async def whole(scope: Scope, receive: Receive, send: Send) -> None:
-        body = bytes(32 << 20) if not taken else b"body"
-        taken.append(scope["extensions"][WHOLE_ANSWER](200, [], body))
-        if not taken[-1]:
-            await answered(send, body)
+        begun.append(scope["path"])
+        scope["extensions"][WHOLE_ANSWER](200, [], bytes(32 << 20) if len(begun) == 1 else b"body")
 
     with served(whole) as (_, port), connected(port) as connection:
-        connection.sendall(get("/") + get("/"))
-        until(lambda: len(taken) == 2)
+        connection.sendall(get("/first") + get("/second"))
+        until(lambda: begun == ["/first"])
+        with connected(port) as other:
+            assert asked(other, get("/third")) == (200, b"body")
+        assert begun == ["/first", "/third"]
+        connection.sendall(get("/fourth"))
+        file = connection.makefile("rb")
+        assert len(read_answer(file)[1]) == 32 << 20
+        assert [read_answer(file)[1] for _ in range(2)] == [b"body"] * 2
+    assert begun[2:] == ["/second", "/fourth"]
+
+
+def test_what_waits_for_a_slow_client_is_answered_when_the_server_stops() -> None:
+    async def pour(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["extensions"][WHOLE_ANSWER](200, [], bytes(32 << 20) if scope["path"] == "/first" else b"body")
+
+    with served(pour) as (server, port), connected(port) as connection:
+        connection.sendall(get("/first") + get("/second"))
+        until(lambda: server.server_state.total_requests == 1)
+        server.should_exit = True
         file = connection.makefile("rb")
         assert len(read_answer(file)[1]) == 32 << 20
         assert read_answer(file)[1] == b"body"
-    assert taken == [True, False]
+        assert file.read() == b""
 
 
 def test_requests_leave_nothing_to_the_garbage_collector() -> None:

@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 import pytest
 
 from registry.errors import InvalidSetting
-from services.wire.asgi import Receive, Scope, Send
+from services.wire.asgi import WHOLE_ANSWER, Receive, Scope, Send
 from services.wire.connection import MAX_FRAMING_BYTES
 from services.wire.limits import Limits, networks
 from tests.services.wire.clients import (
@@ -168,6 +168,36 @@ def test_a_client_that_reads_a_byte_now_and_then_is_given_up() -> None:
                 connection.recv(1)
                 time.sleep(0.05)
         assert not server.server_state.connections
+
+
+def test_bytes_that_wait_for_clients_who_do_not_read_are_bounded_in_all() -> None:
+    with served(pour, limits=Limits(unsent_bytes=2 * _BIG)) as (server, port), ExitStack() as stack:
+        slow = []
+        for number in range(5):
+            slow.append(stack.enter_context(connected(port)))
+            slow[-1].sendall(get("/", "Connection: close"))
+            until(lambda sent=number: server.server_state.total_requests == sent + 1)  # type: ignore[misc]
+        assert asked(stack.enter_context(connected(port)), get("/")) == (200, bytes(_BIG))
+        whole = [len(rest(each)) > _BIG for each in slow]
+        assert whole == sorted(whole)
+        assert (whole[0], whole[-1]) == (False, True)
+
+
+def test_one_answer_may_be_larger_than_all_that_may_wait() -> None:
+    with served(pour, limits=Limits(unsent_bytes=1)) as (_, port), connected(port) as connection:
+        assert asked(connection, get("/")) == (200, bytes(_BIG))
+
+
+def test_a_client_that_sends_ahead_and_does_not_read_holds_no_place() -> None:
+    async def whole(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["extensions"][WHOLE_ANSWER](200, [], bytes(_BIG))
+
+    with served(whole) as (server, port), connected(port) as connection:
+        connection.sendall(get("/") * 16)
+        until(lambda: server.server_state.total_requests == 1)
+        until(lambda: not server.server_state.tasks)
+        assert asked(connection, b"") == (200, bytes(_BIG))
+        until(lambda: server.server_state.total_requests == 2)
 
 
 def test_a_client_that_reads_slowly_is_answered() -> None:
