@@ -11,12 +11,18 @@ from typing import Any
 
 from registry.errors import InputTooLarge
 from services.errors import DeadlineExceeded, MalformedRequest, Overloaded
-from services.wire.asgi import Message, Receive, TellsWhenLeft
+from services.wire.asgi import Receive, TellsWhenLeft
 
 _SWEEP_S = 0.05
 
 SLOW_BODY_S = 1.0
 """A request whose body is still on its way after so long gives its place to a new one, where all places are taken."""
+
+SMALL_BODY_BYTES = 1 << 20
+"""Bodies of up to as many bytes may also hold what is kept from larger ones."""
+
+_KEPT_FOR_SMALL = 4
+"""The share of all bytes that is kept for them: one in so many."""
 _DISCONNECT = "http.disconnect"
 
 
@@ -30,18 +36,19 @@ class Visit:
     Attributes:
         started: ``time.perf_counter()`` at its first byte.
         deadline: when nobody waits any more, on the same clock.
+        held_bytes: what its body holds, or will hold where its length is announced.
     """
 
     __slots__ = (
         "_admission",
         "_end",
-        "_held",
         "_listener",
         "_receive",
         "_task",
         "_told",
         "_whole",
         "deadline",
+        "held_bytes",
         "started",
     )
 
@@ -58,7 +65,7 @@ class Visit:
         self._admission = admission
         self._receive = receive
         self._task = task
-        self._held = 0
+        self.held_bytes = 0
         self._whole = False
         self._told = when_left is not None
         self._listener: asyncio.Task[None] | None = None
@@ -102,13 +109,18 @@ class Visit:
 
     def still_sends(self, now: float) -> bool:
         """Return whether the client has been sending its body for ``SLOW_BODY_S`` and has not sent it all."""
-        answering = self.deadline == float("inf")
-        return not (self._whole or answering) and self._end is None and now - self.started >= SLOW_BODY_S
+        return self.may_give_way() and now - self.started >= SLOW_BODY_S
 
-    def give_way(self) -> None:
-        """End the visit: others need its place, and its client is slow to send."""
+    def may_give_way(self) -> bool:
+        """Return whether the body is still on its way: nothing was spent on it yet."""
+        answering = self.deadline == float("inf")
+        return not (self._whole or answering) and self._end is None
+
+    def give_way(self, end: Overloaded) -> None:
+        """End the visit: others need its place, or what it holds."""
         self._admission.visits.discard(self)
-        self._cancel(Overloaded("the body came so slowly that another request got its place", "requests"))
+        self._let_go()
+        self._cancel(end)
 
     def ended(self) -> Exception | None:
         """Return why this visit's task was cancelled from here, or None where someone else did it."""
@@ -125,9 +137,8 @@ class Visit:
 
     def leave(self) -> None:
         """Give back what the visit holds; every visit ends with this."""
-        admission = self._admission
-        admission.visits.discard(self)
-        admission.held_bytes -= self._held
+        self._admission.visits.discard(self)
+        self._let_go()
         if self._listener is not None:
             self._listener.cancel()
 
@@ -156,11 +167,14 @@ class Visit:
 
     def _hold(self, more: int) -> None:
         admission = self._admission
-        admission.check_length(self._held + more)
-        if admission.held_bytes + more > admission.max_held_bytes:
-            raise Overloaded("the requests under way hold as many bytes as the server allows", "bytes")
-        self._held += more
+        admission.check_length(self.held_bytes + more)
+        admission.make_room_for(self, more)
+        self.held_bytes += more
         admission.held_bytes += more
+
+    def _let_go(self) -> None:
+        self._admission.held_bytes -= self.held_bytes
+        self.held_bytes = 0
 
 
 class Admission:
@@ -188,6 +202,7 @@ class Admission:
         self.visits: set[Visit] = set()
         self.held_bytes = 0
         self.leaving = False
+        self._kept_for_small = min(max_held_bytes // _KEPT_FOR_SMALL, max_held_bytes - max_body_bytes)
         self._sweeping = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -229,24 +244,34 @@ class Admission:
         if body_bytes > self.max_body_bytes:
             raise InputTooLarge(f"a body has at most {self.max_body_bytes:,} bytes, got more")
 
-    def limited(self, receive: Receive) -> Receive:
-        """Return a way to receive a body that stops, as if the client had left, when it is over the limit."""
-        received = 0
+    def make_room_for(self, visit: Visit, more: int) -> None:
+        """See that a visit may hold more bytes: larger bodies that are still on their way give way, the largest first.
 
-        async def receive_within_limit() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            return {"type": _DISCONNECT} if received > self.max_body_bytes else message
+        So a few clients that announce large bodies, and send them slowly or never, keep nobody else out.
 
-        return receive_within_limit
+        Raises:
+            Overloaded: all bodies hold as many as allowed, and none that may give way is larger.
+        """
+        wanted = visit.held_bytes + more
+        most = self.max_held_bytes - (0 if wanted <= SMALL_BODY_BYTES else self._kept_for_small)
+        while self.held_bytes + more > most:
+            others = (other for other in self.visits if other is not visit and other.may_give_way())
+            largest = max(others, key=lambda other: other.held_bytes, default=None)
+            if largest is None or largest.held_bytes <= wanted:
+                raise Overloaded("the requests under way hold as many bytes as the server allows", "bytes")
+            largest.give_way(
+                Overloaded("the body was so large that smaller ones got the bytes that it held", "bytes")
+            )
 
     def _make_room(self) -> bool:
         """End the visit that has been sending its body for longest, if one has for long, and return whether one has."""
         now = perf_counter()
         slow = [visit for visit in self.visits if visit.still_sends(now)]
         if slow:
-            min(slow, key=lambda visit: visit.started).give_way()
+            slowest = min(slow, key=lambda visit: visit.started)
+            slowest.give_way(
+                Overloaded("the body came so slowly that another request got its place", "requests")
+            )
         return bool(slow)
 
     def _sweep(self) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 import services.admission as admission_module
 from registry.errors import InputTooLarge
-from services.admission import Admission, ClientLeft, content_length
+from services.admission import SMALL_BODY_BYTES, Admission, ClientLeft, content_length
 from services.errors import DeadlineExceeded, MalformedRequest, Overloaded
 from services.wire.asgi import TellsWhenLeft
 
@@ -123,6 +123,105 @@ def test_all_bodies_together_are_bounded_and_given_back() -> None:
         first.leave()
         assert admission.held_bytes == 0
         await admission.enter(arriving(bytes(10))).body(10)
+
+    asyncio.run(trial())
+
+
+class Sending:
+    """A request whose body does not come to its end."""
+
+    def __init__(self, admission: Admission, announced: int | None, *came: bytes) -> None:
+        self.end: Exception | None = None
+        self.visit = admission.enter(_unfinished(came))
+        self._announced = announced
+
+    async def __call__(self) -> None:
+        try:
+            await self.visit.body(self._announced)
+        except asyncio.CancelledError:
+            self.end = self.visit.ended()
+        finally:
+            self.visit.leave()
+
+
+def _unfinished(came: Iterable[bytes]) -> Receive:
+    parts = iter(came)
+
+    async def receive() -> MutableMapping[str, Any]:
+        for part in parts:
+            return {"type": "http.request", "body": part, "more_body": True}
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    return receive
+
+
+async def _begun(
+    admission: Admission, announced: int | None, *came: bytes
+) -> tuple[Sending, "asyncio.Task[None]"]:
+    """Begin to send a body in a task of its own; it is under way when this returns."""
+    sending: list[Sending] = []
+
+    async def send() -> None:
+        sending.append(Sending(admission, announced, *came))
+        await sending[0]()
+
+    task = asyncio.create_task(send())
+    while not sending or not sending[0].visit.held_bytes:
+        await asyncio.sleep(0)
+    return sending[0], task
+
+
+@pytest.mark.parametrize("announced", [9, None], ids=["announced", "in chunks"])
+def test_the_largest_body_on_its_way_gives_way_to_smaller_ones(announced: int | None) -> None:
+    async def trial() -> None:
+        admission = door(max_requests=9)
+        large, large_task = await _begun(admission, announced, bytes(9))
+        small, small_task = await _begun(admission, 4, bytes(4))
+        assert await admission.enter(arriving(bytes(8))).body(8) == bytes(8)
+        await large_task
+        assert isinstance(large.end, Overloaded)
+        assert large.end.reason == "bytes"
+        assert small.end is None
+        assert admission.held_bytes == 12
+        small_task.cancel()
+
+    asyncio.run(trial())
+
+
+def test_no_body_gives_way_to_one_that_is_as_large() -> None:
+    async def trial() -> None:
+        admission = door(max_requests=9)
+        large, task = await _begun(admission, 9)
+        with pytest.raises(Overloaded):
+            await admission.enter(arriving(bytes(9))).body(9)
+        assert large.end is None
+        task.cancel()
+
+    asyncio.run(trial())
+
+
+def test_a_body_that_is_whole_gives_way_to_nobody() -> None:
+    async def trial() -> None:
+        admission = door(max_requests=9)
+        await admission.enter(arriving(bytes(10))).body(10)
+        with pytest.raises(Overloaded):
+            await admission.enter(arriving(bytes(6))).body(6)
+
+    asyncio.run(trial())
+
+
+def test_a_fourth_of_all_bytes_is_kept_for_small_bodies() -> None:
+    async def trial() -> None:
+        large = 2 * SMALL_BODY_BYTES
+        admission = door(max_requests=99, max_body_bytes=large, max_held_bytes=4 * large)
+        for _ in range(3):
+            await admission.enter(arriving(bytes(large))).body(large)
+        with pytest.raises(Overloaded):
+            await admission.enter(arriving(bytes(large))).body(large)
+        for _ in range(2):
+            await admission.enter(arriving(bytes(SMALL_BODY_BYTES))).body(SMALL_BODY_BYTES)
+        assert admission.held_bytes == 4 * large
 
     asyncio.run(trial())
 
