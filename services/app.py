@@ -11,24 +11,15 @@ the middleware by public means.
 
 import logging
 import os
-from collections.abc import Awaitable
 from functools import cache
-from http import HTTPStatus
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import bentoml
 from _bentoml_sdk.service import Service
 from annotated_types import Ge
-from bentoml.exceptions import BentoMLException
-from starlette.applications import Starlette
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
 
-from registry.errors import CultivarError
 from registry.settings import Settings
 from services.collector import resting
-from services.errors import problem_of
 from services.settings import DEFAULT_TOP_K, OVERRIDE, ServeSettings
 from services.supervision import supervise
 
@@ -38,8 +29,6 @@ if TYPE_CHECKING:
 
 SETTINGS = ServeSettings.read()
 REGISTRY = Settings.read()
-
-_T = TypeVar("_T")
 
 
 @cache
@@ -66,28 +55,7 @@ class HotService(Service[Any]):
         os.environ["FORWARDED_ALLOW_IPS"] = ",".join(SETTINGS.trusted_proxies)
         stand_in(SETTINGS.limits)
         front = worker().front
-        application = super().to_asgi(is_main=is_main)
-        return front(application, own_paths(application))
-
-
-def own_paths(application: Starlette) -> frozenset[str]:
-    """Return every path that BentoML's application answers."""
-    paths = set()
-    for route in application.router.routes:
-        if isinstance(route, Route):
-            paths.add(route.path)
-        elif isinstance(route, Mount) and isinstance(route.app, StaticFiles) and route.app.directory:
-            folder = Path(route.app.directory)
-            paths |= {f"{route.path}/{file.relative_to(folder).as_posix()}" for file in folder.rglob("*")}
-    return frozenset(paths)
-
-
-class Refused(BentoMLException):
-    """An error of the table, as BentoML's clients see it."""
-
-    def __init__(self, error: CultivarError) -> None:
-        super().__init__(str(error))
-        self.error_code = HTTPStatus(problem_of(error).status)
+        return front(super().to_asgi(is_main=is_main))
 
 
 class Cultivar:
@@ -131,7 +99,7 @@ class Cultivar:
         """
         from services import operations
 
-        return await _told(operations.classify(worker(), target, images, texts, top_k))
+        return await operations.classify(worker(), target, images, texts, top_k)
 
     @bentoml.api
     async def embed(
@@ -146,15 +114,7 @@ class Cultivar:
         """
         from services import operations
 
-        return await _told(operations.embed(worker(), target, images, texts))
-
-
-async def _told(answer: Awaitable[_T]) -> _T:
-    """Wait for an answer; raise its errors as BentoML's clients see them."""
-    try:
-        return await answer
-    except CultivarError as error:
-        raise Refused(error) from error
+        return await operations.embed(worker(), target, images, texts)
 
 
 def build(front: str) -> Service[Any]:

@@ -1,12 +1,9 @@
 """The door where our application is mounted behind BentoML's middleware."""
 
-from services import metrics
 from services.hot import GUARDED
-from services.tokens import hand_on
+from services.pages import PATHS
 from services.wire.asgi import Application, Receive, Scope, Send
 from services.worker import Worker
-
-_BEHIND = frozenset({*GUARDED, "/docs.json", "/schema.json"})
 
 
 class DoorFirst:
@@ -19,16 +16,13 @@ class DoorFirst:
         worker: answers health, and knows who may ask.
     """
 
-    _PATHS = frozenset({"/", "/livez", "/readyz", *_BEHIND})
+    _PATHS = frozenset({"/", "/livez", "/readyz", *GUARDED, *PATHS})
 
     def __init__(self, app: Application, worker: Worker) -> None:
         self._app = app
-        self._front = worker.front(app, _BEHIND)
+        self._front = worker.front(app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI connection."""
-        hand_on(None)
         ours = scope["type"] == "http" and scope["path"] in self._PATHS
-        if scope["type"] == "http" and scope["path"] == "/metrics":
-            metrics.settle()
         await (self._front if ours else self._app)(scope, receive, send)

@@ -6,37 +6,34 @@ reach it.
 """
 
 import asyncio
-import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from time import perf_counter
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import TypeVar
 
 import orjson
 
-from registry.errors import CultivarError
 from registry.tokens import Grant
 from services import metrics
-from services.admission import Admission, ClientLeft, Visit, content_length
+from services.admission import Admission, ClientLeft, Visit
 from services.answers import Identity
 from services.deployment import Snapshot
 from services.errors import (
     DeadlineExceeded,
-    Forbidden,
     Overloaded,
     SpaceDiffers,
     TargetUnavailable,
-    Unauthorized,
     UnknownRoute,
     WrongMethod,
-    envelope,
     problem_of,
 )
 from services.inference import Inference, Urgency
 from services.opened import Opened
+from services.pages import PATHS, Pages
 from services.protocols import asking, declared, landing, native, npy, status
 from services.protocols.asking import Asking
+from services.protocols.reply import Headers, Reply, allow, problem, refusal
 from services.tokens import Doorkeeper, hand_on, pick, visible
 from services.wire.asgi import (
     WHEN_LEFT,
@@ -49,10 +46,8 @@ from services.wire.asgi import (
     TakesWholeAnswer,
 )
 
-Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 _NONE: Mapping[str, object] = {}
 
-RETRY_AFTER_S = 1
 _OPERATIONS = frozenset({metrics.CLASSIFY, metrics.EMBED})
 _SEVERAL = "/v1/classify"
 _POST = ("POST", "OPTIONS")
@@ -74,17 +69,6 @@ MAX_PARSED_IN_LOOP_BYTES = 256 << 10
 _PARSING = ThreadPoolExecutor(1, "parse")
 _T = TypeVar("_T")
 
-_log = logging.getLogger("cultivar.http")
-
-
-class Reply(NamedTuple):
-    """An answer as it is sent."""
-
-    status: int
-    content_type: bytes
-    body: bytes
-    headers: Headers = ()
-
 
 class Hot:
     """Answers Cultivar's routes, and hands BentoML's to BentoML.
@@ -94,9 +78,8 @@ class Hot:
         admission: the limits on requests and bytes.
         doorkeeper: tells what a request may ask for.
         max_rows: inputs of one request.
-        beyond: takes what is not HTTP, and the paths that are its own.
-        beyond_paths: those paths. Others are unknown here and there, and BentoML would keep a metric
-            for every path that anyone ever tries.
+        beyond: BentoML's application. It gets what is not HTTP, its own operations and its pages; other paths are
+            unknown here and there, and it would keep a metric for every path that anyone ever tries.
     """
 
     def __init__(
@@ -106,14 +89,13 @@ class Hot:
         doorkeeper: Doorkeeper,
         max_rows: int,
         beyond: Application | None = None,
-        beyond_paths: Collection[str] = frozenset(),
     ) -> None:
         self._inference = inference
         self._admission = admission
         self._doorkeeper = doorkeeper
         self._max_rows = max_rows
         self._beyond = beyond
-        self._beyond_paths = frozenset(beyond_paths) - _OWN
+        self._pages = None if beyond is None else Pages(beyond)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI connection."""
@@ -127,39 +109,45 @@ class Hot:
             await self._infer(scope, receive, send, parts[2], parts[3])
         elif path == _SEVERAL:
             await self._infer(scope, receive, send, metrics.CLASSIFY, None)
-        elif self._beyond is not None and path in self._beyond_paths:
-            await self._hand_over(self._beyond, scope, receive, send)
+        elif self._beyond is not None and path in GUARDED:
+            await self._hand_over(self._beyond, scope, receive, send, GUARDED[path])
+        elif self._pages is not None and path in PATHS:
+            await self._page(self._pages, scope, send)
         else:
             await _send(scope, send, self._describe(scope, path))
 
-    async def _hand_over(self, beyond: Application, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let BentoML answer those who may ask, within the limit on bodies, which it has none for."""
+    async def _page(self, pages: Pages, scope: Scope, send: Send) -> None:
+        """Answer one of BentoML's pages to those who may see it."""
         path: str = scope["path"]
-        operation = GUARDED.get(path)
-        hand_on(None)
-        if operation is not None and scope["method"] == "POST":
-            await self._hand_over_operation(beyond, scope, receive, send, operation)
-            return
+        method: str = scope["method"]
         try:
-            if path not in _OPEN and scope["method"] != "OPTIONS":
-                self._doorkeeper.identify(scope["headers"])
-            length = content_length(dict(scope["headers"]).get(b"content-length"))
-            self._admission.check_length(length or 0)
-        except CultivarError as error:
-            await _send(scope, send, _problem(error))
-            return
-        if path == "/metrics":
-            metrics.settle()
-        await beyond(scope, self._admission.limited(receive), send)
+            if method == "OPTIONS":
+                reply = allow(_GET)
+            elif method not in _GET:
+                raise WrongMethod(method, _GET)
+            else:
+                if path not in _OPEN:
+                    self._doorkeeper.identify(scope["headers"])
+                if path == "/metrics":
+                    metrics.settle()
+                reply = await pages.get(scope)
+        except Exception as error:
+            reply = problem(error)
+        await _send(scope, send, reply)
 
-    async def _hand_over_operation(
+    async def _hand_over(
         self, beyond: Application, scope: Scope, receive: Receive, send: Send, operation: str
     ) -> None:
         """Let BentoML answer an operation of its own, once its body is whole and is what the operation takes.
 
-        BentoML reads bodies of any length, each in one go in the event loop.
+        BentoML reads bodies of any length, each in one go in the event loop: it gets what is short of them, and the
+        operation the inputs.
         """
+        if scope["method"] != "POST":
+            await _send(scope, send, _other_method(scope["method"]))
+            return
         visit: Visit | None = None
+        hand_on(None)
         try:
             hand_on(self._doorkeeper.admit(scope["headers"], operation))
             if self._inference() is None:
@@ -167,20 +155,25 @@ class Hot:
             visit = self._admission.enter(receive, scope.get("extensions", _NONE).get(WHEN_LEFT))
             head = asking.read({**scope, "query_string": b""}, operation)
             body = await visit.body(head.length)
-            await _apart(len(body), declared.check, head.content_type, body, operation, self._max_rows)
+            inputs, rest = await _apart(
+                len(body), declared.read, head.content_type, body, operation, self._max_rows
+            )
+            del body
             visit.answering()
         except asyncio.CancelledError:
             end = None if visit is None else visit.ended()
             if end is None:
                 raise
             if not isinstance(end, ClientLeft):
-                await _send(scope, send, _problem(end))
+                await _send(scope, send, refusal(end, operation))
         except ClientLeft:
             pass
         except Exception as error:
-            await _send(scope, send, _problem(error))
+            await _send(scope, send, refusal(error, operation))
         else:
-            await beyond(scope, _again(body, receive), send)
+            declared.hand_on(inputs)
+            del inputs
+            await beyond(_of_length(scope, len(rest)), _again(rest, receive), send)
         finally:
             if visit is not None:
                 visit.leave()
@@ -192,7 +185,7 @@ class Hot:
             if path not in _OWN:
                 raise UnknownRoute(f"there is no route {path[:200]!r}")
             if method == "OPTIONS":
-                return _allow(_GET)
+                return allow(_GET)
             if method not in _GET:
                 raise WrongMethod(method, _GET)
             if path == "/livez":
@@ -216,7 +209,7 @@ class Hot:
             )
             return Reply(200 if ready else 503, native.JSON, orjson.dumps(document, default=str))
         except Exception as error:
-            return _problem(error)
+            return problem(error)
 
     async def _infer(
         self, scope: Scope, receive: Receive, send: Send, operation: str, target: str | None
@@ -224,9 +217,7 @@ class Hot:
         """Answer an operation on a target, or on several where None."""
         method = scope["method"]
         if method != "POST":
-            await _send(
-                scope, send, _allow(_POST) if method == "OPTIONS" else _problem(WrongMethod(method, _POST))
-            )
+            await _send(scope, send, _other_method(method))
             return
         started = perf_counter()
         visit: Visit | None = None
@@ -252,13 +243,13 @@ class Hot:
             end = None if visit is None else visit.ended()
             if end is None:
                 raise
-            reply = None if isinstance(end, ClientLeft) else _problem(end)
+            reply = None if isinstance(end, ClientLeft) else problem(end)
             outcome = _outcome(end)
         except ClientLeft:
             outcome = metrics.ABANDONED
         # The one place where whatever went wrong becomes an answer.
         except Exception as error:
-            reply = _problem(error)
+            reply = problem(error)
             outcome = _outcome(error)
         try:
             # Before the answer is sent: what a client saw answered is counted, whatever becomes of this process.
@@ -342,8 +333,20 @@ async def _apart(body_bytes: int, work: Callable[..., _T], *arguments: object) -
     return await asyncio.get_running_loop().run_in_executor(_PARSING, partial(work, *arguments))
 
 
+def _other_method(method: str) -> Reply:
+    return allow(_POST) if method == "OPTIONS" else problem(WrongMethod(method, _POST))
+
+
+def _of_length(scope: Scope, length: int) -> Scope:
+    """Return a request with a body of another length."""
+    kept = [
+        header for header in scope["headers"] if header[0] not in (b"content-length", b"transfer-encoding")
+    ]
+    return {**scope, "headers": [*kept, (b"content-length", b"%d" % length)]}
+
+
 def _again(body: bytes, receive: Receive) -> Receive:
-    """Return a way to receive a body that was read already."""
+    """Return a way to receive a body that was read already, or that stands for one."""
     messages = iter([{"type": "http.request", "body": body, "more_body": False}])
 
     async def receive_again() -> Message:
@@ -352,26 +355,6 @@ def _again(body: bytes, receive: Receive) -> Receive:
         return await receive()
 
     return receive_again
-
-
-def _allow(methods: Collection[str]) -> Reply:
-    return Reply(204, b"", b"", ((b"allow", ", ".join(methods).encode()),))
-
-
-def _problem(error: BaseException) -> Reply:
-    problem = problem_of(error)
-    headers: Headers = ()
-    if problem.status >= 500 and not isinstance(error, Overloaded | DeadlineExceeded | TargetUnavailable):
-        _log.error("a request failed", exc_info=error)
-    if isinstance(error, Overloaded | Unauthorized | Forbidden):
-        metrics.rejected(error.reason)
-    if problem.status == 503:
-        headers = ((b"retry-after", b"%d" % RETRY_AFTER_S),)
-    if isinstance(error, Unauthorized | Forbidden):
-        headers = ((b"www-authenticate", error.challenge.encode()),)
-    if isinstance(error, WrongMethod):
-        headers = ((b"allow", ", ".join(error.allowed).encode()),)
-    return Reply(problem.status, native.JSON, orjson.dumps(envelope(error), default=str), headers)
 
 
 def _outcome(error: BaseException) -> str:
@@ -391,7 +374,8 @@ async def _send(scope: Scope, send: Send, reply: Reply) -> None:
     if reply.content_type:
         headers = (*headers, (b"content-type", reply.content_type))
     whole: TakesWholeAnswer | None = scope.get("extensions", _NONE).get(WHOLE_ANSWER)
-    if whole is not None and whole(reply.status, headers, reply.body):
+    if whole is not None:
+        whole(reply.status, headers, reply.body)
         return
     if reply.content_type:
         headers = (*headers, (b"content-length", b"%d" % len(reply.body)))

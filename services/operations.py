@@ -5,18 +5,24 @@
 
 from collections.abc import Awaitable, Callable
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any, TypeAlias
 
+from starlette.responses import Response
+
+from registry.errors import CultivarError
 from registry.tokens import CLASSIFY, EMBED
 from services.deployment import ANY
 from services.errors import TargetUnavailable
 from services.inference import Inference, Urgency
 from services.opened import Opened
+from services.protocols import declared
 from services.protocols.native import Inputs, read_document
+from services.protocols.reply import refusal
 from services.tokens import check, pick
 from services.worker import Worker
 
-_T = TypeVar("_T")
+Answer: TypeAlias = Any
+"""A JSON object that BentoML writes, or a refusal as a Starlette response, which it sends as it is."""
 
 
 async def classify(
@@ -25,8 +31,8 @@ async def classify(
     images: list[str] | None,
     texts: list[str | list[str]] | None,
     top_k: int,
-) -> dict[str, Any]:
-    """Return the best labels for each input, in order; raises what the table of errors has."""
+) -> Answer:
+    """Return the best labels for each input, in order."""
 
     async def run(inference: Inference, opened: Opened, inputs: Inputs) -> dict[str, Any]:
         rankings = await inference.classify(opened, inputs, top_k, _urgency(worker))
@@ -41,8 +47,8 @@ async def classify(
 
 async def embed(
     worker: Worker, target: str, images: list[str] | None, texts: list[str | list[str]] | None
-) -> dict[str, Any]:
-    """Return a feature vector for each input, in order; raises what the table of errors has."""
+) -> Answer:
+    """Return a feature vector for each input, in order."""
 
     async def run(inference: Inference, opened: Opened, inputs: Inputs) -> dict[str, Any]:
         features = await inference.embed(opened, inputs, _urgency(worker))
@@ -57,16 +63,25 @@ async def _answer(
     target: str,
     images: list[str] | None,
     texts: list[str | list[str]] | None,
-    run: Callable[[Inference, Opened, Inputs], Awaitable[_T]],
-) -> _T:
-    given = {name: items for name, items in (("images", images), ("texts", texts)) if items is not None}
-    grant = worker.doorkeeper.admitted()
-    check(grant, operation, (target,))
-    if worker.inference is None:
-        raise TargetUnavailable("the server is still starting")
-    inputs = read_document(given, worker.settings.max_rows)
-    opened = pick(worker.inference.snapshot, grant, target, ANY)
-    return await run(worker.inference, opened, inputs)
+    run: Callable[[Inference, Opened, Inputs], Awaitable[dict[str, Any]]],
+) -> Answer:
+    try:
+        inputs = declared.handed_on()
+        if inputs is None:
+            given = {
+                name: items for name, items in (("images", images), ("texts", texts)) if items is not None
+            }
+            inputs = read_document(given, worker.settings.max_rows)
+        grant = worker.doorkeeper.admitted()
+        check(grant, operation, (target,))
+        if worker.inference is None:
+            raise TargetUnavailable("the server is still starting")
+        opened = pick(worker.inference.snapshot, grant, target, ANY)
+        return await run(worker.inference, opened, inputs)
+    except CultivarError as error:
+        reply = refusal(error, operation)
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in reply.headers}
+    return Response(reply.body, reply.status, headers, reply.content_type.decode())
 
 
 def _urgency(worker: Worker) -> Urgency:

@@ -69,10 +69,10 @@ class Worker:
         """Whether every target's first attempt at loading has ended, and the process is to stay."""
         return self.inference is not None and self.inference.snapshot.settled and not self._admission.leaving
 
-    def front(self, beyond: Application | None = None, beyond_paths: frozenset[str] = frozenset()) -> Hot:
-        """Return the HTTP application, before or after ``start``."""
+    def front(self, beyond: Application | None = None) -> Hot:
+        """Return the HTTP application, before or after ``start``; BentoML's is beyond it."""
         rows = self.settings.max_rows
-        return Hot(lambda: self.inference, self._admission, self.doorkeeper, rows, beyond, beyond_paths)
+        return Hot(lambda: self.inference, self._admission, self.doorkeeper, rows, beyond)
 
     async def start(self) -> None:
         """Begin to follow the registry. Nothing that is wrong with it stops the process: readiness tells."""

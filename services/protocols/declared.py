@@ -1,9 +1,17 @@
 """Bodies of the operations that BentoML declares: one JSON document that names the target too."""
 
 from collections.abc import Mapping
+from contextvars import ContextVar
+
+import orjson
 
 from services.errors import MalformedRequest, UnsupportedMedia
-from services.protocols import document
+from services.protocols import document, native
+from services.protocols.native import Inputs
+
+_INPUTS = ("images", "texts")
+_HANDED_ON: ContextVar[list[Inputs] | None] = ContextVar("handed_on", default=None)
+"""In a list, from which they are taken: a pipelined request begins within the one before, and would keep them."""
 
 _TAKES = {
     "classify": frozenset({"target", "images", "texts", "top_k"}),
@@ -11,8 +19,8 @@ _TAKES = {
 }
 
 
-def check(content_type: str, body: bytes, operation: str, max_rows: int) -> None:
-    """Check a body before BentoML reads it, so that what is wrong costs no more than to say so.
+def read(content_type: str, body: bytes, operation: str, max_rows: int) -> tuple[Inputs, bytes]:
+    """Read a body before BentoML does, so that what is wrong costs no more than to say so.
 
     Args:
         content_type: the header as it came.
@@ -20,11 +28,14 @@ def check(content_type: str, body: bytes, operation: str, max_rows: int) -> None
         operation: ``classify`` or ``embed``.
         max_rows: inputs that it may hold.
 
+    Returns:
+        the inputs, for ``hand_on``, and a body without them, for BentoML.
+
     Raises:
         UnsupportedMedia: it is no JSON.
         MalformedRequest: it is not what the operation takes.
         InputTooLarge: it holds more inputs than allowed.
-        UndecodableInput: an input is neither a string nor a list of strings.
+        UndecodableInput: an input is neither a string nor a list of strings, or a picture that is not base64.
     """
     if content_type.partition(";")[0].strip().lower() != "application/json":
         raise UnsupportedMedia(f"the content type is application/json, got {content_type[:100]!r}")
@@ -40,6 +51,22 @@ def check(content_type: str, body: bytes, operation: str, max_rows: int) -> None
     if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
         raise MalformedRequest("top_k is a whole number from 1")
     _check_inputs(found)
+    given = {name: found.pop(name) for name in _INPUTS if name in found}
+    inputs = native.read_document(
+        {name: items for name, items in given.items() if items is not None}, max_rows
+    )
+    return inputs, orjson.dumps(found)
+
+
+def hand_on(inputs: Inputs) -> None:
+    """Let the operation that answers this request find its inputs, as ``handed_on``."""
+    _HANDED_ON.set([inputs])
+
+
+def handed_on() -> Inputs | None:
+    """Take the inputs that were handed on, or None: they are there once."""
+    held = _HANDED_ON.get()
+    return held.pop() if held else None
 
 
 def _check_inputs(found: Mapping[str, document.Value]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from services.wire.connection import MAX_HEAD_BYTES
 from tests.builders import picture
 from tests.contracts.http import PNG, HttpContract, Running, serving
+from tests.contracts.http.asking import refused
 
 
 class TestOverride(HttpContract):
@@ -35,6 +36,9 @@ class TestOverride(HttpContract):
         answer = client.get("/made/up/path")
         assert answer.json()["error"]["code"] == "unknown_route"
         assert "made/up" not in client.get("/metrics").text
+
+    def test_bentomls_files_are_not_served(self, client: httpx.Client) -> None:
+        refused(client.get("/static_content/swagger-initializer.js"), 404, "unknown_route")
 
     def test_bentoml_bodies_are_limited_too(self, client: httpx.Client) -> None:
         assert client.post("/classify", content=bytes(2 << 20)).status_code == 413

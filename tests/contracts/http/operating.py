@@ -5,7 +5,7 @@ import pytest
 
 from registry.runtime import usable_providers
 from tests.builders import picture
-from tests.contracts.http.asking import NPY, PNG, Asking, alike, base64_of, metrics, refused
+from tests.contracts.http.asking import NPY, PNG, Asking, alike, base64_of, metrics, refused, wait_for
 from tests.contracts.http.running import Running, memory_bytes
 from tests.services.pictures import BROKEN, GIGAPIXEL, GOOD
 
@@ -73,6 +73,52 @@ class Operating(Asking):
         assert answer.status_code == status
         assert answer.json()["error"]["message"]
         assert running.log.read_text().count("Traceback") == before
+
+    @pytest.mark.parametrize(
+        ("body", "status", "code"),
+        [
+            ({"target": "nothing", "images": [base64_of(picture())]}, 404, "unknown_target"),
+            ({"target": "no/\n name", "images": [base64_of(picture())]}, 404, "unknown_target"),
+            ({"target": "digits", "images": ["AAAA"]}, 422, "undecodable_input"),
+            ({"target": "digits", "images": [base64_of(GIGAPIXEL)]}, 413, "too_large"),
+            ({"target": "digits", "images": ["no base64!"]}, 422, "undecodable_input"),
+            ({"target": "digits", "texts": ["a"]}, 415, "wrong_modality"),
+            ({"target": "digits", "images": []}, 400, "malformed_request"),
+            ({"target": "moods", "texts": ["a", ["b"]]}, 422, "undecodable_input"),
+        ],
+        ids=str,
+    )
+    @pytest.mark.parametrize("operation", ["classify", "embed"])
+    def test_what_bentomls_operations_refuse_is_one_line_of_the_log(
+        self,
+        client: httpx.Client,
+        running: Running,
+        operation: str,
+        body: dict[str, object],
+        status: int,
+        code: str,
+    ) -> None:
+        before = len(running.log.read_text().splitlines())
+        refused(client.post(f"/{operation}", json=body), status, code)
+        wait_for(lambda: len(running.log.read_text().splitlines()) > before)
+        (line,) = running.log.read_text().splitlines()[before:]
+        assert f"{operation} refused a request: {status}" in line
+
+    @pytest.mark.parametrize("path", ["/classify", "/embed"])
+    def test_bentomls_operations_are_posts(self, client: httpx.Client, path: str) -> None:
+        for method in ("GET", "PUT", "DELETE"):
+            answer = client.request(method, path)
+            refused(answer, 405, "method_not_allowed")
+            assert "POST" in answer.headers["allow"]
+        assert client.options(path).headers["allow"] == "POST, OPTIONS"
+
+    @pytest.mark.parametrize("path", ["/metrics", "/docs.json", "/schema.json", "/healthz"])
+    def test_bentomls_pages_are_read_alone(self, client: httpx.Client, path: str) -> None:
+        assert client.get(path).status_code == 200
+        head = client.head(path)
+        assert (head.status_code, head.content) == (200, b"")
+        refused(client.post(path, content=bytes(1000)), 405, "method_not_allowed")
+        assert client.options(path).status_code == 204
 
     def test_bentomls_operations_take_json_alone(self, client: httpx.Client) -> None:
         refused(client.post("/classify", content=picture(), headers=PNG), 415, "unsupported_media_type")
