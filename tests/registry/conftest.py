@@ -53,7 +53,7 @@ def registry(settings: Settings, clock: Clock) -> Iterator[Registry]:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Callable[[], str]]:
     """Start a private server on a socket, and return a function that makes an empty database and gives its URL."""
-    programs = _postgres_programs()
+    programs = postgres_programs()
     if programs is None:
         pytest.skip("PostgreSQL's server (initdb) is not installed")
     if importlib.util.find_spec("psycopg") is None:
@@ -110,7 +110,7 @@ def _databases(folder: Path) -> Callable[[], str]:
     return make
 
 
-def _postgres_programs() -> Path | None:
+def postgres_programs() -> Path | None:
     """Return the folder of the server's programs; Debian keeps them off the path."""
     found = shutil.which("initdb")
     folders = [Path(found).parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"))

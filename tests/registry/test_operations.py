@@ -1,29 +1,33 @@
 """The recipes of docs/operations.md, each tried on a registry that is in use."""
 
+import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from registry.errors import InvalidSetting, UnsafeCollection
+from registry.locations import file_url
 from registry.registry import Registry
 from registry.settings import Settings
 from tests.builders import publish, tiny
 from tests.registry import worker
-from tests.registry.conftest import Clock
+from tests.registry.conftest import Clock, postgres_programs
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 
 
-def recipe(heading: str, home: Path, backup: Path) -> list[str]:
-    """Return the commands of the recipe below a heading, as they stand on the page, for these folders."""
-    match = re.search(rf"^## {heading}$.*?```console\n(.*?)```", PAGE, re.MULTILINE | re.DOTALL)
-    assert match is not None
-    text = match[1].replace("\\\n", " ").replace("$CULTIVAR_HOME", str(home)).replace("/backup", str(backup))
+def recipe(heading: str, home: Path, backup: Path, number: int = 0) -> list[str]:
+    """Return the commands of a recipe below a heading, as they stand on the page, for these folders."""
+    section = re.search(rf"^## {heading}$(.*?)(^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
+    assert section is not None
+    text = re.findall(r"```console\n(.*?)```", section[1], re.DOTALL)[number]
+    text = text.replace("\\\n", " ").replace("$CULTIVAR_HOME", str(home)).replace("/backup", str(backup))
     text = text.replace("$ python ", f"$ {sys.executable} ").replace(
         "$ cultivar ", f"$ {sys.executable} -m services.cli "
     )
@@ -79,6 +83,41 @@ def test_a_restored_home_in_the_place_of_a_lost_one_goes_on(settings: Settings, 
         publish(registry, tiny(seed=1))
     with Registry.open(settings) as registry:
         assert registry.collect(grace=timedelta(0)).removed == ()
+
+
+def test_a_backup_of_a_postgresql_catalog_is_restored_into_an_empty_database(
+    postgres: Callable[[], str], tmp_path: Path
+) -> None:
+    folders = f"{postgres_programs()}:{os.environ['PATH']}"
+    if shutil.which("pg_dump", path=folders) is None:
+        pytest.skip("PostgreSQL's clients (pg_dump) are not installed")
+    blobs, backup = file_url(tmp_path / "blobs"), tmp_path / "backup"
+    backup.mkdir()
+
+    def run(line: str, catalog: str) -> None:
+        environment = os.environ | {
+            "CULTIVAR_CATALOG": catalog,
+            "CULTIVAR_BLOBS": blobs,
+            "PATH": folders,
+        }
+        subprocess.run(["bash", "-c", line], check=True, env=environment, stdout=subprocess.DEVNULL)
+
+    first, second = (
+        Settings.read(catalog=url, blobs=blobs, environment={}) for url in (postgres(), postgres())
+    )
+    with Registry.open(first) as registry:
+        kept = publish(registry, tiny())
+        for line in recipe("Backup", tmp_path, backup, 1):
+            run(line, first.catalog)
+        late = publish(registry, tiny(seed=1))
+    for line in recipe("Backup", tmp_path, backup, 2):
+        run(line, second.catalog)
+    with Registry.open(second) as registry:
+        assert [version.digest for version in registry.versions().versions] == [kept.digest]
+        with pytest.raises(UnsafeCollection):
+            registry.collect()
+    with Registry.open(first) as registry:
+        assert registry.resolve(late.ref).digest == late.digest
 
 
 def test_the_folder_of_a_group_is_made_as_the_page_says(tmp_path: Path) -> None:
