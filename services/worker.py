@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import logging
 import os
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
@@ -79,6 +80,8 @@ class Worker:
         # NumPy's own threads would spin after each product of a head, and take the cores from the sessions
         # (measured: ResNet-18 at one request took 1.4 times as long, and as much CPU).
         threadpool_limits(1, user_api="blas")
+        # Python keeps the words of every warning, and those of a broken picture are the client's choice.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
         metrics.settle()
         metrics.TALLIES.start()
         hold_on(self.settings.patience_s)

@@ -1,7 +1,11 @@
 """What operators see."""
 
+import io
+import re
+
 import httpx
 import pytest
+from PIL import Image
 
 from registry.runtime import usable_providers
 from tests.builders import picture
@@ -119,6 +123,17 @@ class Operating(Asking):
         assert (head.status_code, head.content) == (200, b"")
         refused(client.post(path, content=bytes(1000)), 405, "method_not_allowed")
         assert client.options(path).status_code == 204
+
+    def test_what_a_broken_picture_makes_its_decoder_say_is_not_kept(
+        self, client: httpx.Client, running: Running
+    ) -> None:
+        stream = io.BytesIO()
+        Image.new("RGB", (4, 4)).save(stream, "TIFF")
+        for number in range(3):
+            # Several values where the compression has one: Pillow warns of each number of them.
+            broken = re.sub(rb"\x03\x01\x03\x00\x01", b"\x03\x01\x03\x00%c" % (2 + number), stream.getvalue())
+            assert client.post("/v1/classify/digits", content=broken, headers=PNG).status_code in (200, 422)
+        assert "Warning" not in running.log.read_text()
 
     def test_bentomls_operations_take_json_alone(self, client: httpx.Client) -> None:
         refused(client.post("/classify", content=picture(), headers=PNG), 415, "unsupported_media_type")
