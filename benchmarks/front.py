@@ -1,8 +1,8 @@
 """What the front end costs where the model costs nothing: ``python -m benchmarks.front``.
 
 A version that looks at one pixel of 64 × 64 is served; beside it stands a bare ASGI callable on the
-same uvicorn, uvloop and httptools, which reads the same bodies and answers always the same. What each
-figure means is in ``benchmarks/README.md``.
+same uvicorn, uvloop and httptools, which reads the same bodies and answers always the same, and the
+application by itself on connections of its own and on uvicorn's. What each figure means is in ``benchmarks/README.md``.
 """
 
 import sys
@@ -31,7 +31,7 @@ from benchmarks.contender import (
 from benchmarks.experiment import Experiment
 from benchmarks.machine import describe, idle_cores
 from benchmarks.measurement import Measurement
-from benchmarks.peers.peer import BARE
+from benchmarks.peers.peer import BARE, WIRED
 from benchmarks.photographs import photograph
 from benchmarks.raw import Bench, Setting, merged
 from benchmarks.rounds import Rounds, limits, ratios, run_rounds
@@ -132,6 +132,22 @@ def over_floor(results: Rounds, connections: int) -> Spread:
     return Spread.of([ours.cpu_ms_per_row / floor.cpu_ms_per_row for ours, floor in pairs])
 
 
+def over_uvicorn(results: Rounds) -> str:
+    """Return what our connections bring over uvicorn's, round by round, as a Markdown table."""
+    rows = {}
+    for kind in MEDIA:
+        for connections in CONCURRENCIES:
+            own, theirs = (results[f"{peer.name}, {kind}, {connections}"] for peer in WIRED.values())
+            pairs = list(zip(own, theirs, strict=True))
+            rows[f"{kind}, {connections}"] = [
+                Spread.of([ours.rows_per_s / other.rows_per_s for ours, other in pairs]).show(),
+                Spread.of([ours.cpu_ms_per_row / other.cpu_ms_per_row for ours, other in pairs]).show(),
+                Spread.of([ours.p50_ms / other.p50_ms for ours, other in pairs]).show(),
+                Spread.of([ours.p99_ms / other.p99_ms for ours, other in pairs]).show(),
+            ]
+    return table("own connections over uvicorn's", ("rows/s", "CPU of a row", "p50", "p99"), rows)
+
+
 def show(results: Rounds) -> str:
     """Return the results as a Markdown table."""
     rows = {}
@@ -169,13 +185,18 @@ def measure(pace: Pace, seed: int, home: Path) -> dict[str, Any]:
         floor = replace(floor, requests={ARRAYS: requests[ARRAYS]})
         # One worker's event loop is one core's; decode plus run, its limit, takes all of them.
         several = stack.enter_context(cultivar(home, requests, on_all(cores), workers=cores))
-        contenders = (ours, floor, replace(several, requests={PICTURES: requests[PICTURES]}))
+        contenders = [ours, floor, replace(several, requests={PICTURES: requests[PICTURES]})]
+        for name, peer in WIRED.items():
+            alike = replace(peer, environment={**peer.environment, "CULTIVAR_HOME": str(home)})
+            started = stack.enter_context(alike.start(recipe, recipe, home / name, {}))
+            contenders.append(replace(started, requests=requests))
         say(f"left alone for {pace.idle_s:g} s")
         idle = idle_cores(ours.pid, pace.idle_s)
         results = run_rounds(jobs(contenders, bench, cores, pace), pace.rounds, seed)
         memory = {each.name: each.resident_bytes for each in contenders}
     found = verdicts(results, idle, cores)
     print(show(results))
+    print(over_uvicorn(results))
     for connections in CONCURRENCIES:
         print(
             f"raw tensors at {connections}, CPU over the floor's: {over_floor(results, connections).show()}"

@@ -43,8 +43,11 @@ CLIENTS = 16
 LIVEZ_EVERY_S = 0.1
 MEMORY_AIM_MIB = 16.0
 """What the second half of the requests may add."""
-LIMITS = {"deadline_s": 10.0, "line_s": 10.0, "head_s": 1.0, "body_s": 1.0}
-"""Incomplete requests are waited for; shorter than by default, to have more of them. Nobody is refused for waiting."""
+LIMITS = {"deadline_s": 10.0, "line_s": 10.0, "head_s": 1.0, "body_s": 1.0, "feature_cache_bytes": 4 << 20}
+"""Incomplete requests are waited for; shorter than by default, to have more of them. Nobody is refused for waiting.
+
+The memory for features that were seen before is small, so that it is full long before the middle.
+"""
 
 DIGITS, MOODS = "digits", "moods"
 _SHOWN = 20

@@ -56,6 +56,8 @@ def case(seed: int, number: int, corpus: Sequence[Request]) -> Case:
             then = random.choice((HALF_CLOSE, LEAVE))
         elif level == "headers":
             sent = Sent(sent.data, sent.answers, intact=False)
+    if not sent.data.strip(b"\r\n"):  # nothing was asked, so that nothing is answered
+        then = HALF_CLOSE
     is_good = level == NONE and then == WAIT
     return Case(number, level, asked, framing.in_pieces(random, sent.data), sent, then, is_good)
 

@@ -162,7 +162,7 @@ class Clients:
             reading.cancel()
             with suppress(asyncio.CancelledError, ConnectionError, httptools.HttpParserError):
                 await reading
-        if case.then == WAIT and not answers.whole and case.sent.data.strip(b"\r\n"):
+        if case.then == WAIT and not answers.whole:
             return "no answer"
         return ""
 

@@ -143,6 +143,17 @@ BARE = Peer(
     {},
 )
 """Not a server of any model: what the interpreter and uvicorn cost alone."""
+WIRED = {
+    connections: Peer(
+        f"the application on {connections} connections",
+        ("-m", "benchmarks.peers.wired", "--port", "{port}", "--connections", connections),
+        "/livez",
+        {},
+        {"CULTIVAR_SERVE_FEATURE_CACHE_BYTES": "0"},
+    )
+    for connections in ("own", "uvicorn")
+}
+"""This project's application without BentoML, on connections of its own and on uvicorn's: what connections cost."""
 TRIVIAL = Peer(
     "BentoML alone",
     ("-m", "bentoml", "serve", "benchmarks.peers.bentoml_trivial:Echo", *_LISTEN),

@@ -11,6 +11,7 @@ from functools import partial
 from typing import BinaryIO
 
 import uvicorn
+from uvicorn.config import HTTPProtocolType
 
 from services.wire.asgi import Application, Receive, Scope, Send
 from services.wire.connection import Connection
@@ -43,12 +44,16 @@ def length(body: bytes) -> tuple[bytes, bytes]:
 
 @contextmanager
 def served(
-    application: Application, keep_alive_s: int = 5, limits: Limits | None = None
+    application: Application,
+    keep_alive_s: int = 5,
+    limits: Limits | None = None,
+    http: HTTPProtocolType | None = None,
 ) -> Iterator[tuple[uvicorn.Server, int]]:
-    connections = Connections(limits or Limits())
+    """Serve on connections of our own, or on those of uvicorn that ``http`` names."""
+    ours = partial(Connection, connections=Connections(limits or Limits()))
     config = uvicorn.Config(
         application,
-        http=partial(Connection, connections=connections),  # type: ignore[arg-type]  # it is called as a class is
+        http=http or ours,  # type: ignore[arg-type]  # it is called as a class is
         loop="uvloop",
         lifespan="off",
         log_config=None,
