@@ -120,7 +120,7 @@ def adapt(
             disk space are checked before the first item is read.
     """
     phases = Phases(progress)
-    workshop = techniques.Workshop(seed=order.seed, progress=progress, store=store or MemoryStore())
+    context = techniques.Context(seed=order.seed, progress=progress, store=store or MemoryStore())
     source = order.source
     advice = None
     technique = _named(order)
@@ -152,12 +152,12 @@ def adapt(
             min_count=order.min_count,
             progress=progress,
             before=space_check(
-                source, stages, technique is not None and technique.name in _FROZEN, registry, workshop.store
+                source, stages, technique is not None and technique.name in _FROZEN, registry, context.store
             ),
         )
     if technique is None:
         with phases.phase("advise", "advising"):
-            advice = advise(source, dataset, workshop, prefer=order.prefer or Preference.COST)
+            advice = advise(source, dataset, context, prefer=order.prefer or Preference.COST)
         progress.say(advice.text())
         technique = techniques.technique(advice.recommended.technique, advice.recommended.settings)
         task = _source_task(order, technique.pretrained)
@@ -168,11 +168,11 @@ def adapt(
         outside = frozenset(weights) - source.states.keys() if technique.pretrained else frozenset()
     del stages
     with phases.phase("fit", f"fitting {technique.name}"):
-        fitted = technique.fit(source, dataset, workshop)
-    with phases.phase("yardstick", "features of the untouched source"):
-        yardstick = _yardstick(source, dataset, workshop) if technique.pretrained and fitted.labels else None
+        fitted = technique.fit(source, dataset, context)
+    with phases.phase("baseline", "features of the untouched source"):
+        baseline = _baseline(source, dataset, context) if technique.pretrained and fitted.labels else None
     with phases.phase("sketch", "sketching the features"):
-        sketch = _sketch(fitted, dataset, workshop)
+        sketch = _sketch(fitted, dataset, context)
     transfer = Transfer(task, order.target)
     carried = Carried(
         transfer,
@@ -182,7 +182,7 @@ def adapt(
         fitted,
         dataset,
         order.seed,
-        yardstick,
+        baseline,
         sketch,
         verification if technique.pretrained else None,
     )
@@ -212,21 +212,19 @@ def _named(order: Order) -> techniques.Technique | None:
     return None
 
 
-def _yardstick(
-    source: Source, dataset: Dataset, workshop: techniques.Workshop
+def _baseline(
+    source: Source, dataset: Dataset, context: techniques.Context
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Return the untouched source's features of the items to learn from and of those held out."""
     stages = source.load()
     parts = dataset.index(TRAIN, VALIDATION), dataset.index(TEST)
     if not all(len(index) for index in parts):
         return None
-    learnt, held = (workshop.features(stages, dataset, index) for index in parts)
+    learnt, held = (context.features(stages, dataset, index) for index in parts)
     return learnt, held
 
 
-def _sketch(
-    fitted: techniques.Fitted, dataset: Dataset, workshop: techniques.Workshop
-) -> FeatureSketch | None:
+def _sketch(fitted: techniques.Fitted, dataset: Dataset, context: techniques.Context) -> FeatureSketch | None:
     """Return mean and covariance of the network's features on items that it learnt from."""
     index = dataset.index(TRAIN, VALIDATION)
     index = (
@@ -234,7 +232,7 @@ def _sketch(
     )
     if fitted.taps or len(index) < 2 or fitted.stages.features_dim > MAX_DIMENSION:
         return None
-    return FeatureSketch.of(workshop.features(fitted.stages, dataset, index))
+    return FeatureSketch.of(context.features(fitted.stages, dataset, index))
 
 
 def _source_task(order: Order, pretrained: bool) -> str:

@@ -65,7 +65,7 @@ class Carried:
         fitted: what became of it.
         dataset: what it learnt from and is tested on.
         seed: of everything random.
-        yardstick: the untouched source's features of the items learnt from and of those held out,
+        baseline: the untouched source's features of the items learnt from and of those held out,
             for comparison; None where there is no source to speak of.
         sketch: of the version's features on what it learnt from, for the adviser of a later transfer.
         verification: the proof that the source answers as its provider's own code does, where there is one.
@@ -78,7 +78,7 @@ class Carried:
     fitted: Fitted
     dataset: Dataset
     seed: int
-    yardstick: tuple[np.ndarray, np.ndarray] | None = None
+    baseline: tuple[np.ndarray, np.ndarray] | None = None
     sketch: FeatureSketch | None = None
     verification: SourceVerification | None = None
 
@@ -257,7 +257,7 @@ def _evaluated(
         answers[FEATURES],
         fitted.labels,
         fitted.kind,
-        carried.yardstick,
+        carried.baseline,
         fitted.history,
         progress,
     )

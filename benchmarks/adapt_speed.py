@@ -336,10 +336,10 @@ def frozen(source: Source, data: str, test: str | None) -> Run:
     """Read and fit, and see how well: what the others do."""
     clock = Clock()
     read = datasets.load(data, source.recipe, test=test)
-    workshop = techniques.Workshop(device=CPU)
-    fitted = techniques.technique("frozen", {}).fit(source, read, workshop)
+    context = techniques.Context(device=CPU)
+    fitted = techniques.technique("frozen", {}).fit(source, read, context)
     assert fitted.head is not None
-    held = workshop.features(fitted.stages, read, read.index(TEST))
+    held = context.features(fitted.stages, read, read.index(TEST))
     with torch.no_grad():
         chosen = fitted.head(torch.from_numpy(held)).argmax(1).numpy()
     right = chosen == read.targets(read.index(TEST))

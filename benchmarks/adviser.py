@@ -31,7 +31,7 @@ from adapters.datasets import TEST, TRAIN, Dataset
 from adapters.evaluation.raw import raw_inputs
 from adapters.heads import logistic_head
 from adapters.sources.bundled import GlyphSource
-from adapters.techniques import TECHNIQUES, Workshop, technique
+from adapters.techniques import TECHNIQUES, Context, technique
 from benchmarks import code, policies
 from benchmarks.bench import TASKS, TRUNKS, Bench
 from benchmarks.cells import Cell, Log
@@ -164,11 +164,11 @@ def _raw(dataset: Dataset) -> dict[str, Json]:
 
 def _ask(source: GlyphSource, dataset: Dataset, seed: int) -> dict[str, Json]:
     # The adviser never sees the test part.
-    shown, workshop = dataset.divided({TRAIN: dataset.index(TRAIN)}), _workshop(seed)
-    measured = measured_on(source, shown, workshop)
+    shown, context = dataset.divided({TRAIN: dataset.index(TRAIN)}), _workshop(seed)
+    measured = measured_on(source, shown, context)
     raw, random = measured.raw, measured.random
     assert raw is not None and random is not None, "every class has several items"
-    choices = policies.ask(measured, source, shown, workshop)
+    choices = policies.ask(measured, source, shown, context)
     chosen = choices[policies.COST]
     assert isinstance(chosen, dict)
     return {
@@ -185,8 +185,8 @@ def _minutes(source: GlyphSource, dataset: Dataset) -> dict[str, Json]:
     return dict(policies.expected_minutes(POLICIES, source, shown, _workshop(0)))
 
 
-def _workshop(seed: int) -> Workshop:
-    return Workshop(seed=seed, device=torch.device("cpu"), clock=time.process_time)
+def _workshop(seed: int) -> Context:
+    return Context(seed=seed, device=torch.device("cpu"), clock=time.process_time)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from adapters.datasets import TEST, TRAIN, VALIDATION, Dataset, load
 from adapters.sources.bundled import MINILM
 from adapters.sources.providers import find
 from adapters.sources.source import Source
-from adapters.techniques import Workshop, technique
+from adapters.techniques import Context, technique
 from benchmarks import code, packages, policies
 from benchmarks.adviser import BATCH, TUNED_STEPS
 from benchmarks.cells import Cell, Log
@@ -90,8 +90,8 @@ def _cell(folder: Path, log: Log, labels: int) -> tuple[dict[str, float], dict[s
 
 
 def _ask(source: Source, shown: Dataset) -> dict[str, Json]:
-    workshop = _workshop()
-    return policies.ask(measure(source, shown, workshop), source, shown, workshop)
+    context = _workshop()
+    return policies.ask(measure(source, shown, context), source, shown, context)
 
 
 def _fit(name: str, source: Source, dataset: Dataset) -> dict[str, Json]:
@@ -108,8 +108,8 @@ def _fit(name: str, source: Source, dataset: Dataset) -> dict[str, Json]:
     return {"accuracy": float(right.mean()), "seconds": seconds}
 
 
-def _workshop() -> Workshop:
-    return Workshop(device=torch.device("cpu"), clock=time.process_time)
+def _workshop() -> Context:
+    return Context(device=torch.device("cpu"), clock=time.process_time)
 
 
 def _show(

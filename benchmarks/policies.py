@@ -15,7 +15,7 @@ from adapters.advise.rules import rule
 from adapters.advise.trial import Trial, attempt, ground
 from adapters.datasets import Dataset
 from adapters.sources.source import Source
-from adapters.techniques import Workshop
+from adapters.techniques import Context
 from registry.manifest import Json
 from registry.progress import Step
 
@@ -43,20 +43,20 @@ class Outcome:
     minutes: float
 
 
-def ask(measured: Measurements, source: Source, dataset: Dataset, workshop: Workshop) -> dict[str, Json]:
+def ask(measured: Measurements, source: Source, dataset: Dataset, context: Context) -> dict[str, Json]:
     """Return what each preference of the adviser chooses, and the seconds that choosing took; trials are shared.
 
     Args:
         measured: the source on the dataset.
         source: what to start from.
         dataset: the shots alone.
-        workshop: whose clock counts.
+        context: whose clock counts.
     """
     ruling = rule(measured)
-    start = workshop.clock()
-    expected = costs(ruling.proposals, source, dataset, measured.seconds["source"], workshop)
-    timing = workshop.clock() - start
-    where = ground(dataset, workshop.seed)
+    start = context.clock()
+    expected = costs(ruling.proposals, source, dataset, measured.seconds["source"], context)
+    timing = context.clock() - start
+    where = ground(dataset, context.seed)
     known: dict[str, Trial] = {}
     found: dict[str, Json] = {}
     for name, (prefer, margin) in CHOICES.items():
@@ -65,12 +65,12 @@ def ask(measured: Measurements, source: Source, dataset: Dataset, workshop: Work
         def tried(proposal: Proposal, step: Step, used: list[str] = used) -> Trial:
             used.append(proposal.technique)
             if proposal.technique not in known:
-                known[proposal.technique] = attempt(proposal, source, dataset, where, workshop)
+                known[proposal.technique] = attempt(proposal, source, dataset, where, context)
             return known[proposal.technique]
 
         pair = shortlist(ruling.proposals, expected, prefer, margin)
         assert pair is not None, "the rules put forward two or more"
-        decision = decide(pair, where, tried, workshop.progress)
+        decision = decide(pair, where, tried, context.progress)
         spent = sum(measured.seconds.values()) + timing + sum(known[each].seconds for each in used)
         found[name] = {
             "policy": str(decision.proposal.technique)
@@ -87,7 +87,7 @@ def expected_minutes(
     policies: Mapping[str, tuple[str, Mapping[str, Json]]],
     source: Source,
     dataset: Dataset,
-    workshop: Workshop,
+    context: Context,
 ) -> dict[str, float]:
     """Return the minutes of every fixed policy, as the adviser expects them.
 
@@ -95,11 +95,11 @@ def expected_minutes(
         policies: the technique of each and its settings.
         source: what to start from.
         dataset: what to learn.
-        workshop: whose clock counts.
+        context: whose clock counts.
     """
     found: dict[str, float] = {}
     for name, (kind, settings) in policies.items():
-        cost: Cost = costs([Proposal(kind, settings)], source, dataset, 0.0, workshop)[kind]
+        cost: Cost = costs([Proposal(kind, settings)], source, dataset, 0.0, context)[kind]
         found[name] = cost.minutes
     return found
 

@@ -1,6 +1,6 @@
 """Accuracy by the number of labelled examples, settings chosen by trials: ``python -m benchmarks.shots``.
 
-The protocol is that of ``adapters.shots``, and so are the grids; both are printed.
+The protocol is that of ``adapters.few_shot``, and so are the grids; both are printed.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from statistics import fmean, stdev
 
 from rich.console import Console
 
-from adapters.shots import Comparison, Protocol, measure
+from adapters.few_shot import Comparison, Protocol, measure
 from registry.errors import CultivarError
 from registry.progress import Bars
 

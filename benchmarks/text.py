@@ -21,13 +21,13 @@ from rich.console import Console
 
 from adapters.advise.trial import logits
 from adapters.datasets import TEST, TRAIN, VALIDATION, Dataset, load
+from adapters.evaluation.baselines import raw_baseline
 from adapters.evaluation.raw import raw_inputs
-from adapters.evaluation.yardsticks import raw_yardstick
-from adapters.shots import draw
+from adapters.few_shot import draw
 from adapters.sources.bundled import MINILM
 from adapters.sources.providers import find
 from adapters.sources.source import Source
-from adapters.techniques import Workshop, technique
+from adapters.techniques import Context, technique
 from benchmarks import code, machine, supersenses, word_vectors
 from benchmarks.cells import Cell, Log
 from benchmarks.curves import Curves
@@ -68,9 +68,9 @@ class Trunk:
     dataset: Dataset
     store: DiskStore
 
-    def workshop(self, seed: int) -> Workshop:
+    def context(self, seed: int) -> Context:
         """Return tools that find features again."""
-        return Workshop(seed=seed, device=torch.device("cpu"), store=self.store)
+        return Context(seed=seed, device=torch.device("cpu"), store=self.store)
 
     def shots(self, cell: Cell) -> Dataset:
         """Return a cell's draw to learn from, and everything that is tested on."""
@@ -98,16 +98,16 @@ def trunks(folder: Path, progress: Progress) -> dict[str, Trunk]:
         read = load(free, source.recipe, test=test, progress=progress)
         parts = {TRAIN: read.index(TRAIN, VALIDATION), TEST: read.index(TEST)}
         trunk = Trunk(source, read.divided(parts), DiskStore(folder / "features", CACHE_BYTES))
-        workshop = replace(trunk.workshop(0), progress=progress)
-        workshop.features(source.load(), trunk.dataset, trunk.dataset.index(TRAIN, TEST))
+        context = replace(trunk.context(0), progress=progress)
+        context.features(source.load(), trunk.dataset, trunk.dataset.index(TRAIN, TEST))
         found[name] = trunk
     # Counting words needs no trunk, only the texts.
     return found | {NOTHING: found[WORDS]}
 
 
 def counted(_: Trunk, dataset: Dataset, seed: int) -> np.ndarray:
-    """Return logits of the yardstick that needs no network."""
-    return raw_yardstick(dataset, dataset.labels, seed=seed).logits
+    """Return logits of the baseline that needs no network."""
+    return raw_baseline(dataset, dataset.labels, seed=seed).logits
 
 
 def plain(_: Trunk, dataset: Dataset, seed: int) -> np.ndarray:
@@ -125,10 +125,10 @@ def plain(_: Trunk, dataset: Dataset, seed: int) -> np.ndarray:
 
 def solved(kind: str, trunk: Trunk, dataset: Dataset, seed: int) -> np.ndarray:
     """Return logits of a head on features as they are."""
-    workshop = trunk.workshop(seed)
-    fitted = technique("frozen", {"head": kind}).fit(trunk.source, dataset, workshop)
+    context = trunk.context(seed)
+    fitted = technique("frozen", {"head": kind}).fit(trunk.source, dataset, context)
     assert fitted.head is not None
-    rows = workshop.features(fitted.stages, dataset, dataset.index(TEST))
+    rows = context.features(fitted.stages, dataset, dataset.index(TEST))
     with torch.no_grad():
         scores: np.ndarray = fitted.head(torch.from_numpy(rows)).numpy()
     return scores
@@ -137,9 +137,9 @@ def solved(kind: str, trunk: Trunk, dataset: Dataset, seed: int) -> np.ndarray:
 def paired(trunk: Trunk, dataset: Dataset, seed: int) -> np.ndarray:
     """Return logits of an encoder that was trained on pairs, as it comes."""
     # Its features are its own: nobody asks for them again.
-    workshop = Workshop(seed=seed, device=torch.device("cpu"))
-    fitted = technique("contrastive").fit(trunk.source, dataset, workshop)
-    return logits(fitted, dataset, dataset.index(TEST), workshop.device)
+    context = Context(seed=seed, device=torch.device("cpu"))
+    fitted = technique("contrastive").fit(trunk.source, dataset, context)
+    return logits(fitted, dataset, dataset.index(TEST), context.device)
 
 
 Fit = Callable[[Trunk, Dataset, int], np.ndarray]

@@ -28,7 +28,7 @@ from adapters.evaluation.raw import raw_inputs
 from adapters.heads import logistic_head
 from adapters.sources.bundled import GlyphSource
 from adapters.sources.stages import CARRIED
-from adapters.techniques import Workshop, technique
+from adapters.techniques import Context, technique
 from benchmarks import code, machine
 from benchmarks.bench import TRUNKS, Bench
 from benchmarks.cells import Cell, Log
@@ -58,10 +58,10 @@ def frozen_in_quarters(source: GlyphSource, dataset: Dataset, seed: int) -> floa
     The like-for-like comparison of a middle cut with the last: 192 numbers each. ``layers`` averages over the
     whole picture, and so forgets where strokes are.
     """
-    stages, workshop = source.load(), _workshop(seed)
+    stages, context = source.load(), _workshop(seed)
 
     def rows(part: str) -> np.ndarray:
-        carried = workshop.carry(stages, MIDDLE_BOUNDARY, dataset, dataset.index(part))
+        carried = context.carry(stages, MIDDLE_BOUNDARY, dataset, dataset.index(part))
         maps = carried.batch(np.arange(len(carried)))[CARRIED]
         pooled: np.ndarray = adaptive_avg_pool2d(torch.from_numpy(np.array(maps)), 2).flatten(1).numpy()
         return pooled
@@ -301,8 +301,8 @@ def _headed(rows: np.ndarray, held: np.ndarray, dataset: Dataset, seed: int) -> 
     return float((answers == dataset.targets(dataset.index(TEST))).mean())
 
 
-def _workshop(seed: int) -> Workshop:
-    return Workshop(seed=seed, device=torch.device("cpu"))
+def _workshop(seed: int) -> Context:
+    return Context(seed=seed, device=torch.device("cpu"))
 
 
 def main() -> None:

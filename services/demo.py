@@ -66,7 +66,7 @@ def demo(shell: Shell, port: int | None, leave: bool, skip_measuring: bool) -> N
 
 def _measure(shell: Shell) -> object:
     """Compare techniques by the number of labelled examples, and show the table."""
-    from adapters.shots import Protocol, measure
+    from adapters.few_shot import Protocol, measure
 
     _heading(shell, "What are letters worth to handwritten digits? Held-out accuracy, in percent")
     comparison = measure(Protocol(source=SOURCE, data=DATA), shell.progress())

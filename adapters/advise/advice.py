@@ -12,7 +12,7 @@ from adapters.advise.rules import Ruling, rule
 from adapters.advise.trial import attempt, ground
 from adapters.datasets.dataset import Dataset
 from adapters.sources.source import Source
-from adapters.techniques import Workshop
+from adapters.techniques import Context
 from registry.manifest import Json
 from registry.statistics.interval import Interval
 
@@ -116,7 +116,7 @@ class Advice:
 def advise(
     source: Source,
     dataset: Dataset,
-    workshop: Workshop,
+    context: Context,
     *,
     tries: bool = True,
     prefer: Preference = Preference.COST,
@@ -126,7 +126,7 @@ def advise(
     Args:
         source: what to start from.
         dataset: what to learn; nothing but the size of its test set is used.
-        workshop: seed, device, store and whoever watches.
+        context: seed, device, store and whoever watches.
         tries: whether anything is fitted, on a small budget.
         prefer: what decides where a more accurate technique is dearer.
 
@@ -135,23 +135,23 @@ def advise(
         SourceUnavailable: the source's weights are not at hand.
         AdaptationError: a trial failed.
     """
-    return conclude(measure(source, dataset, workshop), source, dataset, workshop, tries=tries, prefer=prefer)
+    return conclude(measure(source, dataset, context), source, dataset, context, tries=tries, prefer=prefer)
 
 
 def conclude(
     measured: Measurements,
     source: Source,
     dataset: Dataset,
-    workshop: Workshop,
+    context: Context,
     *,
     tries: bool = True,
     prefer: Preference = Preference.COST,
 ) -> Advice:
     """Go from measurements to advice; arguments and errors as of :func:`advise`."""
-    start = workshop.clock()
+    start = context.clock()
     ruling = rule(measured)
-    expected = costs(ruling.proposals, source, dataset, measured.seconds.get("source", 0.0), workshop)
-    decision = _decision(ruling, expected, source, dataset, workshop, tries, prefer)
+    expected = costs(ruling.proposals, source, dataset, measured.seconds.get("source", 0.0), context)
+    decision = _decision(ruling, expected, source, dataset, context, tries, prefer)
     return Advice(
         source=source.spec,
         recommended=decision.proposal,
@@ -159,7 +159,7 @@ def conclude(
         negative_transfer=ruling.negative,
         reasons=(*ruling.reasons, *decision.reasons),
         measured=measured,
-        seconds=sum(measured.seconds.values()) + workshop.clock() - start,
+        seconds=sum(measured.seconds.values()) + context.clock() - start,
         prefer=prefer,
     )
 
@@ -184,19 +184,19 @@ def _decision(
     expected: Mapping[str, Cost],
     source: Source,
     dataset: Dataset,
-    workshop: Workshop,
+    context: Context,
     tries: bool,
     prefer: Preference,
 ) -> Decision:
     pair = shortlist(ruling.proposals, expected, prefer)
     if pair is None:
         return Decision(ruling.proposals[0], ())
-    where = ground(dataset, workshop.seed)
+    where = ground(dataset, context.seed)
     return decide(
         pair,
         where if tries else None,
-        lambda proposal, step: attempt(proposal, source, dataset, where, workshop, step),
-        workshop.progress,
+        lambda proposal, step: attempt(proposal, source, dataset, where, context, step),
+        context.progress,
     )
 
 

@@ -27,7 +27,7 @@ from adapters.heads.search import MAX_SEARCH_ROWS
 from adapters.parity import MIN_INPUTS
 from adapters.sources.source import Source
 from adapters.sources.stages import Stages
-from adapters.techniques import Effort, Technique, Workshop, technique
+from adapters.techniques import Context, Effort, Technique, technique
 from registry.manifest import MULTILABEL
 from registry.progress import SILENT
 from registry.segments import canonical
@@ -119,7 +119,7 @@ class Paces:
 
 
 def costs(
-    proposals: Sequence[Proposal], source: Source, dataset: Dataset, load: float, workshop: Workshop
+    proposals: Sequence[Proposal], source: Source, dataset: Dataset, load: float, context: Context
 ) -> dict[str, Cost]:
     """Estimate what each proposal takes, by its technique's name.
 
@@ -128,7 +128,7 @@ def costs(
         source: what to start from.
         dataset: what to learn; of its test set only the size counts.
         load: seconds that loading the source takes.
-        workshop: seed, device, store and whoever watches.
+        context: seed, device, store and whoever watches.
 
     Raises:
         SourceUnavailable: the source's weights are not at hand.
@@ -140,12 +140,12 @@ def costs(
     fits = {each.technique: technique(each.technique, each.settings) for each in proposals}
     for each in fits.values():
         each.check_source(source, stages)
-    with workshop.progress.step("timing", 2 + len(fits)) as step:
-        quiet = replace(workshop, progress=SILENT)
+    with context.progress.step("timing", 2 + len(fits)) as step:
+        quiet = replace(context, progress=SILENT)
         step.advance(0, "features")
         forward = _forward(stages, dataset, quiet)
         step.advance(1, "export")
-        export = _export(stages, workshop.clock)
+        export = _export(stages, context.clock)
         step.advance(1, "head")
         efforts = {name: each.effort(stages, learnt, held) for name, each in fits.items()}
         searched = any(effort.searches for effort in efforts.values())
@@ -162,7 +162,7 @@ def costs(
     # torch and ONNX Runtime both answer what parity compares; held-out examples are run by the version and by the
     # untouched source.
     rest = load + export + forward * 2 * (MIN_INPUTS + tested)
-    where = ground(dataset, workshop.seed)
+    where = ground(dataset, context.seed)
     few, judged = len(where.learnt), len(where.judged)
     found = {}
     for proposal in proposals:
@@ -185,17 +185,17 @@ def _spread(dataset: Dataset, most: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def _forward(stages: Stages, dataset: Dataset, workshop: Workshop) -> float:
+def _forward(stages: Stages, dataset: Dataset, context: Context) -> float:
     """Return what the network takes for one example, in seconds."""
 
     def run(index: np.ndarray) -> float:
-        start = workshop.clock()
+        start = context.clock()
         for places in batches(dataset.rows, index):
             # What is on the CPU has been computed, on a GPU too.
-            stages(tensors(dataset.rows.batch(index[places]), workshop.device)).cpu()
-        return (workshop.clock() - start) / len(index)
+            stages(tensors(dataset.rows.batch(index[places]), context.device)).cpu()
+        return (context.clock() - start) / len(index)
 
-    stages.train(False).to(workshop.device)
+    stages.train(False).to(context.device)
     try:
         few = _spread(dataset, 2)
         run(few)
@@ -206,7 +206,7 @@ def _forward(stages: Stages, dataset: Dataset, workshop: Workshop) -> float:
 
 
 def _step(
-    each: Technique, source: Source, stages: Stages, dataset: Dataset, forward: float, workshop: Workshop
+    each: Technique, source: Source, stages: Stages, dataset: Dataset, forward: float, context: Context
 ) -> float:
     """Return what a step of training takes, in seconds.
 
@@ -221,7 +221,7 @@ def _step(
     def timed(batch: int) -> float:
         # From the shortest to the longest in batches of like lengths: each batch is as long as its longest text.
         some = _spread(dataset, TIMED_BATCHES * batch)
-        return each.step_seconds(source, dataset, some, batch, workshop)
+        return each.step_seconds(source, dataset, some, batch, context)
 
     if TIMED_BATCHES * BACKWARD * forward * size <= STEP_BUDGET or size <= SMALL_BATCH:
         return timed(size)
@@ -232,7 +232,7 @@ def _step(
     return larger + max(0.0, larger - small) / (batch - SMALL_BATCH) * (size - batch)
 
 
-def _search(stages: Stages, dataset: Dataset, workshop: Workshop) -> float:
+def _search(stages: Stages, dataset: Dataset, context: Context) -> float:
     """Return what the search for a head's penalty takes, in seconds, from one on fewer examples and labels."""
     index = dataset.index(TRAIN, VALIDATION)
     if dataset.kind == MULTILABEL:
@@ -244,12 +244,12 @@ def _search(stages: Stages, dataset: Dataset, workshop: Workshop) -> float:
     chosen = chosen[np.linspace(0, len(chosen) - 1, min(SEARCH_ROWS, len(chosen))).astype(np.int64)]
     if len(np.unique(targets[chosen])) < 2:
         return 0.0
-    rows = workshop.features(stages, dataset, index[chosen])
+    rows = context.features(stages, dataset, index[chosen])
     numbers = np.unique(targets[chosen], return_inverse=True)[1].astype(np.int64)
     labels = int(numbers.max()) + 1
-    start = workshop.clock()
-    heads.logistic_head(rows, numbers, labels, seed=workshop.seed)
-    spent = workshop.clock() - start
+    start = context.clock()
+    heads.logistic_head(rows, numbers, labels, seed=context.seed)
+    spent = context.clock() - start
     everything = min(len(index), MAX_SEARCH_ROWS)
     dimensions = min(everything, rows.shape[1]) / min(len(rows), rows.shape[1])
     return float(spent * everything / len(rows) * dimensions * len(dataset.labels) / labels)

@@ -17,7 +17,7 @@ from adapters.evaluation.raw import raw_inputs
 from adapters.sources.sketch import FeatureSketch
 from adapters.sources.source import Source
 from adapters.sources.stages import Stages
-from adapters.techniques import Workshop, technique
+from adapters.techniques import Context, technique
 from registry.errors import DatasetError
 from registry.manifest import MULTILABEL
 from registry.progress import SILENT
@@ -127,7 +127,7 @@ class Measurements:
         return max(reversed(self.cuts), key=lambda cut: cut.accuracy.value) if self.cuts else None
 
 
-def measure(source: Source, dataset: Dataset, workshop: Workshop) -> Measurements:
+def measure(source: Source, dataset: Dataset, context: Context) -> Measurements:
     """Measure a source on a dataset's training and validation parts; the test part is not looked at.
 
     Raises:
@@ -135,13 +135,13 @@ def measure(source: Source, dataset: Dataset, workshop: Workshop) -> Measurement
         SourceUnavailable: the source's weights are not at hand.
     """
     _check(dataset)
-    clock = _Clock(workshop.clock)
+    clock = _Clock(context.clock)
     index = dataset.index(TRAIN, VALIDATION)
     counts = np.bincount(dataset.targets(index), minlength=len(dataset.labels))
     counts = counts[counts > 0]
     stages = clock.time("source", source.load)
-    quiet = replace(workshop, progress=SILENT)
-    with workshop.progress.step("measuring", 5) as step:
+    quiet = replace(context, progress=SILENT)
+    with context.progress.step("measuring", 5) as step:
         zero_shot = clock.time("zero-shot", lambda: _zero_shot(source, dataset, index, quiet))
         step.advance(1, "features")
         boundaries = _boundaries(stages)
@@ -167,7 +167,7 @@ def measure(source: Source, dataset: Dataset, workshop: Workshop) -> Measurement
             step.advance(1, "learning curve")
             curved = clock.time(
                 "learning curve",
-                lambda: curve(rows[boundaries[-1]], targets, labels, workshop.seed, together),
+                lambda: curve(rows[boundaries[-1]], targets, labels, context.seed, together),
             )
             distance = _distance(source, rows[boundaries[-1]])
             step.advance(1)
@@ -268,7 +268,7 @@ def _words(texts: Sequence[str]) -> np.ndarray:
 
 
 def _random(
-    source: Source, boundary: int, dataset: Dataset, chosen: np.ndarray, own: np.ndarray, workshop: Workshop
+    source: Source, boundary: int, dataset: Dataset, chosen: np.ndarray, own: np.ndarray, context: Context
 ) -> Baseline:
     """Compare with the best of several draws of random weights, on as many items as that is worth."""
     labels = len(dataset.labels)
@@ -278,7 +278,7 @@ def _random(
     mine = left_out(own[some], targets, labels, together)
     found = []
     for seed in CONTROLS:
-        rows = workshop.taps(source.load(seed), [boundary], dataset, chosen[some])[boundary]
+        rows = context.taps(source.load(seed), [boundary], dataset, chosen[some])[boundary]
         found.append(left_out(rows, targets, labels, together))
     return _baseline(min(found, key=lambda each: float(each.errors.mean())), mine)
 
@@ -287,12 +287,12 @@ def _baseline(other: LeftOut, last: LeftOut) -> Baseline:
     return Baseline(other.accuracy, last.lead(other), removed(last.errors, other.errors, last.groups))
 
 
-def _zero_shot(source: Source, dataset: Dataset, index: np.ndarray, workshop: Workshop) -> Interval | None:
+def _zero_shot(source: Source, dataset: Dataset, index: np.ndarray, context: Context) -> Interval | None:
     """Return the accuracy of the source's own answers; None where its labels do not cover the dataset's."""
     if not source.labels:
         return None
     try:
-        fitted = technique("as-is").fit(source, dataset, workshop)
+        fitted = technique("as-is").fit(source, dataset, context)
     except DatasetError:
         return None
     chosen = index[sample(dataset.targets(index), MAX_ROWS)]

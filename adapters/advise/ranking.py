@@ -9,7 +9,7 @@ from adapters.datasets import Dataset, load
 from adapters.preflight import check_data
 from adapters.sources.source import Source
 from adapters.sources.verifier import Verifier
-from adapters.techniques import Workshop
+from adapters.techniques import Context
 from registry.progress import Progress
 
 
@@ -43,7 +43,7 @@ def advise_all(
     Raises:
         CultivarError: the data cannot be used, weights are not at hand, or a trial failed.
     """
-    workshop = Workshop(seed=seed, progress=progress)
+    context = Context(seed=seed, progress=progress)
     verifier = verifier or Verifier(progress=progress)
     for source in sources:
         check_data(data, test, source)
@@ -56,10 +56,10 @@ def advise_all(
         for remark in source.remarks():
             progress.say(remark)
         dataset = load(data, source.recipe, test=test, min_count=min_count, progress=progress)
-        found.append((source, dataset, measure(source, dataset, workshop)))
+        found.append((source, dataset, measure(source, dataset, context)))
     found.sort(key=lambda each: _promise(each[2]), reverse=True)
     return [
-        conclude(measured, source, dataset, workshop, tries=tries, prefer=prefer)
+        conclude(measured, source, dataset, context, tries=tries, prefer=prefer)
         if place == 0
         else unadvised(measured)
         for place, (source, dataset, measured) in enumerate(found)

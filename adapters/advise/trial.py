@@ -17,7 +17,7 @@ from adapters.advise.proposal import Proposal
 from adapters.datasets.dataset import TRAIN, VALIDATION, Dataset
 from adapters.features import batches, tensors
 from adapters.sources.source import Source
-from adapters.techniques import TECHNIQUES, Fitted, Technique, Workshop, technique
+from adapters.techniques import TECHNIQUES, Context, Fitted, Technique, technique
 from adapters.techniques.contrastive import Contrastive
 from adapters.techniques.trained import Trained
 from adapters.training import Callback
@@ -111,7 +111,7 @@ def attempt(
     source: Source,
     dataset: Dataset,
     where: Ground,
-    workshop: Workshop,
+    context: Context,
     step: Step | None = None,
 ) -> Trial:
     """Fit a proposal to the examples to learn from, within the budget, and judge it.
@@ -121,24 +121,24 @@ def attempt(
         source: what to start from.
         dataset: the examples.
         where: which of them to learn from and to judge on, at least one each.
-        workshop: seed, device and store.
+        context: seed, device and store.
         step: is advanced by 1 in all, at every step of training.
 
     Raises:
         CultivarError: the fit failed.
     """
-    start = workshop.clock()
+    start = context.clock()
     taught = dataset.divided({TRAIN: where.learnt})
     short = shortened(proposal, len(where.learnt))
     watched = _Watched(step, proposal.technique)
-    quiet = replace(workshop, progress=SILENT, callbacks=(*workshop.callbacks, watched))
+    quiet = replace(context, progress=SILENT, callbacks=(*context.callbacks, watched))
     fitted = short.fit(source, taught, quiet)
-    scores = logits(fitted, taught, where.judged, workshop.device).astype(np.float64)
+    scores = logits(fitted, taught, where.judged, context.device).astype(np.float64)
     targets = dataset.targets(where.judged, fitted.labels)
     shares = np.exp(scores - np.logaddexp.reduce(scores, axis=1, keepdims=True))
     errors = np.square(shares - np.eye(len(fitted.labels))[targets]).sum(axis=1)
     watched.end()
-    seconds = workshop.clock() - start
+    seconds = context.clock() - start
     return Trial(proposal, scores.argmax(axis=1) == targets, errors, seconds, groups(dataset, where.judged))
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from adapters.datasets.dataset import TEST, TRAIN, VALIDATION, Dataset
-from adapters.datasets.division import divide
 from adapters.datasets.examples import PREFIX, Example
 from adapters.datasets.folder import Folder
 from adapters.datasets.item import Label
@@ -16,6 +15,7 @@ from adapters.datasets.labels import check_alike, ordered
 from adapters.datasets.listing import Listing, Provider, absolute
 from adapters.datasets.rarity import frequent
 from adapters.datasets.reading import Reading, gather, read
+from adapters.datasets.splits import divide
 from adapters.datasets.table import Table
 from registry.errors import DatasetError
 from registry.progress import SILENT, Progress

@@ -6,20 +6,20 @@ from math import isfinite
 import numpy as np
 
 from adapters.datasets.dataset import TEST, TRAIN, VALIDATION, Dataset
-from adapters.evaluation.evidence import Evidence
-from adapters.evaluation.held_out import held_out
-from adapters.evaluation.mistakes import worst
-from adapters.evaluation.plane import feature_map
-from adapters.evaluation.yardsticks import (
+from adapters.evaluation.baselines import (
     FROZEN,
     LOGISTIC,
     RAW,
+    MeasuredBaseline,
     Standing,
-    Yardstick,
-    frozen_yardstick,
-    raw_yardstick,
+    frozen_baseline,
+    raw_baseline,
     teachable,
 )
+from adapters.evaluation.evidence import Evidence
+from adapters.evaluation.held_out import held_out
+from adapters.evaluation.mistakes import worst
+from adapters.evaluation.projection import feature_map
 from registry.manifest import Json
 from registry.predictions import Predictions
 from registry.progress import SILENT, Progress
@@ -35,7 +35,7 @@ def evaluate(
     history: Sequence[Mapping[str, float]],
     progress: Progress = SILENT,
 ) -> tuple[Predictions, dict[str, Json], Evidence]:
-    """Measure a version on the test part, and two yardsticks beside it.
+    """Measure a version on the test part, and two baselines beside it.
 
     Args:
         dataset: with a test part.
@@ -50,8 +50,8 @@ def evaluate(
         progress: who watches.
 
     Returns:
-        the predictions; the figures of ``measure``, and under ``yardsticks`` those of ``Yardstick``, by name, of
-        the yardsticks that the training part allows; and the evidence.
+        the predictions; the figures of ``measure``, and under ``baselines`` those of ``MeasuredBaseline``, by name, of
+        the baselines that the training part allows; and the evidence.
 
     Raises:
         InvalidValue: the test part is empty, holds another label, or has another size.
@@ -62,13 +62,13 @@ def evaluate(
     # Where a source is taken as it is there may be nothing to learn from: the figures then stand alone.
     if teachable(targets):
         with progress.step("baseline on the raw inputs"):
-            stood[RAW] = raw_yardstick(dataset, labels)
+            stood[RAW] = raw_baseline(dataset, labels)
         if source_features is not None:
             with progress.step("baseline on the source's features"):
-                stood[FROZEN] = frozen_yardstick(source_features[0], targets, source_features[1], len(labels))
-    sticks = {name: standing.against(predictions, dataset) for name, standing in stood.items()}
-    if sticks:
-        figures["yardsticks"] = {name: stick.to_json() for name, stick in sticks.items()}
+                stood[FROZEN] = frozen_baseline(source_features[0], targets, source_features[1], len(labels))
+    baselines = {name: standing.against(predictions, dataset) for name, standing in stood.items()}
+    if baselines:
+        figures["yardsticks"] = {name: baseline.to_json() for name, baseline in baselines.items()}
     digests = tuple(item.digest for item in dataset.part(TEST))
     with progress.step("map of the features"):
         mapped = None if features is None else feature_map(features, digests)
@@ -76,12 +76,12 @@ def evaluate(
         history=tuple({name: x for name, x in step.items() if isfinite(x)} for step in history),
         map=mapped,
         mistakes=worst(predictions, dataset, labels),
-        yardsticks={name: _kept(stick) for name, stick in sticks.items()},
+        baselines={name: _kept(baseline) for name, baseline in baselines.items()},
     )
     return predictions, figures, evidence
 
 
-def _kept(stick: Yardstick) -> dict[str, Json]:
-    """Return what the evidence holds of a yardstick."""
-    kept: dict[str, Json] = {"learnt_from": stick.learnt_from, "right": list(stick.hits)}
-    return kept if stick.method == LOGISTIC else kept | {"method": stick.method}
+def _kept(baseline: MeasuredBaseline) -> dict[str, Json]:
+    """Return what the evidence holds of a baseline."""
+    kept: dict[str, Json] = {"learnt_from": baseline.learnt_from, "right": list(baseline.hits)}
+    return kept if baseline.method == LOGISTIC else kept | {"method": baseline.method}

@@ -93,14 +93,14 @@ class Evidence:
         history: figures of each epoch or search step, in order.
         map: held-out items by their features, or None.
         mistakes: the surest wrong answers, the surest first.
-        yardsticks: of each yardstick ``learnt_from`` (items), ``right`` (of each label, in order), and
+        baselines: of each baseline ``learnt_from`` (items), ``right`` (of each label, in order), and
             ``method`` where it is not logistic regression.
     """
 
     history: tuple[Mapping[str, float], ...] = ()
     map: FeatureMap | None = None
     mistakes: tuple[Mistake, ...] = ()
-    yardsticks: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
+    baselines: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.mistakes) > MAX_MISTAKES:
@@ -117,7 +117,7 @@ class Evidence:
                 "history": [dict(step) for step in self.history],
                 "map": None if self.map is None else _map_json(self.map),
                 "mistakes": [_mistake_json(mistake) for mistake in self.mistakes],
-                "yardsticks": {name: dict(details) for name, details in self.yardsticks.items()},
+                "yardsticks": {name: dict(details) for name, details in self.baselines.items()},
             }
         )
 

@@ -1,4 +1,4 @@
-"""Raw inputs as numbers that a linear model can read, without any network: what the first yardstick sees."""
+"""Raw inputs as numbers that a linear model can read, without any network: what the first baseline sees."""
 
 from collections.abc import Sequence
 from typing import TypeAlias

@@ -43,7 +43,7 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Stick:
-    """A yardstick's row: name, accuracy, interval, the version's lead with its interval, and what that says."""
+    """A baseline's row: name, accuracy, interval, the version's lead with its interval, and what that says."""
 
     name: str
     accuracy: str
@@ -62,7 +62,7 @@ class Row:
     precision: float | None
     recall: float | None
     f1: float | None
-    yardsticks: tuple[float | None, ...]
+    baselines: tuple[float | None, ...]
 
 
 def page(material: Material, plots: Sequence[Plot]) -> str:
@@ -89,7 +89,7 @@ def page(material: Material, plots: Sequence[Plot]) -> str:
         items=metrics.get("items"),
         basis=basis(metrics),
         tiles=list(tiles(metrics)),
-        sticks=list(sticks(metrics)),
+        baselines=list(baselines(metrics)),
         stick_names=[name for key, name in _STICKS if key in _hits(material)],
         rows=list(rows(material)),
         pairs=list(pairs(material)),
@@ -152,15 +152,15 @@ def _decimal(value: float) -> str:
     return f"{value:.3f}"
 
 
-def sticks(metrics: Mapping[str, Json]) -> Iterator[Stick]:
+def baselines(metrics: Mapping[str, Json]) -> Iterator[Stick]:
     """Yield what the version is held against."""
     found = metrics.get("yardsticks")
     for key, name in _STICKS:
-        stick = found.get(key) if isinstance(found, dict) else None
-        if not isinstance(stick, dict):
+        baseline = found.get(key) if isinstance(found, dict) else None
+        if not isinstance(baseline, dict):
             continue
         low, high, lead, lead_low, lead_high, accuracy = (
-            float(str(stick[each]))
+            float(str(baseline[each]))
             for each in ("low", "high", "difference", "difference_low", "difference_high", "accuracy")
         )
         verdict = "better" if lead_low > 0 else "worse" if lead_high < 0 else "no difference shown"
@@ -209,9 +209,9 @@ def pairs(material: Material) -> Iterator[tuple[str, str, int]]:
 
 
 def _hits(material: Material) -> Mapping[str, Sequence[int]]:
-    """Return how many items of each label each yardstick found, where that was kept."""
+    """Return how many items of each label each baseline found, where that was kept."""
     found: dict[str, Sequence[int]] = {}
-    for key, details in (material.evidence.yardsticks if material.evidence else {}).items():
+    for key, details in (material.evidence.baselines if material.evidence else {}).items():
         right = details.get("right")
         if isinstance(right, list) and len(right) == len(material.labels):
             found[key] = [int(str(hits)) for hits in right]

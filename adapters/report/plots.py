@@ -38,9 +38,9 @@ _MARKS = ("o", "s", "^")
 
 def plots(material: Material) -> Iterator[Plot]:
     """Draw what there is to draw of a version."""
-    sticks = material.manifest.metrics.get("yardsticks")
-    if isinstance(sticks, dict):
-        yield _yardsticks(material.manifest.metrics, sticks)
+    baselines = material.manifest.metrics.get("yardsticks")
+    if isinstance(baselines, dict):
+        yield _baselines(material.manifest.metrics, baselines)
     predictions = material.predictions
     if predictions is not None:
         if not predictions.multilabel and len(material.labels) <= MAX_CONFUSION_LABELS:
@@ -57,12 +57,12 @@ def plots(material: Material) -> Iterator[Plot]:
             yield _map(material.evidence.map, predictions, material.labels)
 
 
-def _yardsticks(metrics: Mapping[str, object], sticks: Mapping[str, object]) -> Plot:
-    rows = [("raw inputs", sticks.get("raw")), ("frozen head", sticks.get("frozen"))]
+def _baselines(metrics: Mapping[str, object], baselines: Mapping[str, object]) -> Plot:
+    rows = [("raw inputs", baselines.get("raw")), ("frozen head", baselines.get("frozen"))]
     bars = [
-        (name, _numbers(stick, ("accuracy", "low", "high")))
-        for name, stick in rows
-        if isinstance(stick, dict)
+        (name, _numbers(baseline, ("accuracy", "low", "high")))
+        for name, baseline in rows
+        if isinstance(baseline, dict)
     ]
     bars.append(("this version", _numbers(metrics, ("accuracy", "accuracy_low", "accuracy_high"))))
     with canvas(0.5 + 0.36 * len(bars)) as figure:
@@ -81,8 +81,8 @@ def _yardsticks(metrics: Mapping[str, object], sticks: Mapping[str, object]) -> 
         axes.set_xlabel("accuracy on the held-out items, with 95 % intervals")
         return saved(
             figure,
-            "yardsticks",
-            "Beside two yardsticks",
+            "baselines",
+            "Beside two baselines",
             "The raw inputs need no network, the frozen head no training of one: a transfer should beat both.",
         )
 

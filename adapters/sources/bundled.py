@@ -12,10 +12,10 @@ from torch import Tensor
 from adapters.sources.glyphs import network as glyphs
 from adapters.sources.glyphs.card import SKETCH, WEIGHTS, Card
 from adapters.sources.normalisation import Normalisation
+from adapters.sources.partition import stage
 from adapters.sources.sketch import FeatureSketch
 from adapters.sources.source import Provider, Source
 from adapters.sources.stages import Stages
-from adapters.sources.staging import stage
 from registry import extras
 from registry.digests import Digest
 from registry.errors import SourceUnavailable, UnknownSource

@@ -16,9 +16,9 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torchvision.models import WeightsEnum
 
-from adapters.sources.landmarks import landmarks
+from adapters.sources.cut_search import propose_cuts
 from adapters.sources.pinned import Pinned, read_pinned, write_pinned
-from adapters.sources.proposal import propose_cuts
+from adapters.sources.timm_cuts import landmarks
 from adapters.sources.torchvision import build
 from registry.errors import InvalidValue
 

@@ -10,9 +10,9 @@ from torch import nn
 
 from adapters.sources.normalisation import Normalisation
 from adapters.sources.own_weights import OwnWeights, fill_own
+from adapters.sources.partition import stage
 from adapters.sources.source import Source
 from adapters.sources.stages import Stages
-from adapters.sources.staging import stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ class TracedSource(Source):
         return self.staged(network)
 
     def staged(self, network: nn.Module, input_size: tuple[int, ...] | None = None) -> Stages:
-        """Cut a network of this source's design; see :func:`adapters.sources.staging.stage`.
+        """Cut a network of this source's design; see :func:`adapters.sources.partition.stage`.
 
         Args:
             network: the network, whatever its weights.

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from adapters.techniques.as_is import AsIs
+from adapters.techniques.context import Context
 from adapters.techniques.contrastive import Contrastive
 from adapters.techniques.effort import Effort
 from adapters.techniques.features import Features
@@ -15,7 +16,6 @@ from adapters.techniques.lp_ft import LpFt
 from adapters.techniques.partial import Partial
 from adapters.techniques.scratch import Scratch
 from adapters.techniques.technique import Technique
-from adapters.techniques.workshop import Workshop
 from registry.errors import InvalidSetting
 from registry.quoting import quoted
 from registry.suggestion import suggestion
@@ -23,13 +23,13 @@ from registry.suggestion import suggestion
 __all__ = [
     "TECHNIQUES",
     "AsIs",
+    "Context",
     "Effort",
     "Features",
     "Fitted",
     "Frozen",
     "Layers",
     "Technique",
-    "Workshop",
     "technique",
 ]
 

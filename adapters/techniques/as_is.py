@@ -17,9 +17,9 @@ from adapters.datasets.dataset import Dataset
 from adapters.datasets.labels import clean, ordered
 from adapters.sources.source import Source
 from adapters.sources.stages import Stages
+from adapters.techniques.context import Context
 from adapters.techniques.fitted import Fitted
 from adapters.techniques.technique import Technique
-from adapters.techniques.workshop import Workshop
 from registry.errors import DatasetError, InvalidSetting
 from registry.quoting import quoted
 from registry.suggestion import nearest
@@ -90,7 +90,7 @@ class AsIs(Technique):
         if self.label_map is not None:
             self._mapped(source, self.label_map)
 
-    def fit(self, source: Source, dataset: Dataset, workshop: Workshop) -> Fitted:
+    def fit(self, source: Source, dataset: Dataset, context: Context) -> Fitted:
         """Choose the source's outputs.
 
         Raises:

@@ -15,10 +15,10 @@ from adapters.datasets.dataset import TRAIN, VALIDATION, Dataset
 from adapters.features import tensors
 from adapters.sources.source import Source
 from adapters.sources.stages import Run, Stages
+from adapters.techniques.context import Context
 from adapters.techniques.effort import Effort
 from adapters.techniques.fitted import Fitted
 from adapters.techniques.technique import Technique
-from adapters.techniques.workshop import Workshop
 from adapters.training import Stopwatch
 from registry.errors import AdaptationError, DatasetError
 from registry.progress import SILENT
@@ -84,17 +84,17 @@ class Contrastive(Technique):
         return self.name
 
     def step_seconds(
-        self, source: Source, dataset: Dataset, index: np.ndarray, batch_size: int, workshop: Workshop
+        self, source: Source, dataset: Dataset, index: np.ndarray, batch_size: int, context: Context
     ) -> float:
         """Train a network of its own for four steps."""
-        stopwatch = Stopwatch(workshop.clock)
+        stopwatch = Stopwatch(context.clock)
         few = replace(self, most_steps=_TIMED_STEPS, batch_size=batch_size)
-        watched = replace(workshop, progress=SILENT, callbacks=(stopwatch,))
+        watched = replace(context, progress=SILENT, callbacks=(stopwatch,))
         with freezing.frozen(source.load(), 0) as split, torch.random.fork_rng(devices=[]):
             few._train(split.upper, dataset, index, dataset.targets(index), watched)
         return stopwatch.seconds
 
-    def fit(self, source: Source, dataset: Dataset, workshop: Workshop) -> Fitted:
+    def fit(self, source: Source, dataset: Dataset, context: Context) -> Fitted:
         """Train the encoder on pairs and solve for the head.
 
         Raises:
@@ -110,14 +110,14 @@ class Contrastive(Technique):
             )
         stages = source.load()
         with freezing.frozen(stages, 0) as split, torch.random.fork_rng(devices=[]):
-            torch.manual_seed(workshop.seed)
-            history = self._train(split.upper, dataset, index, targets, workshop)
+            torch.manual_seed(context.seed)
+            history = self._train(split.upper, dataset, index, targets, context)
         learnt = dataset.index(TRAIN, VALIDATION)
-        rows = workshop.features(stages, dataset, learnt)
+        rows = context.features(stages, dataset, learnt)
         stages.split(0)
         stages.train(False)
         head = heads.logistic_head(
-            rows, dataset.targets(learnt), len(dataset.labels), l2=self.l2, seed=workshop.seed
+            rows, dataset.targets(learnt), len(dataset.labels), l2=self.l2, seed=context.seed
         )
         return Fitted(
             technique=self.name,
@@ -132,11 +132,11 @@ class Contrastive(Technique):
         )
 
     def _train(
-        self, network: Run, dataset: Dataset, index: np.ndarray, targets: np.ndarray, workshop: Workshop
+        self, network: Run, dataset: Dataset, index: np.ndarray, targets: np.ndarray, context: Context
     ) -> list[dict[str, float]]:
         from sentence_transformers.sentence_transformer.losses import CosineSimilarityLoss
 
-        draw = np.random.default_rng(workshop.seed)
+        draw = np.random.default_rng(context.seed)
         loss_of = CosineSimilarityLoss(_Encoder(network))
         optimiser = torch.optim.AdamW(
             network.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
@@ -147,15 +147,15 @@ class Contrastive(Technique):
             optimiser, lambda step: min((step + 1) / max(1, climb), (steps - step) / max(1, steps - climb))
         )
         history: list[dict[str, float]] = []
-        network.to(workshop.device)
+        network.to(context.device)
         try:
-            with workshop.progress.step("training on pairs", steps) as bar:
+            with context.progress.step("training on pairs", steps) as bar:
                 for number in range(1, steps + 1):
                     first, second, equal = _pairs(targets, self.batch_size, draw)
                     sides = [
-                        tensors(dataset.rows.batch(index[side]), workshop.device) for side in (first, second)
+                        tensors(dataset.rows.batch(index[side]), context.device) for side in (first, second)
                     ]
-                    loss = loss_of(sides, torch.from_numpy(equal).to(workshop.device))
+                    loss = loss_of(sides, torch.from_numpy(equal).to(context.device))
                     value = float(loss.item())
                     if not math.isfinite(value):
                         raise AdaptationError(
@@ -168,7 +168,7 @@ class Contrastive(Technique):
                     schedule.step()
                     optimiser.zero_grad(set_to_none=True)
                     history.append({"step": float(number), "loss": value})
-                    for callback in workshop.callbacks:
+                    for callback in context.callbacks:
                         callback.on_step(network, value)
                     bar.advance(1, f"loss {value:.3f}")
         finally:

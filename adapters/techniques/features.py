@@ -5,9 +5,9 @@ from typing import ClassVar
 
 from adapters.datasets.dataset import Dataset
 from adapters.sources.source import Source
+from adapters.techniques.context import Context
 from adapters.techniques.fitted import Fitted
 from adapters.techniques.technique import Technique
-from adapters.techniques.workshop import Workshop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,7 @@ class Features(Technique):
     name: ClassVar[str] = "features"
     labelled: ClassVar[bool] = False
 
-    def fit(self, source: Source, dataset: Dataset, workshop: Workshop) -> Fitted:
+    def fit(self, source: Source, dataset: Dataset, context: Context) -> Fitted:
         """Load the source; the dataset is what the version will be compared on."""
         stages = source.load()
         stages.split(len(stages))

@@ -8,10 +8,10 @@ from adapters.configuration import check
 from adapters.datasets.dataset import TRAIN, VALIDATION, Dataset
 from adapters.sources.source import Source
 from adapters.sources.stages import Stages
+from adapters.techniques.context import Context
 from adapters.techniques.effort import Effort
 from adapters.techniques.fitted import Fitted
 from adapters.techniques.technique import Technique
-from adapters.techniques.workshop import Workshop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +42,14 @@ class Frozen(Technique):
         """Return one pass, and the search for the penalty."""
         return Effort(passes=1, searches=int(self.head == "logistic" and self.l2 is None))
 
-    def fit(self, source: Source, dataset: Dataset, workshop: Workshop) -> Fitted:
+    def fit(self, source: Source, dataset: Dataset, context: Context) -> Fitted:
         """Solve for the head on the source's features."""
         self.demand_labels(dataset)
         stages = source.load()
         index = dataset.index(TRAIN, VALIDATION)
         with freezing.frozen(stages, len(stages)):
-            rows = workshop.features(stages, dataset, index)
-        head = workshop.solve(self.head, rows, dataset, index, self.l2, self.calibrate)
+            rows = context.features(stages, dataset, index)
+        head = context.solve(self.head, rows, dataset, index, self.l2, self.calibrate)
         return Fitted(
             technique=self.name,
             depth=None,

@@ -5,9 +5,9 @@ from typing import ClassVar
 
 from adapters.datasets.dataset import Dataset
 from adapters.sources.source import Source
+from adapters.techniques.context import Context
 from adapters.techniques.fitted import Fitted
 from adapters.techniques.trained import Trained
-from adapters.techniques.workshop import Workshop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +19,6 @@ class Full(Trained):
 
     name: ClassVar[str] = "full"
 
-    def fit(self, source: Source, dataset: Dataset, workshop: Workshop) -> Fitted:
+    def fit(self, source: Source, dataset: Dataset, context: Context) -> Fitted:
         """Train every stage and the head."""
-        return self.carry(source.load(), 0, dataset, workshop)
+        return self.carry(source.load(), 0, dataset, context)

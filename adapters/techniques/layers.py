@@ -11,10 +11,10 @@ from adapters.configuration import check
 from adapters.datasets.dataset import TRAIN, VALIDATION, Dataset
 from adapters.sources.source import Source
 from adapters.sources.stages import Stages
+from adapters.techniques.context import Context
 from adapters.techniques.effort import Effort
 from adapters.techniques.fitted import Fitted
 from adapters.techniques.technique import Technique
-from adapters.techniques.workshop import Workshop
 from registry.errors import InvalidSetting
 
 GAIN = 0.02
@@ -58,7 +58,7 @@ class Layers(Technique):
         tried = sum(len(stages) - chosen for chosen in range(min(self.most, len(stages))))
         return Effort(passes=1, searches=(0 if self.cuts is not None else tried) + int(self.l2 is None))
 
-    def fit(self, source: Source, dataset: Dataset, workshop: Workshop) -> Fitted:
+    def fit(self, source: Source, dataset: Dataset, context: Context) -> Fitted:
         """Choose the layers and solve for the head.
 
         Raises:
@@ -69,16 +69,16 @@ class Layers(Technique):
         boundaries = self._boundaries(source, stages)
         index = dataset.index(TRAIN, VALIDATION)
         with freezing.frozen(stages, len(stages)):
-            tapped = workshop.taps(stages, boundaries, dataset, index)
+            tapped = context.taps(stages, boundaries, dataset, index)
         history: list[Mapping[str, float]] = []
         chosen = boundaries
         if self.cuts is None:
-            with workshop.progress.step("choosing layers"):
+            with context.progress.step("choosing layers"):
                 chosen = _selected(
-                    tapped, dataset.targets(index), len(dataset.labels), self.most, workshop.seed, history
+                    tapped, dataset.targets(index), len(dataset.labels), self.most, context.seed, history
                 )
         rows = np.concatenate([tapped[boundary] for boundary in chosen], axis=1)
-        head = workshop.solve("logistic", rows, dataset, index, self.l2, self.calibrate)
+        head = context.solve("logistic", rows, dataset, index, self.l2, self.calibrate)
         return Fitted(
             technique=self.name,
             depth=None,

@@ -13,9 +13,9 @@ from adapters.datasets.dataset import Dataset
 from adapters.freezing import tensor_digest
 from adapters.sources.source import Source
 from adapters.sources.stages import Run, Stages
+from adapters.techniques.context import Context
 from adapters.techniques.fitted import Fitted
 from adapters.techniques.trained import Trained
-from adapters.techniques.workshop import Workshop
 from registry.digests import Digest
 from registry.errors import FrozenPartMoved, InvalidSetting
 
@@ -72,7 +72,7 @@ class Lora(Trained):
                 f"{source.spec} has {len(boundaries)} stages to update, got a depth of {self.depth or 1}"
             )
 
-    def fit(self, source: Source, dataset: Dataset, workshop: Workshop) -> Fitted:
+    def fit(self, source: Source, dataset: Dataset, context: Context) -> Fitted:
         """Train the updates and the head, then merge.
 
         Raises:
@@ -81,7 +81,7 @@ class Lora(Trained):
         """
         stages = source.load()
         self.check_source(source, stages)
-        return self.carry(stages, self.boundary(stages), dataset, workshop, self.depth)
+        return self.carry(stages, self.boundary(stages), dataset, context, self.depth)
 
     def boundary(self, stages: Stages) -> int:
         """Return how many stages lie below the lowest one that is updated."""

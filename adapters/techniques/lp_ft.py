@@ -6,9 +6,9 @@ from typing import ClassVar, Literal
 
 from adapters.datasets.dataset import Dataset
 from adapters.sources.source import Source
+from adapters.techniques.context import Context
 from adapters.techniques.fitted import Fitted
 from adapters.techniques.trained import Trained
-from adapters.techniques.workshop import Workshop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,6 @@ class LpFt(Trained):
     name: ClassVar[str] = "lp-ft"
     rates: ClassVar[Mapping[str, float]] = {"sgd": 0.001, "adamw": 1e-5}
 
-    def fit(self, source: Source, dataset: Dataset, workshop: Workshop) -> Fitted:
+    def fit(self, source: Source, dataset: Dataset, context: Context) -> Fitted:
         """Solve for the head, then train every stage and the head."""
-        return self.carry(source.load(), 0, dataset, workshop)
+        return self.carry(source.load(), 0, dataset, context)

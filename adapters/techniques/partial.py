@@ -7,9 +7,9 @@ from adapters.configuration import check
 from adapters.datasets.dataset import Dataset
 from adapters.sources.source import Source
 from adapters.sources.stages import Stages
+from adapters.techniques.context import Context
 from adapters.techniques.fitted import Fitted
 from adapters.techniques.trained import Trained
-from adapters.techniques.workshop import Workshop
 from registry.errors import InvalidSetting
 
 
@@ -41,11 +41,11 @@ class Partial(Trained):
         if self.depth > (there := len(stages.depths())):
             raise InvalidSetting(f"{source.spec} has {there} stages to retrain, got a depth of {self.depth}")
 
-    def fit(self, source: Source, dataset: Dataset, workshop: Workshop) -> Fitted:
+    def fit(self, source: Source, dataset: Dataset, context: Context) -> Fitted:
         """Train the last stages and the head."""
         stages = source.load()
         self.check_source(source, stages)
-        return self.carry(stages, self.boundary(stages), dataset, workshop, self.depth)
+        return self.carry(stages, self.boundary(stages), dataset, context, self.depth)
 
     def boundary(self, stages: Stages) -> int:
         """Return how many stages lie below the last ``depth`` ones."""

@@ -6,14 +6,14 @@ from typing import ClassVar
 
 from adapters.datasets.dataset import Dataset
 from adapters.sources.source import Source
+from adapters.techniques.context import Context
 from adapters.techniques.fitted import Fitted
 from adapters.techniques.trained import Trained
-from adapters.techniques.workshop import Workshop
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scratch(Trained):
-    """Trains the architecture from nothing: the yardstick of every transfer, and the way out of a bad one.
+    """Trains the architecture from nothing: the baseline of every transfer, and the way out of a bad one.
 
     Its rates are 5 to 10 times those of fine-tuning, its shortest schedule twice as long.
     """
@@ -25,6 +25,6 @@ class Scratch(Trained):
     rates: ClassVar[Mapping[str, float]] = {"sgd": 0.05, "adamw": 1e-3}
     least_steps: ClassVar[int] = 1000
 
-    def fit(self, source: Source, dataset: Dataset, workshop: Workshop) -> Fitted:
+    def fit(self, source: Source, dataset: Dataset, context: Context) -> Fitted:
         """Draw random weights from the seed, then train every stage and the head."""
-        return self.carry(source.load(workshop.seed), 0, dataset, workshop)
+        return self.carry(source.load(context.seed), 0, dataset, context)

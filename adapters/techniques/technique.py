@@ -11,9 +11,9 @@ from adapters.configuration import configure
 from adapters.datasets.dataset import Dataset
 from adapters.sources.source import Source
 from adapters.sources.stages import Stages
+from adapters.techniques.context import Context
 from adapters.techniques.effort import Effort
 from adapters.techniques.fitted import Fitted
-from adapters.techniques.workshop import Workshop
 from registry.errors import DatasetError
 from registry.manifest import Json
 
@@ -87,7 +87,7 @@ class Technique(ABC):
         return None
 
     def step_seconds(
-        self, source: Source, dataset: Dataset, index: np.ndarray, batch_size: int, workshop: Workshop
+        self, source: Source, dataset: Dataset, index: np.ndarray, batch_size: int, context: Context
     ) -> float:
         """Measure how long a step of training takes, by a few real ones; 0 where there are no steps.
 
@@ -96,7 +96,7 @@ class Technique(ABC):
             dataset: the examples.
             index: which of them to take steps on, four batches or more, int64 [N].
             batch_size: examples, or pairs of them, that a step trains on.
-            workshop: seed and device.
+            context: seed and device.
 
         Raises:
             AdaptationError: training failed.
@@ -104,7 +104,7 @@ class Technique(ABC):
         return 0.0
 
     @abstractmethod
-    def fit(self, source: Source, dataset: Dataset, workshop: Workshop) -> Fitted:
+    def fit(self, source: Source, dataset: Dataset, context: Context) -> Fitted:
         """Carry the source over.
 
         Raises:

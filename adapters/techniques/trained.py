@@ -14,10 +14,10 @@ from adapters.datasets.dataset import TRAIN, VALIDATION, Dataset
 from adapters.datasets.rows import Rows
 from adapters.sources.source import Source
 from adapters.sources.stages import CARRIED, Fields, Run, Split, Stages
+from adapters.techniques.context import Context
 from adapters.techniques.effort import Effort
 from adapters.techniques.fitted import Fitted
 from adapters.techniques.technique import Technique
-from adapters.techniques.workshop import Workshop
 from adapters.training import Examples, Plan, Stopwatch, train
 from registry.progress import SILENT
 
@@ -138,33 +138,33 @@ class Trained(Technique):
         return type(self).around, self.boundary(stages), self.augment
 
     def step_seconds(
-        self, source: Source, dataset: Dataset, index: np.ndarray, batch_size: int, workshop: Workshop
+        self, source: Source, dataset: Dataset, index: np.ndarray, batch_size: int, context: Context
     ) -> float:
         """Train a network of its own for four steps or more."""
-        stages = source.load(None if self.pretrained else workshop.seed)
+        stages = source.load(None if self.pretrained else context.seed)
         plan = replace(self.plan(stages, len(index)), batch_size=batch_size, epochs=1)
         plan = replace(plan, epochs=math.ceil(_TIMED_STEPS / plan.steps(len(index))))
         head = heads.zero_head(stages.features_dim, len(dataset.labels)).module()
-        stopwatch = Stopwatch(workshop.clock)
+        stopwatch = Stopwatch(context.clock)
         with (
             freezing.frozen(stages, self.boundary(stages)) as split,
-            self.around(split.upper, workshop.seed),
+            self.around(split.upper, context.seed),
         ):
-            body, rows, places = self._feed(stages, split, dataset, index, workshop)
+            body, rows, places = self._feed(stages, split, dataset, index, context)
             train(
                 body,
                 head,
                 Examples(rows, places, dataset.targets(index)),
                 plan,
-                seed=workshop.seed,
-                device=workshop.device,
+                seed=context.seed,
+                device=context.device,
                 progress=SILENT,
                 callbacks=(stopwatch,),
             )
         return stopwatch.seconds
 
     def carry(
-        self, stages: Stages, frozen: int, dataset: Dataset, workshop: Workshop, depth: int | None = None
+        self, stages: Stages, frozen: int, dataset: Dataset, context: Context, depth: int | None = None
     ) -> Fitted:
         """Train everything above the first ``frozen`` stages, and a head on it.
 
@@ -176,9 +176,9 @@ class Trained(Technique):
         self.demand_labels(dataset)
         index, held = dataset.index(TRAIN), dataset.index(VALIDATION)
         plan = self.plan(stages, len(index))
-        head = self._start(stages, dataset, index, workshop)
-        with freezing.frozen(stages, frozen) as split, self.around(split.upper, workshop.seed):
-            body, rows, places = self._feed(stages, split, dataset, np.concatenate([index, held]), workshop)
+        head = self._start(stages, dataset, index, context)
+        with freezing.frozen(stages, frozen) as split, self.around(split.upper, context.seed):
+            body, rows, places = self._feed(stages, split, dataset, np.concatenate([index, held]), context)
             examples = Examples(rows, places[: len(index)], dataset.targets(index))
             validation = Examples(rows, places[len(index) :], dataset.targets(held))
             module = head.module()
@@ -187,11 +187,11 @@ class Trained(Technique):
                 module,
                 examples,
                 plan,
-                seed=workshop.seed,
-                device=workshop.device,
-                progress=workshop.progress,
+                seed=context.seed,
+                device=context.device,
+                progress=context.progress,
                 validation=validation if len(held) else None,
-                callbacks=workshop.callbacks,
+                callbacks=context.callbacks,
             )
             if self.calibrate and len(held):
                 calibration.calibrate(nn.Sequential(body, module), module, validation)
@@ -218,17 +218,17 @@ class Trained(Technique):
         return nullcontext()
 
     def _start(
-        self, stages: Stages, dataset: Dataset, index: np.ndarray, workshop: Workshop
+        self, stages: Stages, dataset: Dataset, index: np.ndarray, context: Context
     ) -> heads.LinearHead:
         labels = len(dataset.labels)
         if self.start == "zero":
             return heads.zero_head(stages.features_dim, labels)
         with freezing.frozen(stages, len(stages)):
-            rows = workshop.features(stages, dataset, index)
-        return heads.fit(self.start, rows, dataset.targets(index), labels, seed=workshop.seed)
+            rows = context.features(stages, dataset, index)
+        return heads.fit(self.start, rows, dataset.targets(index), labels, seed=context.seed)
 
     def _feed(
-        self, stages: Stages, split: Split, dataset: Dataset, index: np.ndarray, workshop: Workshop
+        self, stages: Stages, split: Split, dataset: Dataset, index: np.ndarray, context: Context
     ) -> tuple[nn.Module, Rows, np.ndarray]:
         """Return the network to train, its rows, and where in them the items at ``index`` are.
 
@@ -240,7 +240,7 @@ class Trained(Technique):
             return split.upper, dataset.rows, index
         if self.augment or features.carried_bytes(stages, frozen, dataset, index) > MAX_CARRIED_BYTES:
             return _Whole(split), dataset.rows, index
-        return split.upper, workshop.carry(stages, frozen, dataset, index), np.arange(len(index))
+        return split.upper, context.carry(stages, frozen, dataset, index), np.arange(len(index))
 
 
 class _Whole(nn.Module):

@@ -18,23 +18,23 @@ from adapters.advise.proposal import Proposal
 from adapters.advise.ranking import advise_all
 from adapters.advise.trial import attempt, ground
 from adapters.datasets import TRAIN, VALIDATION, Dataset, load
-from adapters.shots import draw
+from adapters.few_shot import draw
 from adapters.sources.bundled import glyph_source
 from adapters.sources.stages import Stages
-from adapters.techniques import TECHNIQUES, Workshop
+from adapters.techniques import TECHNIQUES, Context
 from registry.digests import canonical_json
 from registry.errors import DatasetError
 from registry.progress import SILENT
 from services.cli import main
 from tests.adapters.tiny import TinySource, write_shapes
 
-WORKSHOP = Workshop(device=torch.device("cpu"), clock=lambda: 0.0)
+CONTEXT = Context(device=torch.device("cpu"), clock=lambda: 0.0)
 """On this clock nothing takes any time, so that costs are alike whatever else the machine does."""
 
 
-def ticking() -> Workshop:
-    """Return a workshop whose clock tells a second more whenever it is asked: each step of training takes one."""
-    return Workshop(device=torch.device("cpu"), clock=map(float, count()).__next__)
+def ticking() -> Context:
+    """Return a context whose clock tells a second more whenever it is asked: each step of training takes one."""
+    return Context(device=torch.device("cpu"), clock=map(float, count()).__next__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +61,12 @@ def digits() -> Dataset:
 
 @pytest.fixture(scope="module")
 def measured(digits: Dataset) -> Measurements:
-    return measure(glyph_source(), digits, WORKSHOP)
+    return measure(glyph_source(), digits, CONTEXT)
 
 
 @pytest.fixture(scope="module")
 def advice(digits: Dataset, measured: Measurements) -> Advice:
-    return conclude(measured, glyph_source(), digits, WORKSHOP)
+    return conclude(measured, glyph_source(), digits, CONTEXT)
 
 
 def test_every_cut_is_measured_with_its_interval(measured: Measurements) -> None:
@@ -88,14 +88,14 @@ def test_letters_help_with_digits(measured: Measurements) -> None:
 
 
 def test_measuring_twice_gives_the_same_figures(digits: Dataset, measured: Measurements) -> None:
-    again = measure(glyph_source(), digits, Workshop(device=torch.device("cpu")))
+    again = measure(glyph_source(), digits, Context(device=torch.device("cpu")))
     assert replace(again, seconds={}) == replace(measured, seconds={})
 
 
 def test_the_test_part_is_not_looked_at(digits: Dataset, measured: Measurements) -> None:
     others = np.setdiff1d(np.arange(len(digits)), digits.index(TRAIN))
     held_out = digits.divided({TRAIN: digits.index(TRAIN), "test": others})
-    assert replace(measure(glyph_source(), held_out, WORKSHOP), seconds={}) == replace(measured, seconds={})
+    assert replace(measure(glyph_source(), held_out, CONTEXT), seconds={}) == replace(measured, seconds={})
 
 
 def test_a_helpful_source_and_few_items_make_a_frozen_head(advice: Advice) -> None:
@@ -131,7 +131,7 @@ def test_advice_ends_in_a_command_that_can_be_run(advice: Advice) -> None:
 
 
 def test_a_source_that_sees_nothing_is_flagged(shapes_data: Dataset) -> None:
-    found = advise(Blind(), shapes_data, WORKSHOP, tries=False)
+    found = advise(Blind(), shapes_data, CONTEXT, tries=False)
     assert found.negative_transfer
     assert found.recommended.technique in ("scratch", "full")
     assert "Negative transfer" in found.text() and "no help here" in found.text()
@@ -139,27 +139,27 @@ def test_a_source_that_sees_nothing_is_flagged(shapes_data: Dataset) -> None:
 
 
 def test_labels_that_the_source_knows_are_tried_without_training(shapes_data: Dataset) -> None:
-    measured = measure(TinySource(), shapes_data, WORKSHOP)
+    measured = measure(TinySource(), shapes_data, CONTEXT)
     assert measured.zero_shot is not None and 0 <= measured.zero_shot.value <= 1
 
 
 def test_one_item_of_a_class_leaves_nothing_to_measure(digits: Dataset) -> None:
     few = digits.divided({TRAIN: draw(digits, 1, seed=0)})
-    found = advise(glyph_source(), few, WORKSHOP)
+    found = advise(glyph_source(), few, CONTEXT)
     assert found.measured.judged == 0 and found.measured.cuts == ()
     assert found.recommended.technique == "frozen" and found.settings == {"head": "centroid"}
     assert "single item" in found.text()
 
 
 def test_two_items_of_a_class_are_enough_for_figures(digits: Dataset) -> None:
-    found = advise(glyph_source(), digits.divided({TRAIN: draw(digits, 2, seed=0)}), WORKSHOP, tries=False)
+    found = advise(glyph_source(), digits.divided({TRAIN: draw(digits, 2, seed=0)}), CONTEXT, tries=False)
     assert found.measured.judged == 20 and found.measured.cuts
     assert found.measured.curve is not None and found.measured.curve.slope is None
 
 
 def test_one_class_is_refused(digits: Dataset) -> None:
     with pytest.raises(DatasetError, match="two or more"):
-        measure(glyph_source(), replace(digits, labels=("0",)), WORKSHOP)
+        measure(glyph_source(), replace(digits, labels=("0",)), CONTEXT)
 
 
 def test_a_quarter_is_kept_for_judging_where_there_is_no_validation_part(digits: Dataset) -> None:
@@ -180,7 +180,7 @@ def test_the_validation_part_judges_where_there_is_one() -> None:
 
 
 def test_a_trial_is_of_items_that_it_did_not_learn_from(digits: Dataset) -> None:
-    trial = attempt(Proposal("lp-ft"), glyph_source(), digits, ground(digits, seed=0), WORKSHOP)
+    trial = attempt(Proposal("lp-ft"), glyph_source(), digits, ground(digits, seed=0), CONTEXT)
     assert len(trial.right) == len(trial.errors) == 30
     assert trial.accuracy.value > 0.8 and (trial.errors >= 0).all() and (trial.errors <= 2).all()
 
@@ -206,7 +206,7 @@ def test_groups_stay_whole_when_some_are_kept_for_judging(shapes_data: Dataset) 
 
 def test_trials_on_groups_count_the_groups(shapes_data: Dataset) -> None:
     data = grouped(shapes_data, 3).divided({TRAIN: shapes_data.index(TRAIN)})
-    trial = attempt(Proposal("frozen"), TinySource(), data, ground(data, seed=0), WORKSHOP)
+    trial = attempt(Proposal("frozen"), TinySource(), data, ground(data, seed=0), CONTEXT)
     assert trial.accuracy.groups < trial.accuracy.examples == len(trial.right)
 
 

@@ -9,7 +9,7 @@ import torch
 from adapters.advise.cost import Cost, Paces, costs
 from adapters.advise.proposal import Proposal
 from adapters.datasets import TRAIN, VALIDATION, Dataset
-from adapters.techniques import TECHNIQUES, Effort, Workshop, technique
+from adapters.techniques import TECHNIQUES, Context, Effort, technique
 from adapters.training import Callback, Epoch
 from tests.adapters.tiny import TinySource
 
@@ -34,7 +34,7 @@ def test_training_takes_the_steps_that_are_expected_at_most(name: str, shapes_da
     fit = technique(name, {"epochs": 3, "batch_size": 8, "patience": None})
     learnt, held = (len(shapes_data.index(part)) for part in (TRAIN, VALIDATION))
     effort = fit.effort(source.load(), learnt, held)
-    fit.fit(source, shapes_data, Workshop(device=torch.device("cpu"), callbacks=(steps,)))
+    fit.fit(source, shapes_data, Context(device=torch.device("cpu"), callbacks=(steps,)))
     assert steps.steps == effort.steps and steps.epochs == 3
     assert effort.batch_size == 8 and not effort.stops_early
     assert effort.checks == (4 if held else 0)
@@ -60,35 +60,35 @@ def test_paces_times_effort_are_seconds() -> None:
 
 
 def test_every_technique_is_expected_to_take_some_time(shapes_data: Dataset) -> None:
-    workshop = Workshop(device=torch.device("cpu"))
-    found = costs([Proposal(name) for name in EVERY], TinySource(), shapes_data, 2.0, workshop)
+    context = Context(device=torch.device("cpu"))
+    found = costs([Proposal(name) for name in EVERY], TinySource(), shapes_data, 2.0, context)
     assert set(found) == set(EVERY)
     assert all(cost.fit > 0 and cost.rest > 2.0 and cost.trial > 0 for cost in found.values())
 
 
 def test_longer_schedules_are_dearer(shapes_data: Dataset) -> None:
-    workshop = Workshop(device=torch.device("cpu"), clock=map(float, count()).__next__)
+    context = Context(device=torch.device("cpu"), clock=map(float, count()).__next__)
     found = costs(
-        [Proposal(name) for name in ("frozen", "full", "scratch")], TinySource(), shapes_data, 0.0, workshop
+        [Proposal(name) for name in ("frozen", "full", "scratch")], TinySource(), shapes_data, 0.0, context
     )
     assert found["frozen"].fit < found["full"].fit < found["scratch"].fit
     assert found["frozen"].trial < found["full"].trial < found["full"].fit
 
 
 def test_timing_leaves_the_source_and_the_random_generator_as_they_were(shapes_data: Dataset) -> None:
-    source, workshop = TinySource(), Workshop(device=torch.device("cpu"))
+    source, context = TinySource(), Context(device=torch.device("cpu"))
     before = torch.random.get_rng_state()
     digests = [parameter.clone() for parameter in source.load().parameters()]
-    costs([Proposal("full"), Proposal("lora")], source, shapes_data, 0.0, workshop)
+    costs([Proposal("full"), Proposal("lora")], source, shapes_data, 0.0, context)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert all(map(torch.equal, digests, source.load().parameters()))
 
 
 def test_a_step_is_timed_by_the_workshops_clock(shapes_data: Dataset) -> None:
-    workshop = Workshop(device=torch.device("cpu"), clock=map(float, count()).__next__)
+    context = Context(device=torch.device("cpu"), clock=map(float, count()).__next__)
     index = shapes_data.index(TRAIN)
-    assert technique("full").step_seconds(TinySource(), shapes_data, index, 8, workshop) == 1.0
-    assert technique("frozen").step_seconds(TinySource(), shapes_data, index, 8, workshop) == 0.0
+    assert technique("full").step_seconds(TinySource(), shapes_data, index, 8, context) == 1.0
+    assert technique("frozen").step_seconds(TinySource(), shapes_data, index, 8, context) == 0.0
 
 
 def test_minutes_are_those_of_the_whole_adaptation() -> None:

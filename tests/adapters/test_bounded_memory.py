@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from adapters import heads
-from adapters.evaluation import yardsticks
+from adapters.evaluation import baselines
+from adapters.evaluation.baselines import LOGISTIC, RIDGE, raw_baseline
 from adapters.evaluation.dual import dual_ridge
-from adapters.evaluation.yardsticks import LOGISTIC, RIDGE, raw_yardstick
 from adapters.heads import logistic, loss, ridge
-from tests.adapters.test_yardsticks import accuracy, messages
+from tests.adapters.test_baselines import accuracy, messages
 
 GIGABYTE = 1_000_000_000
 
@@ -21,7 +21,7 @@ import random, resource
 import numpy as np
 import sklearn.linear_model, sklearn.model_selection, scipy.linalg, threadpoolctl
 from adapters import heads
-from adapters.evaluation import yardsticks
+from adapters.evaluation import baselines
 from adapters.heads import logistic
 
 def peak():
@@ -40,7 +40,7 @@ for label in range({classes}):
     own = random.sample(words, 6)
     texts += [" ".join(random.choices(own, k=4) + random.choices(words, k=8)) for _ in range({each})]
 before = peak()
-scores = yardsticks._texts(texts, texts[:50])(targets, {classes})
+scores = baselines._texts(texts, texts[:50])(targets, {classes})
 assert scores.shape == (50, {classes})
 """
 
@@ -75,17 +75,17 @@ def test_at_most_a_gigabyte_is_taken_above_the_data(work: str) -> None:
 
 def test_few_labels_are_told_apart_by_logistic_regression() -> None:
     dataset = messages()
-    assert raw_yardstick(dataset, dataset.labels).method == LOGISTIC
+    assert raw_baseline(dataset, dataset.labels).method == LOGISTIC
 
 
 def test_where_it_would_take_too_much_ridge_regression_takes_its_place_and_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(yardsticks, "_SOLVER_BYTES", 0)
+    monkeypatch.setattr(baselines, "_SOLVER_BYTES", 0)
     dataset = messages()
-    standing = raw_yardstick(dataset, dataset.labels)
+    standing = raw_baseline(dataset, dataset.labels)
     assert standing.method == RIDGE and accuracy(dataset, standing.logits) == 1
-    assert raw_yardstick(dataset, dataset.labels).logits.tobytes() == standing.logits.tobytes()
+    assert raw_baseline(dataset, dataset.labels).logits.tobytes() == standing.logits.tobytes()
 
 
 def test_the_dual_form_is_ridge_regression() -> None:
@@ -104,10 +104,10 @@ def test_the_dual_form_is_ridge_regression() -> None:
 
 
 def test_of_very_long_texts_the_beginning_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(yardsticks, "_MAX_CHARACTERS", 60)
+    monkeypatch.setattr(baselines, "_MAX_CHARACTERS", 60)
     long = [f"{word} {'and ' * 1000}" for word in ("purr", "bark")] * 3
-    terms = yardsticks._texts(long, long[:1])
-    whole = yardsticks._texts([text[:10] for text in long], [long[0][:10]])
+    terms = baselines._texts(long, long[:1])
+    whole = baselines._texts([text[:10] for text in long], [long[0][:10]])
     assert (terms.train != whole.train).nnz == 0 and (terms.test != whole.test).nnz == 0
 
 
@@ -137,7 +137,7 @@ def test_heads_that_are_solved_in_blocks_are_the_same_heads(
 
 @pytest.mark.parametrize("classes", [20, 1500])
 def test_the_bound_says_which_model_is_taken(classes: int) -> None:
-    method: Callable[[int], str] = yardsticks._texts(["purr and bark"] * 3, ["purr"]).method
+    method: Callable[[int], str] = baselines._texts(["purr and bark"] * 3, ["purr"]).method
     assert method(classes) == LOGISTIC
-    large = yardsticks._Terms(np.zeros((1, 40_000)), np.zeros((1, 40_000)))
+    large = baselines._Terms(np.zeros((1, 40_000)), np.zeros((1, 40_000)))
     assert large.method(classes) == (LOGISTIC if classes == 20 else RIDGE)

@@ -8,7 +8,7 @@ import pytest
 
 from adapters.evaluation.evidence import MAX_BYTES, Evidence, FeatureMap, Mistake
 from adapters.evaluation.mistakes import thumbnail
-from adapters.evaluation.plane import feature_map
+from adapters.evaluation.projection import feature_map
 from registry.digests import Digest, canonical_json
 from registry.errors import InvalidValue
 

@@ -18,8 +18,8 @@ from adapters.export.cutting import cut
 from adapters.export.exporting import to_onnx
 from adapters.readout import readout
 from adapters.sources.normalisation import Normalisation
+from adapters.sources.partition import stage
 from adapters.sources.stages import Stages
-from adapters.sources.staging import stage
 from adapters.sources.torchvision import TorchvisionProvider
 from adapters.sources.weights import stage_weights_digest
 from registry.errors import InvalidSegment

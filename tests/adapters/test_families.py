@@ -25,7 +25,7 @@ from adapters.sources.providers import SCHEMES, find, offered
 from adapters.sources.source import Source
 from adapters.sources.stages import Frozen, Stages
 from adapters.sources.weights import holds_weights
-from adapters.techniques import TECHNIQUES, Workshop
+from adapters.techniques import TECHNIQUES, Context
 from adapters.techniques.trained import Trained
 from adapters.training import Callback, Epoch
 from registry.errors import CultivarError, DatasetError, FrozenPartMoved, InvalidSetting
@@ -352,7 +352,7 @@ def test_statistics_that_drift_in_a_frozen_part_are_caught_and_nothing_is_regist
 ) -> None:
     origin = families.source(family)
     pixels = origin.load().example()["pixels"]
-    monkeypatch.setattr(techniques, "Workshop", partial(Workshop, callbacks=(Drift(pixels),)))
+    monkeypatch.setattr(techniques, "Context", partial(Context, callbacks=(Drift(pixels),)))
     settings = BRIEF | {"augment": True}
     with pytest.raises(FrozenPartMoved, match="running_mean"):
         carried(registry, origin, families.data(family), "partial", settings, "drifted")

@@ -76,10 +76,10 @@ def version(
     """A version that has been evaluated."""
     plain_one = tiny(seed=seed, labels=labels)
     answers = predictions(len(labels), kind == MULTILABEL)
-    stick: dict[str, Json] = {
+    baseline: dict[str, Json] = {
         "accuracy": 0.5, "low": 0.4, "high": 0.6, "difference": 0.1, "difference_low": 0.05, "difference_high": 0.2,
     }  # fmt: skip
-    metrics = measure(answers.logits, answers.labels, labels, kind) | {"yardsticks": {"raw": stick}}
+    metrics = measure(answers.logits, answers.labels, labels, kind) | {"yardsticks": {"raw": baseline}}
     blobs = [each for each in plain_one.blobs if each[0] != "predictions"]
     blobs.append(("predictions", answers.to_bytes()))
     if shown is not None:
@@ -163,7 +163,7 @@ def test_a_page_says_what_the_version_is_and_how_good(registry: Registry) -> Non
     text = drawn(material)
     for section in ("How good it is", "Label by label", "Where it errs", "What it was made of", "Segments"):
         assert section in text
-    for plot in ("yardsticks", "confusion", "reliability", "scores", "curves", "map"):
+    for plot in ("baselines", "confusion", "reliability", "scores", "curves", "map"):
         assert f'id="{plot}-figure_1"' in text
     assert material.version.digest in text and "candidate" in text and "left out: broken" in text
     assert "kept, greys &lt;of&gt; 16 bits" in text

@@ -16,7 +16,7 @@ from adapters.datasets import TEST, TRAIN, VALIDATION, Dataset
 from adapters.datasets.rows import DenseRows
 from adapters.features import tensors
 from adapters.sources.stages import Stages
-from adapters.techniques import ALIASES, TECHNIQUES, Fitted, Workshop, technique
+from adapters.techniques import ALIASES, TECHNIQUES, Context, Fitted, technique
 from adapters.techniques.as_is import JoinLabels, read_label_map
 from adapters.techniques.trained import Trained
 from adapters.training import Callback, Epoch
@@ -171,28 +171,26 @@ def test_batch_norm_statistics_that_drift_in_a_frozen_trunk_are_caught(
 ) -> None:
     source = Remembering()
     rogue = Drift(source, torch.from_numpy(shapes_data.pixels[:8]))
-    workshop = Workshop(device=CPU, callbacks=(rogue,))
+    context = Context(device=CPU, callbacks=(rogue,))
     with pytest.raises(FrozenPartMoved, match=r"low: 1\.1\.running_mean"):
-        technique("partial", settings).fit(source, shapes_data, workshop)
+        technique("partial", settings).fit(source, shapes_data, context)
 
 
 def test_training_alone_moves_no_statistics_of_a_frozen_stage(shapes_data: Dataset) -> None:
     augmented = technique("partial", {"epochs": 2, "augment": True})
-    assert augmented.fit(TinySource(), shapes_data, Workshop(device=CPU)).frozen == 1
+    assert augmented.fit(TinySource(), shapes_data, Context(device=CPU)).frozen == 1
 
 
 def test_depth_counts_stages_with_parameters_from_the_top(shapes_data: Dataset) -> None:
-    shallow = technique("partial", {"epochs": 1}).fit(TinySource(), shapes_data, Workshop(device=CPU))
-    deep = technique("partial", {"epochs": 1, "depth": 2}).fit(
-        TinySource(), shapes_data, Workshop(device=CPU)
-    )
+    shallow = technique("partial", {"epochs": 1}).fit(TinySource(), shapes_data, Context(device=CPU))
+    deep = technique("partial", {"epochs": 1, "depth": 2}).fit(TinySource(), shapes_data, Context(device=CPU))
     assert (shallow.depth, shallow.frozen) == (1, 1)
     assert (deep.depth, deep.frozen) == (2, 0)
 
 
 def test_a_depth_beyond_the_network_is_refused(shapes_data: Dataset) -> None:
     with pytest.raises(InvalidSetting, match="2 stages to retrain, got a depth of 3"):
-        technique("partial", {"depth": 3}).fit(TinySource(), shapes_data, Workshop(device=CPU))
+        technique("partial", {"depth": 3}).fit(TinySource(), shapes_data, Context(device=CPU))
 
 
 def test_frozen_learns_from_the_validation_part_too_because_it_chooses_nothing_by_it(
@@ -202,7 +200,7 @@ def test_frozen_learns_from_the_validation_part_too_because_it_chooses_nothing_b
     cut = shapes_data.divided({TRAIN: everything[::2], VALIDATION: everything[1::2]})
     whole = shapes_data.divided({TRAIN: everything})
     first, second = (
-        technique("frozen", {"calibrate": False}).fit(TinySource(), data, Workshop(device=CPU))
+        technique("frozen", {"calibrate": False}).fit(TinySource(), data, Context(device=CPU))
         for data in (cut, whole)
     )
     assert torch.equal(first.weight, second.weight)  # type: ignore[arg-type]  # a tensor
@@ -212,7 +210,7 @@ def test_training_stops_early_and_keeps_the_best_epoch(shapes_data: Dataset) -> 
     index = shapes_data.index(TRAIN, VALIDATION)
     data = shapes_data.divided({TRAIN: index[::2], VALIDATION: index[1::2]})
     settings = {"epochs": 60, "patience": 2, "learning_rate": 0.3, "calibrate": False}
-    fitted = technique("full", settings).fit(TinySource(), data, Workshop(device=CPU))
+    fitted = technique("full", settings).fit(TinySource(), data, Context(device=CPU))
     losses = [epoch["validation_loss"] for epoch in fitted.history]
     assert len(losses) < 60 and losses.index(min(losses)) == len(losses) - 3
     held = data.index(VALIDATION)
@@ -223,7 +221,7 @@ def test_training_stops_early_and_keeps_the_best_epoch(shapes_data: Dataset) -> 
 
 def test_scratch_starts_from_other_weights_than_the_sources(shapes_data: Dataset) -> None:
     fits = [
-        technique("scratch", {"epochs": 1}).fit(TinySource(), shapes_data, Workshop(seed=seed, device=CPU))
+        technique("scratch", {"epochs": 1}).fit(TinySource(), shapes_data, Context(seed=seed, device=CPU))
         for seed in (1, 2)
     ]
     first, second = (fitted.stages.stages[0].state_dict()["1.0.weight"] for fitted in fits)
@@ -237,7 +235,7 @@ def test_an_interrupt_leaves_the_process_as_it_was(shapes_data: Dataset) -> None
 
     state = torch.random.get_rng_state()
     with pytest.raises(KeyboardInterrupt):
-        technique("full").fit(TinySource(), shapes_data, Workshop(device=CPU, callbacks=(Interrupt(),)))
+        technique("full").fit(TinySource(), shapes_data, Context(device=CPU, callbacks=(Interrupt(),)))
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
@@ -264,7 +262,7 @@ def test_networks_with_layer_normalisation_are_trained_by_adamw() -> None:
 
 def test_as_is_answers_with_the_sources_own_logits_where_labels_coincide(shapes_data: Dataset) -> None:
     source = TinySource(labels=("Ring", "DISC", "bars", "checks"))
-    fitted = technique("as-is").fit(source, shapes_data, Workshop(device=CPU))
+    fitted = technique("as-is").fit(source, shapes_data, Context(device=CPU))
     pixels = torch.from_numpy(shapes_data.pixels[:7])
     with torch.no_grad():
         own = source.load().logits(pixels)
@@ -276,7 +274,7 @@ def test_as_is_answers_with_the_sources_own_logits_where_labels_coincide(shapes_
 def test_as_is_adds_up_the_probabilities_of_labels_that_stand_for_one(shapes_data: Dataset) -> None:
     source = TinySource(labels=("a", "b", "c", "d"))
     names = {"bars": ["a", "d"], "checks": "b", "disc": [2]}
-    fitted = technique("as-is", {"label_map": names}).fit(source, shapes_data, Workshop(device=CPU))
+    fitted = technique("as-is", {"label_map": names}).fit(source, shapes_data, Context(device=CPU))
     pixels = torch.from_numpy(shapes_data.pixels[:7])
     with torch.no_grad():
         own = source.load().logits(pixels).softmax(dim=1)
@@ -298,7 +296,7 @@ def test_a_label_map_is_read_from_a_file(
     file = tmp_path / f"map.{suffix}"
     file.write_text(text)
     source = TinySource(labels=("a", "b", "c", "d"))
-    fitted = technique("as-is", {"label_map": str(file)}).fit(source, shapes_data, Workshop(device=CPU))
+    fitted = technique("as-is", {"label_map": str(file)}).fit(source, shapes_data, Context(device=CPU))
     assert fitted.config == {"label_map": {"bars": [0], "checks": [1], "disc": [2]}}
 
 
@@ -322,22 +320,22 @@ def test_a_label_map_that_is_too_large_is_refused_and_not_cut(tmp_path: Path) ->
 def test_a_wrong_label_map_is_refused(shapes_data: Dataset, names: dict[str, Any], message: str) -> None:
     source = TinySource(labels=("a", "b", "c", "d"))
     with pytest.raises(InvalidSetting, match=message):
-        technique("as-is", {"label_map": names}).fit(source, shapes_data, Workshop(device=CPU))
+        technique("as-is", {"label_map": names}).fit(source, shapes_data, Context(device=CPU))
 
 
 def test_as_is_names_the_labels_that_nothing_stands_for(shapes_data: Dataset) -> None:
     with pytest.raises(DatasetError, match=r"'disc' \(the nearest is 'discs'\).*give a label map"):
         technique("as-is").fit(
-            TinySource(labels=("bars", "checks", "discs", "ring")), shapes_data, Workshop(device=CPU)
+            TinySource(labels=("bars", "checks", "discs", "ring")), shapes_data, Context(device=CPU)
         )
 
 
 def test_two_source_labels_of_one_name_need_a_number(shapes_data: Dataset) -> None:
     source = TinySource(labels=("bars", "checks", "disc", "disc"))
     with pytest.raises(DatasetError, match="2 labels 'disc'"):
-        technique("as-is").fit(source, shapes_data, Workshop(device=CPU))
+        technique("as-is").fit(source, shapes_data, Context(device=CPU))
     names = {"bars": "bars", "checks": "checks", "disc": 3}
-    fitted = technique("as-is", {"label_map": names}).fit(source, shapes_data, Workshop(device=CPU))
+    fitted = technique("as-is", {"label_map": names}).fit(source, shapes_data, Context(device=CPU))
     assert fitted.config == {"label_map": {"bars": [0], "checks": [1], "disc": [3]}}
 
 
@@ -371,20 +369,20 @@ class NoisyAbove(TinySource):
 
 
 def test_layers_takes_a_middle_one_where_those_above_carry_noise(shapes_data: Dataset) -> None:
-    fitted = technique("layers").fit(NoisyAbove(), shapes_data, Workshop(device=CPU))
+    fitted = technique("layers").fit(NoisyAbove(), shapes_data, Context(device=CPU))
     assert fitted.taps == (1,) and fitted.height == 1
     assert fitted.config["cuts"] == ["low"]
     assert fitted.history[0].keys() == {"cut 3", "left_out_loss"}
 
 
 def test_layers_stays_with_the_last_one_where_no_other_is_worth_its_room(shapes_data: Dataset) -> None:
-    fitted = technique("layers", {"most": 1}).fit(TinySource(), shapes_data, Workshop(device=CPU))
+    fitted = technique("layers", {"most": 1}).fit(TinySource(), shapes_data, Context(device=CPU))
     assert len(fitted.taps) == 1
 
 
 def test_layers_names_the_cut_points_that_there_are(shapes_data: Dataset) -> None:
     with pytest.raises(InvalidSetting, match="the cut points low, high, pool, got 'top'"):
-        technique("layers", {"cuts": ["top"]}).fit(TinySource(), shapes_data, Workshop(device=CPU))
+        technique("layers", {"cuts": ["top"]}).fit(TinySource(), shapes_data, Context(device=CPU))
 
 
 @dataclass
@@ -410,7 +408,7 @@ def updated(moods_data: Dataset) -> tuple[AtTheEnd, Fitted]:
         carried = TinyTextSource().load().run(fields["input_ids"], stop=1)
     watcher = AtTheEnd(fields | {"h": carried})
     lora = technique("lora", TestLora.settings)
-    return watcher, lora.fit(TinyTextSource(), moods_data, Workshop(device=CPU, callbacks=(watcher,)))
+    return watcher, lora.fit(TinyTextSource(), moods_data, Context(device=CPU, callbacks=(watcher,)))
 
 
 def test_lora_moves_no_weight_of_the_source_while_it_trains(updated: tuple[AtTheEnd, Fitted]) -> None:
@@ -454,18 +452,18 @@ def test_a_weight_that_moves_beside_its_update_is_caught(moods_data: Dataset) ->
 
     lora = technique("lora", {"epochs": 1})
     with pytest.raises(FrozenPartMoved, match="LoRA leaves alone"):
-        lora.fit(TinyTextSource(), moods_data, Workshop(device=CPU, callbacks=(Push(),)))
+        lora.fit(TinyTextSource(), moods_data, Context(device=CPU, callbacks=(Push(),)))
 
 
 def test_lora_counts_only_stages_that_it_can_update(moods_data: Dataset) -> None:
     with pytest.raises(InvalidSetting, match="2 stages to update, got a depth of 3"):
-        technique("lora", {"depth": 3}).fit(TinyTextSource(), moods_data, Workshop(device=CPU))
+        technique("lora", {"depth": 3}).fit(TinyTextSource(), moods_data, Context(device=CPU))
 
 
 @pytest.mark.parametrize("name", ["frozen", "layers", "full"])
 def test_each_of_several_labels_is_learnt(words_data: Dataset, name: str) -> None:
     settings = {"full": {"epochs": 15, "learning_rate": 0.02}}.get(name, {})
-    fitted = technique(name, settings).fit(TinyTextSource(), words_data, Workshop(device=CPU))
+    fitted = technique(name, settings).fit(TinyTextSource(), words_data, Context(device=CPU))
     index = words_data.index(TEST)
     logits = fitted.logits(tensors(words_data.rows.batch(index), CPU)).numpy()
     assert fitted.kind == "multilabel"
@@ -476,7 +474,7 @@ def test_each_of_several_labels_is_learnt(words_data: Dataset, name: str) -> Non
 def test_what_asks_for_one_label_refuses_several(words_data: Dataset, name: str) -> None:
     settings = {"head": "centroid"} if name == "frozen" else {}
     with pytest.raises(DatasetError, match="several"):
-        technique(name, settings).fit(TinyTextSource(), words_data, Workshop(device=CPU))
+        technique(name, settings).fit(TinyTextSource(), words_data, Context(device=CPU))
 
 
 def test_an_unknown_technique_names_the_nearest() -> None:
@@ -522,7 +520,7 @@ def test_one_class_alone_cannot_be_learnt(shapes_data: Dataset) -> None:
     )
     for name in ("frozen", "partial", "full", "lp-ft", "scratch"):
         with pytest.raises(DatasetError, match="two or more"):
-            technique(name).fit(TinySource(), one, Workshop(device=CPU))
+            technique(name).fit(TinySource(), one, Context(device=CPU))
 
 
 @pytest.mark.parametrize(

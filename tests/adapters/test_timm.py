@@ -14,10 +14,10 @@ from timm.models import get_pretrained_cfg
 from torch import nn
 
 from adapters.sources import providers
-from adapters.sources.landmarks import landmarks
 from adapters.sources.normalisation import Normalise
 from adapters.sources.source import Source
 from adapters.sources.timm import TimmProvider, build, pinned
+from adapters.sources.timm_cuts import landmarks
 from registry.errors import InvalidValue, SourceUnavailable, UnknownSource
 from registry.recipe import ImageRecipe
 from tests.contracts.source import SourceContract, fields_for

@@ -24,7 +24,7 @@ from adapters.sources.source import Source
 from adapters.sources.timm import build as build_timm
 from adapters.sources.torchvision import TorchvisionSource
 from adapters.sources.torchvision import build as build_torchvision
-from adapters.techniques import Workshop, technique
+from adapters.techniques import Context, technique
 from registry.errors import CultivarError, DatasetError, InvalidSetting, SourceUnavailable, UnknownSource
 from registry.progress import SILENT, Progress
 from registry.recipe import ImageRecipe
@@ -508,7 +508,7 @@ def test_as_is_takes_its_labels_from_a_file(four: Path, shapes: Path, tmp_path: 
     dataset = load(str(shapes), source.recipe)
     numbers = {label: number + 1 for number, label in enumerate(SHAPES)}
     found, again = (
-        technique("as-is", settings).fit(source, dataset, Workshop())
+        technique("as-is", settings).fit(source, dataset, Context())
         for settings in ({"labels": str(names)}, {"label_map": numbers})
     )
     assert found.labels == again.labels == SHAPES

@@ -13,7 +13,7 @@ from adapters.evaluation import measure
 from adapters.features import tensors
 from adapters.freezing import FreezeProof, tensor_digest
 from adapters.sources.source import Source
-from adapters.techniques import TECHNIQUES, Fitted, Technique, Workshop, technique
+from adapters.techniques import TECHNIQUES, Context, Fitted, Technique, technique
 from registry.digests import canonical_json
 from registry.errors import DatasetError, InvalidSetting
 from tests.adapters.tiny import TinySource
@@ -43,7 +43,7 @@ class TechniqueContract:
     @pytest.fixture(scope="class")
     @classmethod
     def fitted(cls, source: Source, dataset: Dataset) -> Fitted:
-        return cls.technique().fit(source, dataset, Workshop(seed=3, device=CPU))
+        return cls.technique().fit(source, dataset, Context(seed=3, device=CPU))
 
     def moves(self, parameter: torch.Tensor) -> bool:
         """Say whether a parameter of a stage that is not frozen is expected to move."""
@@ -63,7 +63,7 @@ class TechniqueContract:
     def test_the_same_seed_gives_the_same_network(
         self, source: Source, dataset: Dataset, fitted: Fitted
     ) -> None:
-        again = self.technique().fit(source, dataset, Workshop(seed=3, device=CPU))
+        again = self.technique().fit(source, dataset, Context(seed=3, device=CPU))
         assert _tensors(again) == _tensors(fitted)
         assert again.config == fitted.config and again.history == fitted.history
 
@@ -85,7 +85,7 @@ class TechniqueContract:
                 assert parameter.dtype == torch.float32 and parameter.device == CPU
 
     def test_train_never_reaches_a_frozen_stage(self, source: Source, dataset: Dataset) -> None:
-        fitted = self.technique().fit(source, dataset, Workshop(seed=3, device=CPU))
+        fitted = self.technique().fit(source, dataset, Context(seed=3, device=CPU))
         stages = fitted.stages
         stages.train()
         for stage in stages.stages[: fitted.frozen]:
@@ -109,7 +109,7 @@ class TechniqueContract:
 
     def test_the_global_generators_are_left_alone(self, source: Source, dataset: Dataset) -> None:
         before, legacy = torch.random.get_rng_state(), str(np.random.get_state())
-        self.technique().fit(source, dataset, Workshop(seed=3, device=CPU))
+        self.technique().fit(source, dataset, Context(seed=3, device=CPU))
         assert torch.equal(torch.random.get_rng_state(), before)
         assert str(np.random.get_state()) == legacy
 
@@ -126,10 +126,10 @@ class TechniqueContract:
     ) -> None:
         bare = replace(dataset, labels=(), items=tuple(replace(item, label=None) for item in dataset.items))
         if not self.technique().labelled:
-            assert self.technique().fit(source, bare, Workshop(device=CPU)).labels == ()
+            assert self.technique().fit(source, bare, Context(device=CPU)).labels == ()
         elif self.accuracy is not None:
             with pytest.raises(DatasetError, match="labels"):
-                self.technique().fit(source, bare, Workshop(device=CPU))
+                self.technique().fit(source, bare, Context(device=CPU))
 
 
 class OnTexts(TechniqueContract):

@@ -22,7 +22,7 @@ def best_device() -> torch.device:
 
 
 @dataclass(frozen=True, slots=True)
-class Workshop:
+class Context:
     """Place, tools and onlookers of a fit.
 
     Attributes:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
-from adapters.sources.staging import POOL, Paths
+from adapters.sources.partition import POOL, Paths
 from registry.errors import InvalidValue
 
 LEAST_SHARE = 0.05

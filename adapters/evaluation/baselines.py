@@ -26,7 +26,7 @@ RAW = "raw"
 FROZEN = "frozen"
 
 MAX_TRAINING_ITEMS = 10_000
-"""Items that the raw yardstick learns from at most, drawn by a seed."""
+"""Items that the raw baseline learns from at most, drawn by a seed."""
 
 _STRENGTHS = (10.0, 1.0, 100.0)
 """Inverse penalties of scikit-learn's logistic regression that are tried on texts; the first where nothing can
@@ -53,7 +53,7 @@ _IMPOSSIBLE = -30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Yardstick:
+class MeasuredBaseline:
     """A simpler model's accuracy on the same held-out items.
 
     Attributes:
@@ -89,7 +89,7 @@ class Yardstick:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Standing:
-    """What a yardstick answered to the test part.
+    """What a baseline answered to the test part.
 
     Attributes:
         logits: float32 [N, C], in the order of ``dataset.part("test")``.
@@ -101,7 +101,7 @@ class Standing:
     learnt_from: int
     method: str = LOGISTIC
 
-    def against(self, own: Predictions, dataset: Dataset) -> Yardstick:
+    def against(self, own: Predictions, dataset: Dataset) -> MeasuredBaseline:
         """Hold a version's predictions on the test part against it."""
         digests = [item.digest for item in dataset.part(TEST)]
         places = {digest: at for at, digest in enumerate(own.digests)}
@@ -111,7 +111,7 @@ class Standing:
             hits = ((other.logits > 0) & (other.labels > 0)).sum(axis=0)
         else:
             hits = np.bincount(other.labels[other.right()], minlength=self.logits.shape[1])
-        return Yardstick(
+        return MeasuredBaseline(
             share(other.right(), own.groups),
             difference(own.right(), other.right(), own.groups),
             tuple(hits.tolist()),
@@ -125,7 +125,7 @@ def teachable(targets: np.ndarray) -> bool:
     return len(targets) > 0 and (targets.ndim == 2 or bool(targets.min() != targets.max()))
 
 
-def raw_yardstick(dataset: Dataset, labels: Sequence[str], *, seed: int = 0) -> Standing:
+def raw_baseline(dataset: Dataset, labels: Sequence[str], *, seed: int = 0) -> Standing:
     """Return what a linear model on the raw inputs answers to the test part.
 
     It learns from the training and validation parts: of pictures, logistic regression on standardised
@@ -152,7 +152,7 @@ def raw_yardstick(dataset: Dataset, labels: Sequence[str], *, seed: int = 0) -> 
     return Standing(_answers(fit, targets, len(labels), len(test)), len(learnt), method)
 
 
-def frozen_yardstick(
+def frozen_baseline(
     train_features: np.ndarray, targets: np.ndarray, test_features: np.ndarray, labels: int
 ) -> Standing:
     """Return what a logistic head on the untouched source's features answers to the test part.
@@ -261,7 +261,7 @@ def _longest(texts: RawInputs) -> int | None:
 def _taught(targets: np.ndarray) -> np.ndarray:
     """Return targets that a model can learn from: more than one label, or any number of labels of each."""
     if not teachable(targets):
-        raise DatasetError("a yardstick tells labels apart: it needs training items of at least two labels")
+        raise DatasetError("a baseline tells labels apart: it needs training items of at least two labels")
     return targets
 
 

@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from adapters.datasets import TEST, TRAIN, VALIDATION, Dataset, load
-from adapters.shots import LP_FT, SCRATCH, Comparison, Contender, Protocol, Score, draw, measure
+from adapters.few_shot import LP_FT, SCRATCH, Comparison, Contender, Protocol, Score, draw, measure
 from adapters.sources.providers import find
 from registry.digests import canonical_json
 from registry.errors import DatasetError, InvalidValue

@@ -1,4 +1,4 @@
-"""Yardsticks are what they claim: linear models on what there was before anything was carried over."""
+"""Baselines are what they claim: linear models on what there was before anything was carried over."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from adapters.datasets import TEST, TRAIN, Dataset
 from adapters.datasets.item import Item
 from adapters.datasets.rows import DenseRows
 from adapters.evaluation import evaluate, raw_inputs
-from adapters.evaluation.yardsticks import frozen_yardstick, raw_yardstick, teachable
+from adapters.evaluation.baselines import frozen_baseline, raw_baseline, teachable
 from registry.digests import Digest
 from registry.errors import DatasetError
 from registry.manifest import CLASSIFICATION, MULTILABEL
@@ -79,40 +79,40 @@ def test_texts_are_read_and_pairs_joined() -> None:
 
 def test_pixels_tell_bright_halves_apart() -> None:
     dataset = letters()
-    standing = raw_yardstick(dataset, dataset.labels)
+    standing = raw_baseline(dataset, dataset.labels)
     assert accuracy(dataset, standing.logits) == 1 and standing.learnt_from == 30
 
 
 def test_words_tell_texts_apart() -> None:
     dataset = messages()
-    assert accuracy(dataset, raw_yardstick(dataset, dataset.labels).logits) == 1
+    assert accuracy(dataset, raw_baseline(dataset, dataset.labels).logits) == 1
 
 
 def test_several_labels_are_each_told_apart() -> None:
     dataset = messages(several=True)
-    logits = raw_yardstick(dataset, ("bird", *dataset.labels)).logits
+    logits = raw_baseline(dataset, ("bird", *dataset.labels)).logits
     truth = dataset.targets(dataset.index(TEST), ("bird", *dataset.labels))
     assert np.array_equal(logits > 0, truth > 0)
 
 
 def test_a_label_that_was_never_seen_is_never_answered() -> None:
     dataset = letters()
-    logits = raw_yardstick(dataset, ("left", "middle", "right")).logits
+    logits = raw_baseline(dataset, ("left", "middle", "right")).logits
     assert logits.shape == (30, 3) and not (logits.argmax(axis=1) == 1).any() and np.isfinite(logits).all()
 
 
-def test_a_head_on_features_is_the_frozen_yardstick() -> None:
+def test_a_head_on_features_is_the_frozen_baseline() -> None:
     random = np.random.default_rng(0)
     features, targets = random.normal(size=(90, 5)).astype(np.float32), np.arange(90) % 3
     features[np.arange(90), targets] += 6
-    standing = frozen_yardstick(features[:60], targets[:60], features[60:], 3)
+    standing = frozen_baseline(features[:60], targets[:60], features[60:], 3)
     assert (standing.logits.argmax(axis=1) == targets[60:]).mean() > 0.95 and standing.learnt_from == 60
 
 
 def test_one_label_teaches_nothing() -> None:
     assert not teachable(np.zeros(0, np.int64)) and not teachable(np.ones(4, np.int64))
     with pytest.raises(DatasetError, match="two labels"):
-        frozen_yardstick(np.ones((4, 2), np.float32), np.ones(4, np.int64), np.ones((1, 2), np.float32), 2)
+        frozen_baseline(np.ones((4, 2), np.float32), np.ones(4, np.int64), np.ones((1, 2), np.float32), 2)
 
 
 def test_a_version_is_held_against_both() -> None:
@@ -133,15 +133,15 @@ def test_a_version_is_held_against_both() -> None:
         [{"loss": 1.0, "rate": float("inf")}],
     )
     assert isinstance(predictions, Predictions) and figures["accuracy"] == pytest.approx(0.8)
-    sticks = figures["yardsticks"]
-    assert isinstance(sticks, dict) and set(sticks) == {"raw", "frozen"}
-    raw = sticks["raw"]
+    baselines = figures["yardsticks"]
+    assert isinstance(baselines, dict) and set(baselines) == {"raw", "frozen"}
+    raw = baselines["raw"]
     assert isinstance(raw, dict)
     assert set(raw) == {
         "accuracy", "low", "high", "difference", "difference_low", "difference_high", "intervals",
     }  # fmt: skip
     assert raw["accuracy"] == 1 and raw["difference"] == pytest.approx(-0.2)
-    assert evidence.yardsticks["raw"] == {"learnt_from": 30, "right": [15, 15]}
+    assert evidence.baselines["raw"] == {"learnt_from": 30, "right": [15, 15]}
     assert evidence.history == ({"loss": 1.0},)
     assert len(evidence.mistakes) == 6 and evidence.map is not None
     again = evaluate(dataset, logits, features, dataset.labels, CLASSIFICATION, source, [{"loss": 1.0}])

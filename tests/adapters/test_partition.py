@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import DenseNet
 
+from adapters.sources.cut_search import propose_cuts
 from adapters.sources.normalisation import Normalisation, Normalise
+from adapters.sources.partition import stage
 from adapters.sources.pinning import sketch
-from adapters.sources.proposal import propose_cuts
 from adapters.sources.stages import Stages
-from adapters.sources.staging import stage
 from adapters.sources.torchvision import TorchvisionProvider, build
 from adapters.sources.weights import stage_weights_digest
 from registry.errors import InvalidValue

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from adapters.sources.normalisation import Normalisation
+from adapters.sources.partition import POOL, Paths, stage
 from adapters.sources.pinned import Pinned
-from adapters.sources.staging import POOL, Paths, stage
 from registry.errors import InvalidValue
 
 MOST_MARKS = 6

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.datasets import TEST, TRAIN, VALIDATION, Item, load
-from adapters.datasets.division import TEST_SHARE, _fraction, _unit, divide
+from adapters.datasets.splits import TEST_SHARE, _fraction, _unit, divide
 from registry.digests import Digest
 from registry.errors import DatasetError
 from tests.adapters.written import RECIPE, classes, fill, sides, table_rows, write_csv

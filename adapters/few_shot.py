@@ -34,7 +34,7 @@ from adapters.datasets import TEST, TRAIN, VALIDATION, Dataset, load
 from adapters.evaluation import measure as figures
 from adapters.sources.providers import find
 from adapters.sources.source import Source
-from adapters.techniques import Workshop, technique
+from adapters.techniques import Context, technique
 from adapters.techniques.trained import Trained
 from registry.errors import DatasetError, InvalidValue
 from registry.manifest import Json
@@ -302,7 +302,7 @@ class _Bench:
 
     source: Source
     dataset: Dataset
-    workshop: Workshop
+    context: Context
 
 
 def _winners(tuned: Mapping[_Fit, _Result]) -> list[_Fit]:
@@ -345,7 +345,7 @@ def _check(dataset: Dataset, protocol: Protocol) -> None:
 @functools.cache
 def _bench(source: str, data: str) -> _Bench:
     found = find(source)
-    return _Bench(found, load(data, found.recipe), Workshop(device=torch.device("cpu")))
+    return _Bench(found, load(data, found.recipe), Context(device=torch.device("cpu")))
 
 
 def _begin() -> None:
@@ -361,7 +361,7 @@ def _run(fit: _Fit) -> _Result:
     settings = contender.settings(fit.trial, len(drawn), fit.protocol.augment)
     shots = bench.dataset.divided({TRAIN: drawn})
     fitted = technique(contender.technique, settings).fit(
-        bench.source, shots, replace(bench.workshop, seed=fit.seed)
+        bench.source, shots, replace(bench.context, seed=fit.seed)
     )
     index = bench.dataset.index(fit.part)
     logits = fitted.logits(torch.from_numpy(bench.dataset.pixels[index])).numpy()
