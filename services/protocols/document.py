@@ -7,11 +7,13 @@ Strings are read by the standard library's scanner in C.
 """
 
 import re
+from functools import cached_property
 from json.decoder import JSONDecodeError, scanstring  # type: ignore[attr-defined]  # public by use, not typed
 from typing import TypeAlias
 
 from registry.errors import InputTooLarge, UndecodableInput
 from services.errors import MalformedRequest
+from services.protocols.pieces import PIECE, decoded, find
 
 Scalar: TypeAlias = str | int | float | bool | None
 Item: TypeAlias = "Scalar | list[Scalar]"
@@ -42,7 +44,7 @@ def read(body: bytes, max_items: int) -> dict[str, Value]:
         InputTooLarge: a list has more items.
     """
     try:
-        text = body.decode()
+        text = decoded(body)
     except UnicodeDecodeError as error:
         raise MalformedRequest(f"expected a JSON document in UTF-8: byte {error.start} is not") from error
     return _Reader(text, max_items).document()
@@ -55,7 +57,6 @@ class _Reader:
         self._text = text
         self._max_items = max_items
         self._at = 0
-        self._escapes = "\\u" in text
 
     def document(self) -> dict[str, Value]:
         self._expect("{", "a JSON object")
@@ -140,9 +141,13 @@ class _Reader:
         except JSONDecodeError as error:
             self._at = error.pos
             raise self._expected(f"a well-formed string ({error.msg})") from error
-        if self._escapes and not value.isascii() and _SURROGATE.search(value):
+        if not value.isascii() and self._has_escapes and _has_surrogates(value):
             raise self._expected("whole Unicode characters, got half of a pair")
         return str(value)
+
+    @cached_property
+    def _has_escapes(self) -> bool:
+        return find(self._text, "\\u") >= 0
 
     def _scalar(self) -> Scalar:
         if word := _WORD.match(self._text, self._at):
@@ -175,3 +180,7 @@ class _Reader:
 
     def _expected(self, what: str) -> MalformedRequest:
         return MalformedRequest(f"expected a JSON document: expected {what} at character {self._at}")
+
+
+def _has_surrogates(text: str) -> bool:
+    return any(_SURROGATE.search(text, at, at + PIECE) for at in range(0, len(text), PIECE))

@@ -10,6 +10,7 @@ from python_multipart.multipart import parse_options_header
 
 from registry.errors import InputTooLarge
 from services.errors import MalformedRequest
+from services.protocols.pieces import find
 
 MAX_BOUNDARY_BYTES = 70
 MAX_HEADERS = 16
@@ -47,7 +48,7 @@ def boundary_of(content_type: str) -> bytes:
 def files(body: bytes, boundary: bytes, max_files: int) -> list[bytes]:
     """Return the contents of the body's files, in order.
 
-    Everything that looks for the boundary is one search of ``bytes``, so the time that a body takes is that of reading
+    Everything that looks for the boundary is a search of ``bytes``, so the time that a body takes is that of reading
     it once, whatever it holds.
 
     Raises:
@@ -57,7 +58,7 @@ def files(body: bytes, boundary: bytes, max_files: int) -> list[bytes]:
     delimiter = b"--" + boundary
     separator = b"\r\n" + delimiter
     # What stands before the first boundary is no part of the form (RFC 2046, 5.1.1).
-    at = 0 if body.startswith(delimiter) else body.find(separator) + 2
+    at = 0 if body.startswith(delimiter) else find(body, separator) + 2
     if at == 1:
         raise MalformedRequest("expected a well-formed multipart body: its boundary is not in it")
     found: list[bytes] = []
@@ -74,7 +75,7 @@ def files(body: bytes, boundary: bytes, max_files: int) -> list[bytes]:
                 f"{MAX_HEADER_BYTES:,} bytes"
             )
         _check_headers(body[line + 2 : head])
-        end = body.find(separator, head + 2)
+        end = find(body, separator, head + 2)
         if end < 0:
             raise MalformedRequest("a multipart body ends with its boundary and '--'; this one was cut short")
         found.append(body[head + 4 : end])

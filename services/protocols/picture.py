@@ -1,11 +1,9 @@
 """A picture in a JSON string: base64 (RFC 4648), bare or in a ``data:`` URL (RFC 2397)."""
 
-import binascii
-from urllib.parse import unquote_to_bytes
-
 from registry.errors import UndecodableInput
 from registry.quoting import quoted
 from services.errors import UnsupportedMedia
+from services.protocols.pieces import from_base64, unquoted
 
 MAX_DATA_HEADER = 256
 """Characters of a ``data:`` URL before its comma."""
@@ -32,7 +30,7 @@ def read(item: object, index: int) -> bytes:
     if not isinstance(item, str):
         raise UndecodableInput(f"expected a picture in base64, got {type(item).__name__}", index)
     try:
-        return binascii.a2b_base64(item, strict_mode=True)
+        return from_base64(item)
     except ValueError:
         return _decoded(_payload(item, index), index)
 
@@ -56,7 +54,7 @@ def _payload(item: str, index: int) -> bytes:
                 "expected a data: URL in base64 (data:image/…;base64,…), got one without ';base64'",
                 index,
             )
-        return unquote_to_bytes(item[len(head) + 1 :])
+        return unquoted(item[len(head) + 1 :])
     if item[:8].lower().startswith(("http://", "https://")):
         raise UndecodableInput(
             "expected a picture in base64, got a URL; none is fetched: send its bytes", index
@@ -80,6 +78,6 @@ def _decoded(payload: bytes, index: int) -> bytes:
             )
         compact = compact.translate(_TO_STANDARD)
     try:
-        return binascii.a2b_base64(compact, strict_mode=True)
+        return from_base64(compact)
     except ValueError as error:
         raise UndecodableInput(f"expected a picture in base64: {error}", index) from error
