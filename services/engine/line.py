@@ -7,6 +7,7 @@ else takes the machine's time, and it holds at any load (Little's law).
 """
 
 from asyncio import CancelledError
+from collections import Counter
 from time import perf_counter
 
 from services.errors import DeadlineExceeded, Overloaded
@@ -34,10 +35,11 @@ class Line:
         rows: how many.
     """
 
-    __slots__ = ("_calm_at", "_longest_s", "_pace", "_short", "rows")
+    __slots__ = ("_calm_at", "_longest_s", "_pace", "_requests", "_short", "rows")
 
     def __init__(self, longest_s: float = float("inf"), short: int = 0) -> None:
         self.rows = 0
+        self._requests: Counter[int] = Counter()
         self._longest_s = longest_s
         self._short = short
         self._pace = 0.0
@@ -55,14 +57,34 @@ class Line:
         """
         if not self.rows:
             return
-        line = self.rows + rows
+        line = self.ahead_of(rows)
         now = perf_counter()
         allowed = deadline - now
-        if line > self._short or now < self._calm_at:
+        if self.rows + rows > self._short or now < self._calm_at:
             allowed = min(allowed, self._longest_s)
         if self._pace * line > allowed * _MARGIN:
             self._calm_at = now + _CALM_S
             raise Overloaded("more waits already than can be done in time", "deadline")
+
+    def ahead_of(self, rows: int) -> int:
+        """Return the rows that are before the last of some more, these included.
+
+        Requests take turns, so that of each other one no more rows count than the newcomer has: a few with hundreds of
+        rows each keep nobody out who has one.
+        """
+        return rows + sum(min(rows, others) * count for others, count in self._requests.items())
+
+    def enter(self, rows: int) -> None:
+        """Take a request in."""
+        self.rows += rows
+        self._requests[rows] += 1
+
+    def leave(self, rows: int) -> None:
+        """Let it go."""
+        self.rows -= rows
+        self._requests[rows] -= 1
+        if not self._requests[rows]:
+            del self._requests[rows]
 
     def place(self, rows: int, deadline: float) -> "Place":
         """Return a place in the line, to be held from now until the answer; raises as ``check`` does."""
@@ -88,11 +110,11 @@ class Place:
         self.since = 0.0
 
     def __enter__(self) -> None:
-        self._line.rows += self._rows
-        self.ahead = self._line.rows
+        self.ahead = self._line.ahead_of(self._rows)
+        self._line.enter(self._rows)
         self.since = perf_counter()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        self._line.rows -= self._rows
+        self._line.leave(self._rows)
         if kind is None or issubclass(kind, DeadlineExceeded | CancelledError):
             self._line.moved(self, answered=kind is None)

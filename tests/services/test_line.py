@@ -1,12 +1,42 @@
 """The line that requests stand in: who is let in, and what it learns from those that got through."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import perf_counter
 
 import pytest
 
 from services.engine.line import Line
 from services.errors import Overloaded
+
+
+@contextmanager
+def standing(line: Line, requests: int, rows: int = 1) -> Iterator[None]:
+    """Let some requests stand in line."""
+    for _ in range(requests):
+        line.enter(rows)
+    yield
+    for _ in range(requests):
+        line.leave(rows)
+
+
+def test_a_few_requests_of_many_rows_keep_nobody_out_who_has_one() -> None:
+    line = Line(longest_s=0.5)
+    with standing(line, 6, rows=256):
+        assert line.rows == 6 * 256
+        with line.place(1, perf_counter() + 1):
+            time.sleep(0.05)
+        line.check(1, perf_counter() + 100)
+        with pytest.raises(Overloaded):
+            line.check(256, perf_counter() + 100)
+    assert line.rows == 0
+
+
+def test_rows_ahead_are_those_that_have_their_turn_before() -> None:
+    line = Line()
+    with standing(line, 2, rows=5), standing(line, 1, rows=100):
+        assert [line.ahead_of(rows) for rows in (1, 3, 10, 200)] == [4, 12, 30, 310]
 
 
 def test_whoever_cannot_be_answered_in_time_is_refused_at_the_door() -> None:
@@ -34,7 +64,7 @@ def test_a_line_of_one_batch_may_take_as_long_as_there_is_time() -> None:
     line = Line(longest_s=0.5, short=32)
     with line.place(1, perf_counter() + 1):
         time.sleep(0.05)
-    with line.place(31, perf_counter() + 100):
+    with standing(line, 31):
         line.check(1, perf_counter() + 100)
         with pytest.raises(Overloaded):
             line.check(2, perf_counter() + 100)
@@ -48,9 +78,9 @@ def test_once_somebody_was_refused_a_short_line_is_held_to_its_length_too(
     line = Line(longest_s=0.5, short=32)
     with line.place(1, perf_counter() + 1):
         time.sleep(0.05)
-    with line.place(31, perf_counter() + 100), pytest.raises(Overloaded):
+    with standing(line, 31), pytest.raises(Overloaded):
         line.check(2, perf_counter() + 100)
-    with line.place(15, perf_counter() + 100):
+    with standing(line, 15):
         with pytest.raises(Overloaded):
             line.check(1, perf_counter() + 100)
         later = perf_counter() + 2
