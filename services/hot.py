@@ -33,6 +33,7 @@ from services.opened import Opened
 from services.pages import PATHS, Pages
 from services.protocols import asking, declared, landing, native, npy, status
 from services.protocols.asking import Asking
+from services.protocols.native import Inputs
 from services.protocols.reply import Headers, Reply, allow, problem, refusal
 from services.tokens import Doorkeeper, hand_on, pick, visible
 from services.wire.asgi import (
@@ -66,7 +67,10 @@ _OPEN = frozenset({"/metrics", "/healthz"})
 MAX_PARSED_IN_LOOP_BYTES = 256 << 10
 """Larger bodies are parsed in a thread: one, so that they cannot take the interpreter from the event loop together."""
 
-_PARSING = ThreadPoolExecutor(1, "parse")
+MODERATE_BODY_BYTES = 4 << 20
+"""Bodies of up to as many bytes have a thread of their own, and never wait for larger ones."""
+
+_MODERATE, _LARGE = ThreadPoolExecutor(1, "parse"), ThreadPoolExecutor(1, "parse-large")
 _T = TypeVar("_T")
 
 
@@ -274,7 +278,7 @@ class Hot:
         body = await visit.body(head.length)
         if inference.snapshot is not snapshot:
             opened = _pick(inference.snapshot, grant, target, head)
-        inputs = await _apart(len(body), native.parse, head.content_type, body, inference.settings.max_rows)
+        inputs = await _parse(head, body, inference.settings.max_rows)
         del body
         identity, urgency = opened.identity, Urgency(visit.deadline, head.priority)
         if operation == metrics.CLASSIFY:
@@ -299,7 +303,7 @@ class Hot:
         body = await visit.body(head.length)
         snapshot = inference.snapshot
         opened = {target: _pick(snapshot, grant, target, head) for target in targets}
-        inputs = await _apart(len(body), native.parse, head.content_type, body, inference.settings.max_rows)
+        inputs = await _parse(head, body, inference.settings.max_rows)
         del body
         rankings = await inference.classify_all(
             opened, inputs, head.top_k, Urgency(visit.deadline, head.priority)
@@ -326,11 +330,19 @@ def _check_space(identity: Identity, expected: str) -> None:
         )
 
 
+async def _parse(head: Asking, body: bytes, max_rows: int) -> Inputs:
+    """Read a body: here if that takes no time, else in a thread for that."""
+    if native.is_read_at_once(head.content_type):
+        return native.parse(head.content_type, body, max_rows)
+    return await _apart(len(body), native.parse, head.content_type, body, max_rows)
+
+
 async def _apart(body_bytes: int, work: Callable[..., _T], *arguments: object) -> _T:
-    """Do something to a body: here if it is small, else in the thread for that."""
+    """Do something to a body: here if it is small, else in a thread for that."""
     if body_bytes <= MAX_PARSED_IN_LOOP_BYTES:
         return work(*arguments)
-    return await asyncio.get_running_loop().run_in_executor(_PARSING, partial(work, *arguments))
+    threads = _MODERATE if body_bytes <= MODERATE_BODY_BYTES else _LARGE
+    return await asyncio.get_running_loop().run_in_executor(threads, partial(work, *arguments))
 
 
 def _other_method(method: str) -> Reply:

@@ -13,6 +13,8 @@ from services.errors import MalformedRequest
 from services.protocols.pieces import find
 
 MAX_BOUNDARY_BYTES = 70
+MAX_CONTENT_TYPE = 1000
+"""Characters: to read thousands of parameters takes longer than the whole rest of a request."""
 MAX_HEADERS = 16
 """Headers of one part."""
 MAX_HEADER_BYTES = 8 << 10
@@ -36,6 +38,10 @@ def boundary_of(content_type: str) -> bytes:
     Raises:
         MalformedRequest: it announces none, or one that the RFC forbids.
     """
+    if len(content_type) > MAX_CONTENT_TYPE:
+        raise MalformedRequest(
+            f"a content type has at most {MAX_CONTENT_TYPE} characters, got {len(content_type)}"
+        )
     boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
     if not 1 <= len(boundary) <= MAX_BOUNDARY_BYTES or not boundary.isascii():
         raise MalformedRequest(

@@ -83,6 +83,11 @@ class Inputs:
             raise MalformedRequest("a request holds one input or more, got none")
 
 
+def is_read_at_once(content_type: str) -> bool:
+    """Whether a body of this type is read in no time, however long it is: a picture's file, or an array."""
+    return content_type.startswith(("image/", "application/x-npy"))
+
+
 def parse(content_type: str, body: bytes, max_rows: int) -> Inputs:
     """Read a request's body.
 

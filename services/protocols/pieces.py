@@ -6,14 +6,18 @@ up to a third of a second.
 
 import binascii
 import codecs
+from string import hexdigits
 from typing import AnyStr
-from urllib.parse import unquote_to_bytes
+
+import numpy as np
 
 PIECE = 1 << 20
 """Bytes or characters of one call: some milliseconds of the slowest of them."""
 
-_ESCAPED_PIECE = 64 << 10
-"""Of texts with percent escapes, each of which costs an object."""
+_NO_DIGIT = 16
+_DIGITS = np.array(
+    [int(chr(code), 16) if chr(code) in hexdigits else _NO_DIGIT for code in range(256)], np.uint8
+)
 
 
 def find(data: AnyStr, wanted: AnyStr, start: int = 0) -> int:
@@ -52,6 +56,9 @@ def from_base64(text: bytes | str) -> bytes:
     Raises:
         ValueError: it is anything else.
     """
+    # The library takes a padding that is too long.
+    if len(text) % 4:
+        raise ValueError("Incorrect padding")
     pieces = [
         binascii.a2b_base64(text[at : at + PIECE], strict_mode=True) for at in range(0, len(text), PIECE)
     ]
@@ -62,16 +69,30 @@ def from_base64(text: bytes | str) -> bytes:
 
 
 def unquoted(text: str) -> bytes:
-    """Return a text in UTF-8 with its percent escapes decoded; what is no escape stays as it is."""
+    """Return a text in UTF-8 with its percent escapes decoded; what is no escape stays as it is (RFC 3986, 2.1)."""
     if "%" not in text:
         return text.encode()
-    found = bytearray()
+    found = []
     at = 0
     while at < len(text):
-        end = at + _ESCAPED_PIECE
+        end = at + PIECE
         # An escape whose sign is among the last two characters ends beyond them.
         sign = text.rfind("%", max(at, end - 2), end)
         end = end if sign < 0 else sign + 3
-        found += unquote_to_bytes(text[at:end])
+        found.append(_unquoted(text[at:end].encode()))
         at = end
-    return bytes(found)
+    return b"".join(found)
+
+
+def _unquoted(data: bytes) -> bytes:
+    """Decode the escapes of a piece. The standard library makes an object of each: ten million took seconds."""
+    codes = np.frombuffer(data, np.uint8)
+    signs = np.flatnonzero(codes[:-2] == ord("%"))
+    high, low = _DIGITS[codes[signs + 1]], _DIGITS[codes[signs + 2]]
+    escapes = (high != _NO_DIGIT) & (low != _NO_DIGIT)
+    signs = signs[escapes]
+    decoded = codes.copy()
+    decoded[signs] = high[escapes] << 4 | low[escapes]
+    kept = np.ones(len(codes), bool)
+    kept[signs + 1] = kept[signs + 2] = False
+    return decoded[kept].tobytes()

@@ -321,3 +321,13 @@ def test_what_follows_the_last_boundary_is_passed_over() -> None:
         + b"\r\n--b" * 10
     )
     assert multipart.files(body, b"b", 1) == [b"x"]
+
+
+def test_a_content_type_is_short() -> None:
+    with pytest.raises(MalformedRequest, match="1000 characters"):
+        native.parse("multipart/form-data; " + 'a="b";' * 9000 + "boundary=B", b"--B--", 4)
+
+
+def test_escapes_by_the_million_are_decoded() -> None:
+    body = b'{"images":["data:image/png;base64,' + b"%41" * (4 << 20) + b'"]}'
+    assert native.parse("application/json", body, 1).items == [bytes(3 << 20)]
