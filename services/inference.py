@@ -1,4 +1,4 @@
-"""One request's way through decoder, memory and engine, whatever protocol it came by."""
+"""One request's way through memory and engine, whatever protocol it came by."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -12,9 +12,9 @@ from registry.manifest import FEATURES
 from registry.runtime import CUDA, usable_providers
 from services import metrics
 from services.answers import Ranking, head_of, rank, require_features
-from services.decode import Decoder, ItemLimits, Rows
+from services.decode import ItemLimits, RawInputs, Shared, load_plugins
 from services.deployment import Deployment, Snapshot
-from services.engine import NORMAL, Arrays, Engine, Limits, Route
+from services.engine import NORMAL, Arrays, Engine, Limits, Preparation, Route
 from services.opened import Opened
 from services.protocols.native import Inputs
 from services.remembered import Key, Remembered, keys_of
@@ -53,12 +53,10 @@ class Inference:
     def __init__(self, settings: ServeSettings, deployment: Deployment, cores: int) -> None:
         self.settings = settings
         self._deployment = deployment
-        self._decoder = Decoder(
-            # One is kept for pictures that are not large, so there are two at least.
-            threads=settings.decode_threads or max(2, cores),
-            limits=ItemLimits(settings.max_pixels, settings.max_characters, settings.max_request_pixels),
-            observe=metrics.DECODE_SECONDS.observe,
+        self._item_limits = ItemLimits(
+            settings.max_pixels, settings.max_characters, settings.max_request_pixels
         )
+        load_plugins()
         gpu = usable_providers()[0] == CUDA
         self._engine = Engine(
             Limits(
@@ -68,7 +66,8 @@ class Inference:
                 settings.max_queue_tokens,
                 settings.line_s or settings.deadline_s / 10,
             ),
-            lanes=settings.lanes_of(cores, gpu=gpu),
+            workers=settings.lanes_of(cores, gpu=gpu),
+            preparing=settings.decode_threads_of(cores, gpu=gpu),
             fill=gpu,
             observer=metrics.EngineMetrics(),
         )
@@ -122,7 +121,7 @@ class Inference:
         for name, opened in targets.items():
             key = (opened.manifest.recipe, opened.route.steps[0].key)
             groups.setdefault(key, {})[name] = opened
-        prepared: _Decoded = {}
+        prepared: _Prepared = {}
         tasks = [
             asyncio.ensure_future(self._group(group, inputs, urgency, prepared)) for group in groups.values()
         ]
@@ -154,11 +153,10 @@ class Inference:
 
     def close(self) -> None:
         """Stop the threads after the work under way."""
-        self._decoder.close()
         self._engine.close()
 
     async def _group(
-        self, group: Mapping[str, Opened], inputs: Inputs, urgency: Urgency, prepared: "_Decoded"
+        self, group: Mapping[str, Opened], inputs: Inputs, urgency: Urgency, prepared: "_Prepared"
     ) -> dict[str, Arrays]:
         """Return the outputs of versions that share recipe and root, by name."""
         routes = tuple((name, opened.route) for name, opened in group.items())
@@ -175,7 +173,7 @@ class Inference:
         route: Route,
         inputs: Inputs,
         urgency: Urgency,
-        prepared: "_Decoded | None" = None,
+        prepared: "_Prepared | None" = None,
     ) -> Arrays:
         inputs.require(opened.recipe.modality, self.settings.max_rows)
         keys = await self._keys(opened, route, inputs)
@@ -219,28 +217,30 @@ class Inference:
             return None
 
     async def _run(
-        self, opened: Opened, route: Route, inputs: Inputs, urgency: Urgency, prepared: "_Decoded | None"
+        self, opened: Opened, route: Route, inputs: Inputs, urgency: Urgency, prepared: "_Prepared | None"
     ) -> Arrays:
         with self._engine.line(route).place(len(inputs), urgency.deadline):
-            fields: Arrays
+            rows: Arrays | Preparation
             if inputs.array is not None:
-                fields = {route.inputs[0].name: inputs.array}
+                rows = {route.inputs[0].name: inputs.array}
             else:
-                fields = await self._decode(opened, inputs, urgency, prepared)
-            return await self._engine.submit(route, fields, urgency.deadline, urgency.priority)
+                rows = self._preparation(opened, inputs, prepared)
+            return await self._engine.submit(route, rows, urgency.deadline, urgency.priority)
 
-    async def _decode(
-        self, opened: Opened, inputs: Inputs, urgency: Urgency, prepared: "_Decoded | None"
-    ) -> Arrays:
+    def _preparation(self, opened: Opened, inputs: Inputs, prepared: "_Prepared | None") -> Preparation:
+        """Return what prepares inputs, the same for every version that has the same recipe where several are asked."""
         if prepared is None:
-            return await self._decoder.prepare(opened.recipe, inputs.items, urgency.deadline)
+            return self._raw(opened, inputs)
         recipe = opened.manifest.recipe
         if recipe not in prepared:
-            prepared[recipe] = self._decoder.prepare(opened.recipe, inputs.items, urgency.deadline)
-        return await prepared[recipe]
+            prepared[recipe] = Shared(self._raw(opened, inputs))
+        return prepared[recipe]
+
+    def _raw(self, opened: Opened, inputs: Inputs) -> RawInputs:
+        return RawInputs(opened.recipe, inputs.items, self._item_limits, metrics.DECODE_SECONDS.observe)
 
 
-_Decoded: TypeAlias = "dict[Digest, asyncio.Future[Rows]]"
+_Prepared: TypeAlias = dict[Digest, Preparation]
 """The inputs of one request, by the recipe that prepares them."""
 
 

@@ -29,8 +29,8 @@ REQUIRED = "required"
 OFF = "off"
 AUTHS = (AUTO, REQUIRED, OFF)
 
-_MOST_LANES = 8
-"""More lanes than this leave each too little of what waits; beyond it a lane has several cores."""
+_MOST_LANES = 16
+"""More leave each too little of what waits. Beyond it a run has several cores, of which one prepares its inputs."""
 _GPU_LANES = 1
 """More cut batches into smaller ones: two were slower with 8 and 32 requests under way (docs/performance.md)."""
 
@@ -74,7 +74,8 @@ class ServeSettings:
         deadline_s: seconds from a request's first byte to its answer; later is 504.
         line_s: seconds that a request may be expected to take when it is let in, where more than a batch is in
             line, or somebody was refused of late; more are answered 503 at once; 0 takes a tenth of the deadline.
-        decode_threads: threads that decode pictures and tokenize texts; 0 takes the cores of the machine's quota.
+        decode_threads: threads that decode pictures and tokenize texts beside a GPU; 0 takes the cores of the
+            machine's quota. On a CPU the threads that run batches prepare them.
         max_batch_rows: rows of one batch, at most 64.
         max_batch_tokens: rows times length of one batch of texts.
         lanes: batches under way at once; 0 takes a core for each, and one on a GPU.
@@ -212,6 +213,10 @@ class ServeSettings:
     def lanes_of(self, cores: int, *, gpu: bool) -> int:
         """Return how many batches may be under way in a worker that has some cores, and perhaps a GPU."""
         return self.lanes or (_GPU_LANES if gpu else min(cores, _MOST_LANES))
+
+    def decode_threads_of(self, cores: int, *, gpu: bool) -> int:
+        """Return how many threads only prepare inputs: beside a GPU two or more, as one takes no large ones."""
+        return (self.decode_threads or max(2, cores)) if gpu else 0
 
     def decided(self) -> Self:
         """Return these settings with the host's name replaced by its address, and ``auto`` by what it comes to.

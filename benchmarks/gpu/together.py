@@ -97,7 +97,7 @@ class Versions:
 
     async def _load(self, kind: str, pixels: np.ndarray, pace: Pace) -> Measurement:
         engines = [
-            Engine(Limits(), lanes=self.lanes, fill=on_gpu(), observer=Unobserved())
+            Engine(Limits(), workers=self.lanes, fill=on_gpu(), observer=Unobserved())
             for _ in (self.routes[:1] if self.shared else self.routes)
         ]
         together = self.together if self.shared and kind == ALL else None

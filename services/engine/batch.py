@@ -188,9 +188,9 @@ def _follow(route: Route, fields: Arrays, rows: int, *, alone: bool) -> tuple[di
 
 def _joined(pieces: Sequence[Piece]) -> Arrays:
     """Return the rows of every field."""
-    if len(pieces) == 1:
-        return pieces[0].fields()
-    parts = [piece.fields() for piece in pieces]
+    parts = [piece.fields for piece in pieces]
+    if len(parts) == 1:
+        return parts[0]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

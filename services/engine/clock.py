@@ -1,5 +1,11 @@
 """How long runs take, as measured: what the engine decides by."""
 
+CHEAP_S = 0.0002
+"""A row that takes less is cheap: waking a thread and being woken costs about 0.1 ms."""
+
+_WAITS = 50
+"""What takes this many times as long waits for something, whatever its own work is, and is not cheap."""
+
 _WEIGHT = 0.2
 """Of a new measurement; five or so make up the average."""
 
@@ -22,17 +28,17 @@ class Clock:
     Averages are exponential. What was not measured yet is scaled from the nearest size that was.
 
     Args:
-        lanes: batches that may be under way at once.
+        workers: batches that may be under way at once.
 
     Attributes:
         work: seconds of one core that a row's run took last on its lane, waiting for others left out.
         doubted: whether the next run's work has to be measured.
     """
 
-    __slots__ = ("_best", "_choices", "_lanes", "_seconds", "doubted", "work")
+    __slots__ = ("_best", "_choices", "_seconds", "_workers", "doubted", "work")
 
-    def __init__(self, lanes: int = 1) -> None:
-        self._lanes = lanes
+    def __init__(self, workers: int = 1) -> None:
+        self._workers = workers
         self._choices = 0
         self.work: float | None = None
         self.doubted = True
@@ -49,29 +55,35 @@ class Clock:
         known = self._seconds[alone]
         before = known.get(rows)
         known[rows] = cost = seconds if before is None else before + _WEIGHT * (seconds - before)
-        row_seconds = cost / rows / (1 if alone else self._lanes)
+        row_seconds = cost / rows / (1 if alone else self._workers)
         if self._best is None or row_seconds <= self._best[0]:
             self._best = row_seconds, rows, alone
         elif self._best[1:] == (rows, alone):  # it was the best, and perhaps is no more
             self._best = min(
-                (cost / size / (1 if way else self._lanes), size, bool(way))
+                (cost / size / (1 if way else self._workers), size, bool(way))
                 for way, measured in enumerate(self._seconds)
                 for size, cost in measured.items()
             )
 
-    def weigh(self, rows: int, seconds: float, work: float | None, cheap: float) -> None:
+    @property
+    def cheap(self) -> bool:
+        """Whether a row takes next to no time."""
+        if self.work is None or self._best is None:
+            return False
+        return self.work < CHEAP_S and self._best[0] < _WAITS * CHEAP_S
+
+    def weigh(self, rows: int, seconds: float, work: float | None) -> None:
         """Note what a run on one core did itself.
 
         Asking a thread for its own seconds is a system call each time, dear beside a small run. So only what is
-        doubted is measured: what is not known, and what took longer than ``cheap``, by work or by waiting.
+        doubted is measured: what is not known, and what took longer than ``CHEAP_S``, by work or by waiting.
 
         Args:
             rows: how many.
             seconds: how long it took.
             work: seconds of its own, or None where they were not measured.
-            cheap: seconds of a run that raises no doubts.
         """
-        self.doubted = seconds > cheap
+        self.doubted = seconds > CHEAP_S
         if work is None:  # no more than before, and nobody works for longer than it takes
             work = seconds if self.work is None else min(seconds, self.work * rows)
         self.work = work / rows
@@ -100,10 +112,10 @@ class Clock:
         """
         if self._best is None:
             return min(rows, _FIRST)
-        if self._best[0] * self._lanes * rows <= _LONG_S:
+        if self._best[0] * self._workers * rows <= _LONG_S:
             return rows
         way = alone if self._seconds[alone] else not alone
-        known, cores = self._seconds[way], self._lanes if way else 1
+        known, cores = self._seconds[way], self._workers if way else 1
         smallest, largest = min(known), max(known)
         if largest > smallest:
             a_row = (known[largest] - known[smallest]) / (largest - smallest)
@@ -121,7 +133,7 @@ class Clock:
     def choose_alone(self, rows: int) -> bool:
         """Decide whether rows are done sooner by one run on all cores than shared out among the lanes."""
         alone = self.expect(rows, alone=True)
-        shared = self.expect(-(-rows // self._lanes), alone=False)
+        shared = self.expect(-(-rows // self._workers), alone=False)
         # What was never tried is tried: first on a lane, which tells what the work is.
         best = shared is not None and (alone is None or alone <= shared)
         self._choices += 1

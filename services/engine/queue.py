@@ -3,7 +3,7 @@
 from collections import deque
 
 from services.engine.clock import Clock
-from services.engine.request import Piece, Request
+from services.engine.request import Request, Unprepared, Waiting
 from services.engine.route import Route
 
 HIGH, NORMAL, LOW = PRIORITIES = range(3)
@@ -15,62 +15,88 @@ _ADVANTAGE_S = (-5.0, 0.0, 5.0)
 class RootQueue:
     """The rows that wait for one root in one shape; the oldest first, priorities counted in.
 
+    A request of more rows than a batch holds goes to the end after each batch that it fills, so that
+    others never wait for all of it.
+
     Args:
         root: a short name for messages and metrics.
         row_tokens: what one row weighs: 1, or the length of its text.
-        lanes: batches that may be under way at once.
+        workers: batches that may be under way at once.
 
     Attributes:
         root: the short name.
         row_tokens: what one row weighs.
         rows: how many wait.
+        unprepared: how many of them are to be prepared.
         clock: how long its batches take.
+        in_loop: the event loop is about to run what waits.
     """
 
-    __slots__ = ("_levels", "clock", "root", "row_tokens", "rows")
+    __slots__ = ("_levels", "clock", "in_loop", "root", "row_tokens", "rows", "unprepared")
 
-    def __init__(self, root: str, row_tokens: int = 1, lanes: int = 1) -> None:
+    def __init__(self, root: str, row_tokens: int = 1, workers: int = 1) -> None:
         self.root = root
         self.row_tokens = row_tokens
         self.rows = 0
-        self.clock = Clock(lanes)
-        self._levels: tuple[deque[Piece], ...] = tuple(deque() for _ in PRIORITIES)
+        self.unprepared = 0
+        self.clock = Clock(workers)
+        self.in_loop = False
+        self._levels: tuple[deque[Waiting], ...] = tuple(deque() for _ in PRIORITIES)
 
-    def put(self, request: Request, priority: int) -> None:
-        """Add a request's rows."""
-        self._levels[priority].append(Piece(request, 0, request.rows))
-        self.rows += request.rows
+    def put(self, piece: Waiting) -> None:
+        """Add rows at the end."""
+        self._levels[piece.request.priority].append(piece)
+        self._count(piece, 1)
+
+    def put_first(self, piece: Waiting) -> None:
+        """Return rows that were taken, or have waited elsewhere, to the front."""
+        if isinstance(piece, Unprepared) and (others := self._others(piece.request)) is not None:
+            self._remove(others)
+            piece.indices = (*piece.indices, *others.indices)
+        self._levels[piece.request.priority].appendleft(piece)
+        self._count(piece, 1)
+
+    def put_last(self, piece: Unprepared, now: float) -> None:
+        """Return what a request's turn was too short for: to the others of its rows, or else to the end."""
+        others = self._others(piece.request)
+        if others is None:
+            piece.since = now
+            self.put(piece)
+        else:
+            self._count(others, -1)
+            others.indices = (*piece.indices, *others.indices)
+            self._count(others, 1)
 
     def oldest(self) -> float | None:
-        """Return when the next piece came, its priority counted in, or None where nothing waits."""
+        """Return since when the next piece waits, its priority counted in, or None where nothing waits."""
         level = self._next()
         return None if level is None else _age(level, self._levels[level])
 
-    def take(self, max_rows: int, now: float) -> tuple[list[Piece], list[Request]]:
+    def take(self, max_rows: int, now: float) -> tuple[list[Waiting], list[Request]]:
         """Remove the next batch, of ``max_rows`` at most; a piece that is larger leaves a rest behind.
 
         Returns:
             The batch, and the requests met on the way whose deadline had passed.
         """
-        batch: list[Piece] = []
+        batch: list[Waiting] = []
         expired: list[Request] = []
         room = max_rows
         while room and (level := self._next()) is not None:
             pieces = self._levels[level]
-            piece = pieces[0]
+            piece = pieces.popleft()
+            self._count(piece, -1)
             request = piece.request
-            if request.future.done() or request.deadline <= now:
-                pieces.popleft()
-                self.rows -= piece.rows
-                if not request.future.done():
+            if request.over or request.deadline <= now:
+                if not request.over:
                     expired.append(request)
                 continue
-            if piece.rows <= room:
-                pieces.popleft()
-            else:
-                pieces[0] = Piece(request, piece.start + room, piece.rows - room)
-                piece = Piece(request, piece.start, room)
-            self.rows -= piece.rows
+            if piece.rows > room:
+                piece, rest = piece.cut(room)
+                if room == max_rows and pieces:
+                    rest.since = now
+                    self.put(rest)
+                else:
+                    self.put_first(rest)
             room -= piece.rows
             batch.append(piece)
         return batch, expired
@@ -85,8 +111,24 @@ class RootQueue:
         requests = [piece.request for pieces in self._levels for piece in pieces]
         for pieces in self._levels:
             pieces.clear()
-        self.rows = 0
+        self.rows = self.unprepared = 0
         return requests
+
+    def _count(self, piece: Waiting, sign: int) -> None:
+        self.rows += sign * piece.rows
+        if isinstance(piece, Unprepared):
+            self.unprepared += sign * piece.rows
+
+    def _others(self, request: Request) -> Unprepared | None:
+        """Return those of a request's unprepared rows that wait here: they wait as one."""
+        for piece in self._levels[request.priority]:
+            if piece.request is request and isinstance(piece, Unprepared):
+                return piece
+        return None
+
+    def _remove(self, piece: Waiting) -> None:
+        self._levels[piece.request.priority].remove(piece)
+        self._count(piece, -1)
 
     def _next(self) -> int | None:
         """Return the priority of the piece that is next."""
@@ -97,5 +139,5 @@ class RootQueue:
         return best
 
 
-def _age(level: int, pieces: deque[Piece]) -> float:
-    return pieces[0].request.queued_at + _ADVANTAGE_S[level]
+def _age(level: int, pieces: deque[Waiting]) -> float:
+    return pieces[0].since + _ADVANTAGE_S[level]

@@ -110,6 +110,7 @@ class Route:
     Attributes:
         root: a short name for queues and metrics.
         inputs: the recipe's fields.
+        shapes: the shape of a row of each of them; None where one varies from row to row.
         fields: the wire of each of them, by name.
         steps: what is run, each after those that feed it; the first is what batches form around.
         onward: for each step whether another one takes what it gives.
@@ -120,8 +121,8 @@ class Route:
     """
 
     __slots__ = (
-        "__weakref__", "_parts", "fields", "heads", "inputs", "onward", "outputs", "pivot", "root", "stacks",
-        "steps",
+        "__weakref__", "_parts", "fields", "heads", "inputs", "onward", "outputs", "pivot", "root", "shapes",
+        "stacks", "steps",
     )  # fmt: skip
 
     def __init__(
@@ -134,6 +135,7 @@ class Route:
     ) -> None:
         self.root = root
         self.inputs = inputs
+        self.shapes = _row_shapes(inputs)
         self.fields = {spec.name: f"recipe:{spec.name}" for spec in inputs}
         self.steps = tuple(sorted(steps, key=lambda step: step.depth))
         taken = {wire for step in self.steps for wire in step.takes}
@@ -213,3 +215,9 @@ class Route:
         if len(sources) != 1:
             return None
         return next((name for name, wire in self.outputs.items() if wire in sources), None)
+
+
+def _row_shapes(inputs: Iterable[TensorSpec]) -> tuple[tuple[int, ...], ...] | None:
+    shapes = [spec.shape[1:] for spec in inputs]
+    fixed = [tuple(size for size in shape if isinstance(size, int)) for shape in shapes]
+    return tuple(fixed) if fixed == shapes else None

@@ -17,8 +17,7 @@ from registry.errors import InvalidInput, RuntimeFailure
 from registry.runtime import on_host
 from registry.signature import TensorSpec
 from services.engine import HIGH, LOW, NORMAL, Answer, Engine, Limits, Route
-from services.engine.clock import Clock
-from services.engine.engine import INLINE_S
+from services.engine.clock import CHEAP_S, Clock
 from services.engine.route import Tensors
 from services.errors import DeadlineExceeded, Overloaded
 
@@ -81,8 +80,8 @@ class Ledger:
 
 
 @contextmanager
-def engine(limits: Limits | None = None, lanes: int = 1) -> Iterator[Engine]:
-    made = Engine(limits or Limits(batch_rows=4, queue_rows=100), lanes=lanes, observer=Ledger())
+def engine(limits: Limits | None = None, workers: int = 1) -> Iterator[Engine]:
+    made = Engine(limits or Limits(batch_rows=4, queue_rows=100), workers=workers, observer=Ledger())
     try:
         yield made
     finally:
@@ -112,7 +111,7 @@ async def busy(made: Engine, step: Doubling) -> Answer:
 def test_outputs_belong_to_the_rows_that_were_asked_about() -> None:
     async def trial() -> None:
         route = way(Doubling())
-        with engine(lanes=2) as made:
+        with engine(workers=2) as made:
             futures = [made.submit(route, rows(*range(n))) for n in range(1, 12)]
             for n, future in enumerate(futures, start=1):
                 np.testing.assert_array_equal((await future)["y"], rows(*range(n))["x"] * 2)
@@ -315,7 +314,7 @@ def test_the_queue_and_the_batch_of_texts_are_bounded_in_tokens() -> None:
 
 
 def test_a_row_costs_what_it_costs_in_the_best_way_there_is() -> None:
-    clock = Clock(lanes=2)
+    clock = Clock(workers=2)
     random = np.random.default_rng(0)
     for _ in range(200):
         clock.observe(int(2 ** random.integers(4)), random.uniform(0.001, 0.1), alone=random.random() < 0.5)
@@ -354,7 +353,7 @@ def test_a_batch_has_more_rows_for_as_long_as_that_pays(
 
 
 def test_a_batch_alone_on_all_cores_has_as_many_rows_as_one_on_a_lane() -> None:
-    clock = Clock(lanes=2)
+    clock = Clock(workers=2)
     for size in (1, 2, 4, 8):
         clock.observe(size, size * 0.015, alone=False)
         clock.observe(size, size * 0.0075, alone=True)
@@ -364,19 +363,19 @@ def test_a_batch_alone_on_all_cores_has_as_many_rows_as_one_on_a_lane() -> None:
 def test_work_is_measured_where_it_is_unknown_and_after_a_run_that_took_long() -> None:
     clock = Clock()
     assert clock.doubted
-    clock.weigh(2, 0.00015, 0.0001, cheap=0.0002)
+    clock.weigh(2, 0.00015, 0.0001)
     assert (clock.doubted, clock.work) == (False, 0.00005)
-    clock.weigh(2, 0.00004, None, cheap=0.0002)
+    clock.weigh(2, 0.00004, None)
     assert (clock.doubted, clock.work) == (False, 0.00002)
-    clock.weigh(1, 0.01, None, cheap=0.0002)  # it waited, perhaps, or became dear
+    clock.weigh(1, 0.01, None)  # it waited, perhaps, or became dear
     assert (clock.doubted, clock.work) == (True, 0.00002)
-    clock.weigh(1, 0.01, 0.009, cheap=0.0002)
+    clock.weigh(1, 0.01, 0.009)
     assert (clock.doubted, clock.work) == (True, 0.009)
 
 
 def slowly(step: Doubling) -> Doubling:
     """Make a step cost more than what runs in the event loop."""
-    return spending(step, 2 * INLINE_S)
+    return spending(step, 2 * CHEAP_S)
 
 
 def spending(step: Doubling, seconds: float) -> Doubling:
@@ -396,7 +395,7 @@ def spending(step: Doubling, seconds: float) -> Doubling:
 def test_a_request_by_itself_has_all_cores_once_both_ways_were_tried() -> None:
     async def trial() -> None:
         step = slowly(Doubling(wide=True))
-        with engine(lanes=2) as made:
+        with engine(workers=2) as made:
             for value in range(2):
                 await made.submit(way(step), rows(value))
             assert step.alone == [False, True]
@@ -407,7 +406,7 @@ def test_a_request_by_itself_has_all_cores_once_both_ways_were_tried() -> None:
 def test_nothing_runs_beside_what_has_all_cores() -> None:
     async def trial() -> None:
         step = slowly(Doubling(wide=True))
-        with engine(lanes=2) as made:
+        with engine(workers=2) as made:
             await made.submit(way(step), rows(1))
             step.gate.clear()
             first = made.submit(way(step), rows(2))
@@ -470,7 +469,7 @@ def test_a_cheap_request_that_has_no_company_is_answered_at_once() -> None:
 
 def test_many_cheap_requests_in_one_turn_of_the_event_loop_share_batches() -> None:
     async def trial() -> None:
-        step = spending(Doubling(), INLINE_S / 4)
+        step = spending(Doubling(), CHEAP_S / 4)
         with engine(Limits(batch_rows=4, queue_rows=4000)) as made:
             await prove_cheap(made, step)
             before = len(step.batches)

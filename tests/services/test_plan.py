@@ -126,7 +126,7 @@ def test_shared_execution_answers_as_each_version_alone(
     ]
 
     async def serve() -> list[Arrays]:
-        engine = Engine(Limits(batch_rows=16), lanes=1, fill=sessions is STAYING, observer=Ledger())
+        engine = Engine(Limits(batch_rows=16), workers=1, fill=sessions is STAYING, observer=Ledger())
         try:
             futures = [
                 engine.submit(shared[at].towards(FEATURES) if embeds else shared[at], {"pixels": fields})

@@ -59,9 +59,8 @@ def test_a_process_imports_what_it_needs(module: str, allowed: set[str], tmp_pat
 
 def test_every_accepted_format_is_there_before_the_first_picture_and_few_others(tmp_path: Path) -> None:
     script = (
-        "import asyncio\nfrom PIL import Image\nfrom services.decode import Decoder, ItemLimits\n"
-        "async def make(): Decoder(threads=1, limits=ItemLimits(), observe=lambda s: None).close()\n"
-        "asyncio.run(make())\nprint(json.dumps(list(Image.OPEN)))"
+        "from PIL import Image\nfrom services.decode import load_plugins\n"
+        "load_plugins()\nprint(json.dumps(list(Image.OPEN)))"
     )
     found = told(script, tmp_path)
     assert set(FORMATS) <= set(found)
