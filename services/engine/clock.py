@@ -1,5 +1,8 @@
 """How long runs take, as measured: what the engine decides by."""
 
+from collections.abc import Mapping
+from statistics import fmean
+
 CHEAP_S = 0.0002
 """A row that takes less is cheap: waking a thread and being woken costs about 0.1 ms."""
 
@@ -8,6 +11,12 @@ _WAITS = 50
 
 _WEIGHT = 0.2
 """Of a new measurement; five or so make up the average."""
+
+_ENOUGH = 3
+"""Runs of a size that tell what it costs: the least of them, as what is run for the first time takes longer."""
+
+_HICCUP = 2.0
+"""Times the average that one run may count for, however long it took: it may have waited for a core."""
 
 _TRIAL = 32
 """Every so many choices the other way is tried, or one bad measurement would stand for ever."""
@@ -19,23 +28,24 @@ _WORTH = 0.05
 """Of a row's time: what doubling a batch that takes longer has to spare."""
 
 _FIRST = 8
-"""Rows of a batch before anything was measured."""
+"""Rows of a batch at most before any size was measured often enough."""
 
 
 class Clock:
-    """Seconds of a batch by its rows, alone on all cores or on one lane among others.
+    """Seconds of a batch by its rows, alone on all cores or on one core among others.
 
-    Averages are exponential. What was not measured yet is scaled from the nearest size that was.
+    Averages are exponential, and no run counts for much more than the average. What was not measured yet is scaled
+    from the nearest size that was.
 
     Args:
         workers: batches that may be under way at once.
 
     Attributes:
-        work: seconds of one core that a row's run took last on its lane, waiting for others left out.
+        work: seconds of one core that a row's run took last, waiting for others left out.
         doubted: whether the next run's work has to be measured.
     """
 
-    __slots__ = ("_best", "_choices", "_seconds", "_workers", "doubted", "work")
+    __slots__ = ("_best", "_choices", "_runs", "_seconds", "_workers", "doubted", "work")
 
     def __init__(self, workers: int = 1) -> None:
         self._workers = workers
@@ -43,6 +53,7 @@ class Clock:
         self.work: float | None = None
         self.doubted = True
         self._seconds: tuple[dict[int, float], dict[int, float]] = ({}, {})
+        self._runs: tuple[dict[int, int], dict[int, int]] = ({}, {})
         self._best: tuple[float, int, bool] | None = None
 
     @property
@@ -53,8 +64,14 @@ class Clock:
     def observe(self, rows: int, seconds: float, *, alone: bool) -> None:
         """Note a run."""
         known = self._seconds[alone]
-        before = known.get(rows)
-        known[rows] = cost = seconds if before is None else before + _WEIGHT * (seconds - before)
+        runs = self._runs[alone]
+        runs[rows] = count = runs.get(rows, 0) + 1
+        before = known.get(rows, seconds)
+        if count <= _ENOUGH:
+            cost = min(before, seconds)
+        else:
+            cost = before + _WEIGHT * (min(seconds, _HICCUP * before) - before)
+        known[rows] = cost
         row_seconds = cost / rows / (1 if alone else self._workers)
         if self._best is None or row_seconds <= self._best[0]:
             self._best = row_seconds, rows, alone
@@ -102,9 +119,9 @@ class Clock:
 
         A long batch of many rows is no faster than two of half as many, keeps others waiting, and needs the memory
         for all its activations at once: ResNet-18 held 698 MiB with 32 rows a batch, and 493 with 8, which were
-        answered 1.03 times as fast. What a run costs apart from its rows, by the smallest and the largest that
-        were measured, tells whether doubling pays all the same: on a CPU it does where reading the weights takes longer
-        than computing with them.
+        answered 1.03 times as fast. What a run costs apart from its rows, by all sizes that were measured often enough,
+        tells whether doubling pays all the same: on a CPU it does where reading the weights takes longer than
+        computing with them.
 
         Args:
             rows: that a batch may have.
@@ -115,26 +132,43 @@ class Clock:
         if self._best[0] * self._workers * rows <= _LONG_S:
             return rows
         way = alone if self._seconds[alone] else not alone
-        known, cores = self._seconds[way], self._workers if way else 1
-        smallest, largest = min(known), max(known)
-        if largest > smallest:
-            a_row = (known[largest] - known[smallest]) / (largest - smallest)
-            fixed_s = known[smallest] - smallest * a_row
-        else:
-            fixed_s = known[smallest] if smallest == 1 else 0.0
+        known = self._seconds[way]
+        sure = {size: known[size] for size, count in self._runs[way].items() if count >= _ENOUGH}
+        if not sure:
+            rows = min(rows, _FIRST)
+        fixed_s, row_s = _fit(sure or known)
+        largest, cores = max(sure or known), self._workers if way else 1
         size = 1
         while size < rows:
-            lasts = known.get(size) or fixed_s + (known[largest] - fixed_s) * size / largest
+            lasts = fixed_s + size * row_s
             if lasts * cores > _LONG_S and (size > largest or fixed_s / (2 * lasts) < _WORTH):
                 break
             size *= 2
         return min(rows, size)
 
     def choose_alone(self, rows: int) -> bool:
-        """Decide whether rows are done sooner by one run on all cores than shared out among the lanes."""
+        """Decide whether rows are done sooner by one run on all cores than shared out among the workers."""
         alone = self.expect(rows, alone=True)
         shared = self.expect(-(-rows // self._workers), alone=False)
-        # What was never tried is tried: first on a lane, which tells what the work is.
+        # What was never tried is tried: first on one core, which tells what the work is.
         best = shared is not None and (alone is None or alone <= shared)
         self._choices += 1
         return best if self._choices % _TRIAL else not best
+
+
+def _fit(seconds: Mapping[int, float]) -> tuple[float, float]:
+    """Return the seconds that runs take apart from their rows, and those of a row, by least squares.
+
+    What is fitted is a row's cost by the inverse of the rows, so that long runs count for no more than short ones.
+
+    Args:
+        seconds: of a run, by its rows; one size or more.
+    """
+    costs = {1 / size: cost / size for size, cost in seconds.items()}
+    inverse, cost = fmean(costs), fmean(costs.values())
+    spread = sum((each - inverse) ** 2 for each in costs)
+    if spread:
+        fixed_s = sum((each - inverse) * (costs[each] - cost) for each in costs) / spread
+    else:
+        fixed_s = cost if inverse == 1 else 0.0
+    return fixed_s, cost - fixed_s * inverse

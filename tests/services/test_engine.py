@@ -231,7 +231,7 @@ def test_a_guilty_request_fails_alone() -> None:
             step.gate.set()
             await first
             outcomes = await asyncio.gather(*futures, return_exceptions=True)
-        assert len(step.batches[1]) == 32
+        assert len(next(batch for batch in step.batches if 13 in batch)) > 1
         failed = [index for index, outcome in enumerate(outcomes) if isinstance(outcome, RuntimeFailure)]
         assert failed == [6]
 
@@ -346,7 +346,7 @@ def test_a_batch_has_more_rows_for_as_long_as_that_pays(
     fixed_s: float, row_s: float, sizes: Sequence[int], expected: int, alone: bool
 ) -> None:
     clock = Clock()
-    for size in sizes:
+    for size in [*sizes] * 3:
         clock.observe(size, fixed_s + size * row_s, alone=alone)
     assert clock.worthwhile(32, alone=alone) == expected
     assert clock.worthwhile(1, alone=alone) == 1
@@ -354,10 +354,41 @@ def test_a_batch_has_more_rows_for_as_long_as_that_pays(
 
 def test_a_batch_alone_on_all_cores_has_as_many_rows_as_one_on_a_lane() -> None:
     clock = Clock(workers=2)
-    for size in (1, 2, 4, 8):
+    for size in (1, 2, 4, 8) * 3:
         clock.observe(size, size * 0.015, alone=False)
         clock.observe(size, size * 0.0075, alone=True)
     assert (clock.worthwhile(32, alone=False), clock.worthwhile(32, alone=True)) == (8, 8)
+
+
+def test_no_single_measurement_decides_on_the_size_of_batches() -> None:
+    for size in (1, 2, 4, 8, 16):
+        for factor in (0.5, 2.0, 100.0):
+            clock = Clock()
+            for each in (1, 2, 4, 8) * 4:
+                clock.observe(each, 0.001 + each * 0.015, alone=False)
+            clock.observe(size, factor * (0.001 + size * 0.015), alone=False)
+            assert clock.worthwhile(32, alone=False) == 8
+
+
+def test_noisy_measurements_leave_the_size_of_batches_as_it_is() -> None:
+    random = np.random.default_rng(0)
+    clock = Clock()
+    for _ in range(300):
+        size = int(2 ** random.integers(4))
+        clock.observe(size, (0.001 + size * 0.015) * random.lognormal(0.0, 0.1), alone=False)
+        if random.random() < 0.05:
+            clock.observe(size, 1.0, alone=False)
+    assert clock.worthwhile(32, alone=False) in (8, 16)
+
+
+def test_until_a_size_was_measured_three_times_batches_stay_small() -> None:
+    clock = Clock()
+    chosen = []
+    for _ in range(3):
+        for size in (1, 2, 4, 8):
+            clock.observe(size, 0.2 + size * 0.01, alone=False)
+        chosen.append(clock.worthwhile(32, alone=False))
+    assert chosen == [8, 8, 16]
 
 
 def test_work_is_measured_where_it_is_unknown_and_after_a_run_that_took_long() -> None:
