@@ -4,10 +4,11 @@
 PYTHON ?= python3
 UV := uv==0.13.8
 BIN := .venv/bin
+PEERS := .venv-peers/bin
 ARGS ?=
 READY := .venv/.ready
 
-.PHONY: help demo test check format lock glyphs clean
+.PHONY: help demo test check format lock glyphs peers clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list.
@@ -35,6 +36,8 @@ glyphs: $(READY)  ## Train the bundled source again (needs the fonts that it nam
 lock: $(READY)  ## Settle and pin every dependency again, with hashes.
 	$(BIN)/uv pip compile -q pyproject.toml --all-extras --universal --generate-hashes --upgrade \
 		--no-emit-index-url --no-annotate --no-header -o requirements.lock
+	$(BIN)/uv pip compile -q benchmarks/peers/requirements.in --universal --generate-hashes --upgrade \
+		--no-emit-index-url --no-annotate --no-header -o benchmarks/peers/requirements.lock
 
 # uv installs the CUDA stack in seconds; pip only has to bring uv. The lock's hashes bind what is installed.
 $(READY): requirements.lock pyproject.toml
@@ -45,5 +48,9 @@ $(READY): requirements.lock pyproject.toml
 	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install -q --no-deps --no-build-isolation -e .
 	touch $@
 
+peers: $(READY)  ## Install the servers that ours is measured beside, into an environment of their own.
+	test -x $(PEERS)/python || $(PYTHON) -m venv .venv-peers
+	VIRTUAL_ENV=$(CURDIR)/.venv-peers $(BIN)/uv pip install -q --require-hashes -r benchmarks/peers/requirements.lock
+
 clean:  ## Remove the environment and everything that tools left behind.
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	rm -rf .venv .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

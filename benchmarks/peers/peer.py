@@ -83,7 +83,7 @@ class Peer:
                 start_new_session=True,
             )
             try:
-                self._wait(process, port)
+                wait_until_live(self.name, process, port, self.live)
                 yield Contender(self.name, port, process.pid, requests, _score)
             except Exception:
                 complain(log.name)
@@ -91,15 +91,21 @@ class Peer:
             finally:
                 stop(process)
 
-    def _wait(self, process: "subprocess.Popen[bytes]", port: int) -> None:
-        end = time.monotonic() + GIVE_UP_S
-        while process.poll() is None and time.monotonic() < end:
-            try:
-                with urllib.request.urlopen(f"http://{HOST}:{port}{self.live}", timeout=1):
-                    return
-            except (urllib.error.URLError, OSError):
-                time.sleep(_POLL_S)
-        raise RuntimeError(f"{self.name} did not come up")
+
+def wait_until_live(name: str, process: "subprocess.Popen[bytes]", port: int, path: str) -> None:
+    """Wait for a path to answer 200.
+
+    Raises:
+        RuntimeError: the process ended, or it did not within a minute.
+    """
+    end = time.monotonic() + GIVE_UP_S
+    while process.poll() is None and time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(f"http://{HOST}:{port}{path}", timeout=1):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(_POLL_S)
+    raise RuntimeError(f"{name} did not come up")
 
 
 def stop(process: "subprocess.Popen[bytes]") -> None:
