@@ -131,6 +131,9 @@ def write_hf(model: str, folder: Path) -> str:
         write_tokenizer(folder, config)
     else:
         auto = transformers.AutoModelForImageClassification if labelled else transformers.AutoModel
+        if kind == "deit" and labelled:
+            # There are two, and the other one has a second head for its teacher.
+            config.architectures = ["DeiTForImageClassification"]
         settings: dict[str, Any] = {
             "image_processor_type": "ViTImageProcessor",
             "image_mean": [0.5] * 3,
