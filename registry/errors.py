@@ -29,10 +29,12 @@ The tree::
     │   ├── GateFailed          a promotion that its gates refuse
     │   └── NameTaken           another has the name already
     ├── StorageFailure          the catalog's database or the store's disk failed
+    │   ├── MissingCatalog      the catalog's file is not there
     │   └── ReadOnlyRegistry    they may be read, and not written to
     ├── IntegrityError          stored bytes are not what was stored
     │   ├── MissingBlob
     │   ├── DamagedBlob
+    │   ├── DamagedCatalog
     │   └── BrokenHistory
     ├── AdaptationError         carrying a model over failed
     │   ├── DatasetError        the labelled data cannot be used as it is
@@ -163,6 +165,10 @@ class StorageFailure(CultivarError):
     """The catalog's database cannot be reached, read or written, or the blob store's disk failed."""
 
 
+class MissingCatalog(StorageFailure):
+    """The catalog's file is not there, though it was, or its blobs are."""
+
+
 class ReadOnlyRegistry(StorageFailure):
     """The catalog or the store may be read, and not written to, by whoever asks."""
 
@@ -177,6 +183,10 @@ class MissingBlob(IntegrityError):
 
 class DamagedBlob(IntegrityError):
     """Bytes that no longer have the digest that they were stored under."""
+
+
+class DamagedCatalog(IntegrityError):
+    """The catalog's database is not in order: its own checks fail, or what it holds cannot be read."""
 
 
 class BrokenHistory(IntegrityError):

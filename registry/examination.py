@@ -14,6 +14,7 @@ from registry.errors import CultivarError, ReadOnlyRegistry
 from registry.modes import folder_mode
 from registry.ownership import Ownership
 from registry.settings import Settings
+from registry.verification import history_fits
 
 OK = "ok"
 WARNING = "warning"
@@ -72,9 +73,24 @@ def examine(settings: Settings) -> Iterator[Check]:
 
 def _parts(settings: Settings) -> Iterator[Check]:
     with closing(SqlCatalog.open(settings.catalog, shared=settings.shared)) as catalog:
-        yield Check("catalog", OK, f"{catalog.label} answers; its last event is {catalog.position()}")
+        if damage := _damage(catalog):
+            yield Check(
+                "catalog",
+                FAILURE,
+                f"{catalog.label} is damaged: {damage}; restore it from a copy, 'cultivar verify' finds out more",
+            )
+        else:
+            yield Check("catalog", OK, f"{catalog.label} answers; its last event is {catalog.position()}")
         yield from _writable("catalog-writable", catalog.check_writable)
         yield from _guarded("blobs", lambda: _blobs(settings, catalog))
+
+
+def _damage(catalog: Catalog) -> str | None:
+    """Return the first thing that is wrong with a catalog that answers."""
+    if faults := catalog.faults():
+        return faults[0]
+    broken = (target for target in catalog.targets() if not history_fits(catalog, target))
+    return next((f"the history of {target} does not add up" for target in broken), None)
 
 
 def _blobs(settings: Settings, catalog: Catalog) -> Iterator[Check]:

@@ -50,7 +50,7 @@ from registry.settings import Settings
 from registry.steps import EVALUATED, Announce, ignore
 from registry.suggestion import suggestion
 from registry.tokens import EVERYTHING, Grant, Token
-from registry.verification import Report, verify
+from registry.verification import Report, check_history, verify
 from registry.versions import Page, Query, Version
 
 Gate: TypeAlias = "Callable[[Registry, Version, str, Version | None], Outcome]"
@@ -105,11 +105,23 @@ class Registry:
         clock: Callable[[], datetime] = instants.now,
         announce: Announce = ignore,
         lease: timedelta = LEASE,
+        anew: bool = True,
     ) -> Self:
         """Open the registry that the settings name; where there is none, an empty one is made.
 
+        Args:
+            settings: where it is.
+            gates: conditions on every promotion but those to ``retired``.
+            clock: tells the time, in UTC.
+            announce: is told each named step of publications and promotions (``registry.steps``).
+            lease: how long the claims of a publication outlive its process.
+            anew: whether an empty catalog may be made where blobs are already: those of a catalog that was lost.
+
         Raises:
             InvalidSetting: a setting cannot be used, or the catalog was written by a newer program.
+            MissingCatalog: the catalog's file was lost.
+            StorageFailure: the catalog's database does not answer.
+            DamagedCatalog: it is not in order.
         """
         try:
             blobs = open_blobs(settings, announce)
@@ -118,7 +130,8 @@ class Registry:
                 f"expected to use the blobs' folder {settings.blob_folder}, that failed: {error.strerror}; name "
                 "another home, or use an account that may write there"
             ) from error
-        catalog = SqlCatalog.open(settings.catalog, announce, shared=settings.shared)
+        make = anew or next(blobs.list(), None) is None
+        catalog = SqlCatalog.open(settings.catalog, announce, shared=settings.shared, make=make)
         registry = cls(
             catalog, blobs, settings.actor, gates=gates, clock=clock, announce=announce, lease=lease
         )
@@ -388,6 +401,14 @@ class Registry:
         to it is to be seen.
         """
         return self._catalog.stage_position()
+
+    def check_stage(self, target: str, stage: str) -> None:
+        """Check that a target's history is whole, and leads to the version that is shown in a stage, or to none.
+
+        Raises:
+            BrokenHistory: it is not, or does not: the catalog was damaged.
+        """
+        check_history(self._catalog, target, stage)
 
     def _check_target(self, target: str) -> None:
         if check_task(target) not in self._catalog.targets():

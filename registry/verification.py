@@ -1,15 +1,15 @@
 """Checking that what the registry holds is what was put into it."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from registry.blobs import Blobs
 from registry.catalog import Catalog, Head
 from registry.digests import Digest
-from registry.errors import CultivarError, IntegrityError, StorageFailure
-from registry.lifecycle import DELETED, REGISTERED, check_chain, fold
+from registry.errors import BrokenHistory, CultivarError, IntegrityError, StorageFailure
+from registry.lifecycle import DELETED, REGISTERED, Event, check_chain, fold
 from registry.manifest import Manifest
 from registry.names import CANDIDATE, RETIRED, Ref
 from registry.progress import SILENT, Progress
@@ -97,13 +97,48 @@ def verify(
                 damaged.append(Damage("version", str(each.ref), (each.ref,)))
             step.advance()
         for target in targets:
-            if not _history_fits(catalog, target):
+            if not history_fits(catalog, target):
                 refs = tuple(each.ref for each in versions if each.target == target)
                 damaged.append(Damage("history", target, refs))
             step.advance()
 
     checked = len(needed) + len(versions) + len(targets)
     return Report(checked, tuple(each for each in damaged if _concerns_anyone(catalog, each)))
+
+
+def check_history(catalog: Catalog, target: str, stage: str) -> None:
+    """Check that a target's events are whole, and lead to the version that the catalog shows in a stage, or to none.
+
+    Raises:
+        BrokenHistory: they are not, or do not.
+    """
+    while True:
+        head = catalog.head(target)
+        try:
+            fits = _leads_to(catalog, target, stage, head)
+        except IntegrityError:
+            fits = False
+        if catalog.head(target) != head:  # somebody appended while we looked
+            continue
+        if not fits:
+            raise BrokenHistory(
+                f"expected the history of {target} to lead to what the catalog shows in {stage}, it does not: the "
+                "catalog was damaged; 'cultivar verify' finds out more"
+            )
+        return
+
+
+def _leads_to(catalog: Catalog, target: str, stage: str, head: Head) -> bool:
+    events = catalog.events(target)
+    check_chain(events)
+    registered = {event.ref: event.digest for event in events if event.action == REGISTERED}
+    ref = fold(events).stages.get(stage)
+    shown = {each.ref: each.digest for each in catalog.find(Query(target=target, stage=stage), 2)}
+    return _end(events) == head and shown == ({} if ref is None else {ref: registered[ref]})
+
+
+def _end(events: Sequence[Event]) -> Head:
+    return Head(events[-1].seq, events[-1].hash) if events else Head(0, None)
 
 
 def _unsound_blobs(
@@ -146,7 +181,7 @@ def _row_fits(version: Version, blobs: Blobs, needs: set[tuple[str, Digest]]) ->
     )
 
 
-def _history_fits(catalog: Catalog, target: str) -> bool:
+def history_fits(catalog: Catalog, target: str) -> bool:
     """Tell whether a target's events are whole, and lead to the versions and stages that the catalog shows."""
     while True:
         head = catalog.head(target)
@@ -161,7 +196,6 @@ def _history_fits(catalog: Catalog, target: str) -> bool:
 def _chain_fits(catalog: Catalog, target: str, head: Head) -> bool:
     events = catalog.events(target)
     check_chain(events)
-    last = Head(events[-1].seq, events[-1].hash) if events else Head(0, None)
     standing = fold(events)
     there = {event.ref: event for event in events if event.action == REGISTERED}
     for event in events:
@@ -182,7 +216,7 @@ def _chain_fits(catalog: Catalog, target: str, head: Head) -> bool:
         (each.event, each.ref, each.digest, each.created_at, each.stages)
         for each in catalog.find(Query(target=target), _EVERYTHING)
     }
-    return last == head and shown == expected
+    return _end(events) == head and shown == expected
 
 
 def _concerns_anyone(catalog: Catalog, damage: Damage) -> bool:

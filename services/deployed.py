@@ -13,7 +13,13 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from registry.errors import CultivarError, ReadOnlyRegistry, RuntimeFailure, StorageFailure
+from registry.errors import (
+    CultivarError,
+    MissingCatalog,
+    ReadOnlyRegistry,
+    RuntimeFailure,
+    StorageFailure,
+)
 from registry.settings import Settings
 from services.server import ROOT
 
@@ -100,17 +106,17 @@ def main() -> None:
     from registry.registry import Registry
 
     try:
-        Registry.open(Settings.read()).close()
+        Registry.open(Settings.read(), anew=False).close()
     except CultivarError as error:
         # A database that is away may come back: the server asks again and again.
-        if isinstance(error, ReadOnlyRegistry) or not isinstance(error, StorageFailure):
+        if isinstance(error, (ReadOnlyRegistry, MissingCatalog)) or not isinstance(error, StorageFailure):
             _tell({"error": str(error)})
             return
     _tell({"opened": True})
     if not sys.stdin.readline():
         return
     try:
-        with Registry.open(Settings.read()) as registry:
+        with Registry.open(Settings.read(), anew=False) as registry:
             entries = [
                 {"target": version.target, "stage": stage, "ref": str(version.ref)}
                 for stage in sys.argv[1:]

@@ -8,11 +8,10 @@ that cannot be opened changes nothing but what is reported: the old one goes on 
 """
 
 import logging
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from time import monotonic
+from time import monotonic, time
 from typing import TypeAlias
 
 from registry.digests import PREFIX
@@ -22,6 +21,7 @@ from registry.registry import Registry
 from registry.versions import Version
 from services import metrics
 from services.errors import MalformedRequest, TargetUnavailable
+from services.follower import Follower
 from services.meeting import Meeting
 from services.opened import Loaded, Opened
 from services.plan import Plan
@@ -159,12 +159,14 @@ class Snapshot:
         plan: what their versions share.
         settled: every target's first attempt at loading has ended.
         behind: the other workers of this server serve something newer: nobody is answered.
+        away: the registry cannot be read; what is served stays as it is.
     """
 
     targets: Mapping[str, Target] = field(default_factory=dict)
     plan: Plan = field(default_factory=Plan)
     settled: bool = False
     behind: bool = False
+    away: bool = False
 
     def pick(self, target: str, selector: Selector) -> Opened:
         """Return the version that a request means.
@@ -223,47 +225,53 @@ class Deployment:
         swapped: Callable[[Snapshot], None] = lambda snapshot: None,
     ) -> None:
         self.snapshot = Snapshot()
-        self._connect = connect
-        self._registry: Registry | None = None
         self._stages = stages
         self._wanted = frozenset(targets)
         self._sessions = sessions
-        self._poll_s = poll_s
         self._meeting = meeting
         self._swapped = swapped
         self._position: int | None = None
+        self._read_from: Registry | None = None
         self._ahead: Snapshot | None = None
         self._retry_s = _FIRST_RETRY_S
         self._retry_at = float("inf")
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="deployment", daemon=True)
+        self._follower = Follower(
+            connect,
+            self._look,
+            name="deployment",
+            keeps="what is served stays as it is",
+            poll_s=poll_s,
+            told=self._note_away,
+        )
 
     def start(self) -> None:
         """Begin to follow, in a thread."""
-        self._thread.start()
+        self._follower.start()
 
     def close(self) -> None:
         """Stop following, and let go of the registry; what is served stays."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
-        if self._registry is not None:
-            self._registry.close()
-            self._registry = None
+        self._follower.close()
 
     def look(self) -> bool:
         """Bring the snapshot in step with the registry, if it moved or a refused version is due again.
 
         Returns:
             Whether there was something to do.
+
+        Raises:
+            CultivarError: the registry could not be read; what is served stays as it is.
         """
-        if self._registry is None:
-            self._registry = self._connect()
-        registry = self._registry
+        return self._follower.look()
+
+    def _look(self, registry: Registry) -> bool:
         position = registry.stage_position()
-        retry = monotonic() >= self._retry_at
-        if position == self._position and not retry:
+        metrics.REGISTRY_READ.set(time())
+        # One that was away may be another one now, with the same position.
+        same = position == self._position and registry is self._read_from
+        if same and monotonic() < self._retry_at:
             return False
+        if self._meeting is not None and self._position is not None and position < self._position:
+            self._meeting.return_to(position)
         before = self.snapshot
         with self._watching():
             arranged = self._arrange(registry, self._read(registry))
@@ -274,6 +282,7 @@ class Deployment:
         self._swapped(self.snapshot)
         self._plan_retry(moved=position != self._position)
         self._position = position
+        self._read_from = registry
         self._report(before)
         return True
 
@@ -299,17 +308,10 @@ class Deployment:
             return True
         # Held until the next look, so that what was opened for it is found again.
         self._ahead = arranged
-        return self._meeting.agree(position, self._stop)
+        return self._meeting.agree(position, self._follower.stopping)
 
-    def _watch(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self.look()
-            # The registry may be away for a while: what is served goes on answering.
-            except Exception:
-                _log.exception("the registry could not be read; what is served stays as it is")
-                self._stop.wait(_FIRST_RETRY_S)
-            self._stop.wait(self._poll_s)
+    def _note_away(self, away: bool) -> None:
+        self.snapshot = replace(self.snapshot, away=away)
 
     def _read(self, registry: Registry) -> dict[Slot, Version]:
         return {
@@ -319,8 +321,8 @@ class Deployment:
             if not self._wanted or version.target in self._wanted
         }
 
-    def _arrange(self, registry: Registry, wanted: Mapping[Slot, Version]) -> Snapshot:
-        """Return a snapshot of what the registry wants, as far as it can be opened."""
+    def _arrange(self, registry: Registry, wanted: dict[Slot, Version]) -> Snapshot:
+        """Return a snapshot of what the registry wants, as far as it can be believed and opened."""
         before = {
             (target.name, stage): opened
             for target in self.snapshot.targets.values()
@@ -337,8 +339,18 @@ class Deployment:
             if slot in before:
                 chosen[slot] = before[slot].loaded
 
-        for slot, version in wanted.items():
+        for slot in before.keys() - wanted.keys():
             try:
+                registry.check_stage(*slot)
+            except CultivarError as error:
+                wanted[slot] = before[slot].version
+                refuse(slot, error)
+        for slot, version in wanted.items():
+            if slot in refused:
+                continue
+            try:
+                if slot not in before or _name(before[slot].version) != _name(version):
+                    registry.check_stage(*slot)
                 chosen[slot] = read.get(_name(version)) or Loaded.read(registry, version)
                 read[_name(version)] = chosen[slot]
             except Exception as error:

@@ -84,6 +84,12 @@ class Meeting:
                 stop.wait(_POLL_S)
         return False
 
+    def return_to(self, position: int) -> None:
+        """Forget what was agreed beyond a position: the registry was put back to an older state."""
+        for each in self._moments():
+            if each > position:
+                (self.folder / f"{each}{_MOMENT}").unlink(missing_ok=True)
+
     @contextmanager
     def preparing(self, position: int, left_behind: Callable[[], None]) -> Iterator[None]:
         """Watch, for as long as this worker prepares, whether the others change without it.

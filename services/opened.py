@@ -39,9 +39,13 @@ class Loaded:
 
         Raises:
             IntegrityError: stored bytes are missing or damaged.
-            InvalidValue: they are not a version that this program understands.
+            InvalidValue: they are not a version that this program understands, or not this one.
         """
         manifest = registry.manifest(version)
+        if manifest.transfer != version.transfer:
+            raise InvalidManifest(
+                f"expected a manifest of {version.transfer}, got one of {manifest.transfer}: the catalog was damaged"
+            )
         recipe = registry.recipe(manifest)
         if manifest.signature.inputs != recipe.fields:
             raise InvalidManifest("a version's inputs are the fields of its recipe; these differ")

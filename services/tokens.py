@@ -5,8 +5,6 @@ the registry is away, those known go on: a server does not stop because its cata
 a look into a dictionary and a hash; nothing is remembered of one that is refused.
 """
 
-import logging
-import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import replace
@@ -17,6 +15,7 @@ from registry.registry import Registry
 from registry.tokens import ACTIVE, EVERYTHING, Grant, Token, id_of
 from services.deployment import Selector, Snapshot
 from services.errors import Forbidden, TargetUnavailable, Unauthorized
+from services.follower import Follower
 from services.opened import Opened
 
 POLL_S = 0.5
@@ -24,8 +23,6 @@ POLL_S = 0.5
 
 _MAX_HEADER_BYTES = 256
 _NONE = "expected 'Authorization: Bearer TOKEN', got none; 'cultivar tokens add' makes a token"
-
-_log = logging.getLogger("cultivar.tokens")
 
 
 class Keyring:
@@ -41,26 +38,24 @@ class Keyring:
 
     def __init__(self, connect: Callable[[], Registry], *, poll_s: float = POLL_S) -> None:
         self.settled = False
-        self._connect = connect
-        self._registry: Registry | None = None
-        self._poll_s = poll_s
         self._tokens: Mapping[str, Token] = {}
         self._changes: int | None = None
-        self._away = False
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="tokens", daemon=True)
+        self._read_from: Registry | None = None
+        self._follower = Follower(
+            connect,
+            self._look,
+            name="tokens",
+            keeps="the tokens that are known stay as they are",
+            poll_s=poll_s,
+        )
 
     def start(self) -> None:
         """Begin to follow, in a thread."""
-        self._thread.start()
+        self._follower.start()
 
     def close(self) -> None:
         """Stop following; what is known stays."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
-        if self._registry is not None:
-            self._registry.close()
+        self._follower.close()
 
     def find(self, text: bytes) -> Token | None:
         """Return the token whose text this is, whatever its state, or None."""
@@ -68,26 +63,21 @@ class Keyring:
         return token if token is not None and token.proved_by(text) else None
 
     def look(self) -> None:
-        """Read the tokens anew, if any was added or revoked since."""
-        if self._registry is None:
-            self._registry = self._connect()
-        changes = self._registry.token_changes()
-        if changes != self._changes:
-            self._tokens = {token.id: token for token in self._registry.tokens()}
-            self._changes = changes
-            self.settled = True
+        """Read the tokens anew, if any was added or revoked since.
 
-    def _watch(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self.look()
-                self._away = False
-            # The registry may be away for a while: the tokens that are known stay good.
-            except Exception:
-                if not self._away:
-                    _log.exception("the tokens could not be read; those that are known stay as they are")
-                self._away = True
-            self._stop.wait(self._poll_s)
+        Raises:
+            CultivarError: the registry could not be read; the tokens that are known stay as they are.
+        """
+        self._follower.look()
+
+    def _look(self, registry: Registry) -> None:
+        changes = registry.token_changes()
+        # One that was away may be another one now, with the same count.
+        if changes != self._changes or registry is not self._read_from:
+            self._tokens = {token.id: token for token in registry.tokens()}
+            self._changes = changes
+            self._read_from = registry
+            self.settled = True
 
 
 class Doorkeeper:

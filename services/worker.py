@@ -56,7 +56,7 @@ class Worker:
         self._stalls: metrics.Stalls | None = None
         self._calm = False
         # A process that ``cultivar serve`` did not start cannot know who reaches it: ``auto`` asks for tokens.
-        self._keyring = None if settings.auth == OFF else Keyring(lambda: Registry.open(registry))
+        self._keyring = None if settings.auth == OFF else Keyring(self._connect)
         self.doorkeeper = Doorkeeper(self._keyring)
         self._admission = Admission(
             max_requests=settings.max_requests,
@@ -64,6 +64,10 @@ class Worker:
             max_held_bytes=settings.max_held_bytes,
             deadline_s=settings.deadline_s,
         )
+
+    def _connect(self) -> Registry:
+        """Open the registry; one whose catalog was lost is waited for, rather than served as an empty one."""
+        return Registry.open(self._registry, anew=False)
 
     @property
     def ready(self) -> bool:
@@ -92,7 +96,7 @@ class Worker:
         lanes = settings.lanes_of(cores, gpu=usable_providers()[0] == CUDA)
         self._loop = asyncio.get_running_loop()
         self._deployment = Deployment(
-            lambda: Registry.open(self._registry),
+            self._connect,
             stages=settings.served_stages,
             targets=settings.targets,
             sessions=Sessions(

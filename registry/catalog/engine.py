@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from registry.errors import InvalidSetting, ReadOnlyRegistry, StorageFailure
+from registry.errors import DamagedCatalog, InvalidSetting, MissingCatalog, ReadOnlyRegistry, StorageFailure
 from registry.extras import POSTGRES
 from registry.locations import file_url, sqlite_path
 from registry.modes import file_mode, folder_mode, may_write, new_file, new_folder
@@ -22,6 +22,13 @@ _READ_TIMEOUT_S = 2
 _WRITES = "writes"
 _READS_ONLY = "reads_only"
 _SEEN = "seen"
+_FILE = "file"
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_PATIENCE = {
+    "connect_timeout": 10, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}  # fmt: skip
+"""Of libpq, in seconds and (the last) milliseconds; its own defaults are those of the system: minutes, or hours."""
 _FORBIDDEN = ("42501", "25006")
 """SQLSTATEs: insufficient privilege, read-only transaction."""
 _MAY_WRITE = sa.text(
@@ -32,23 +39,27 @@ _MANY = 500
 """Values in one IN list: every database takes that many."""
 
 
-def open_engine(url: str, *, shared: bool = False) -> sa.Engine:
-    """Open a pool of connections to a SQLite file (made where it is not) or a PostgreSQL database.
+def open_engine(url: str, *, shared: bool = False, make: bool = True) -> sa.Engine:
+    """Open a pool of connections to a SQLite file or a PostgreSQL database.
 
     Args:
         url: where the catalog is.
         shared: whether a new file, and its new folder, are their group's too.
+        make: whether a SQLite file is made where there is none.
 
     Raises:
         InvalidSetting: the URL cannot be read, or the file can neither be read nor made.
+        MissingCatalog: there is no file, and none is to be made.
         MissingExtra: the database's driver is not installed.
     """
     if url.startswith("sqlite:"):
-        return _open_sqlite(sqlite_path(url), folder_mode(shared))
+        return _open_sqlite(sqlite_path(url), folder_mode(shared), make=make)
     try:
         parsed = sa.make_url(url)
         POSTGRES.require("a postgresql+psycopg:// catalog")
-        return sa.create_engine(parsed, pool_pre_ping=True)
+        # A host that is gone without a word would be waited for without end.
+        patience = {name: value for name, value in _PATIENCE.items() if name not in parsed.query}
+        return sa.create_engine(parsed, pool_pre_ping=True, connect_args=patience)
     except sa.exc.ArgumentError as error:
         raise InvalidSetting(f"a catalog is sqlite:///… or postgresql+psycopg://…: {error}") from error
 
@@ -84,15 +95,26 @@ def explained(engine: sa.Engine) -> Iterator[None]:
         yield
     except sa.exc.IntegrityError:
         raise
+    except (sa.exc.NoResultFound, UnicodeDecodeError) as error:
+        raise _damaged(engine, error) from error
     except (sa.exc.DatabaseError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
         cause = getattr(error, "orig", None) or error
         if getattr(cause, "sqlstate", None) in _FORBIDDEN or getattr(
             cause, "sqlite_errorname", ""
         ).startswith("SQLITE_READONLY"):
             raise _read_only(engine) from error
+        if getattr(cause, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+            raise _damaged(engine, cause) from error
         if isinstance(error, sa.exc.ProgrammingError):
             raise
         raise StorageFailure(f"expected the catalog {where(engine)} to answer, it failed: {cause}") from error
+
+
+def _damaged(engine: sa.Engine, cause: object) -> DamagedCatalog:
+    return DamagedCatalog(
+        f"expected the catalog {where(engine)} to be in order, it is damaged ({cause}); restore it from a copy, "
+        "'cultivar doctor' checks it"
+    )
 
 
 def _read_only(engine: sa.Engine) -> ReadOnlyRegistry:
@@ -147,11 +169,13 @@ def faults(connection: sa.Connection) -> list[str]:
     return [fault for fault in found if fault != "ok"]
 
 
-def _open_sqlite(path: Path, mode: int) -> sa.Engine:
+def _open_sqlite(path: Path, mode: int, *, make: bool) -> sa.Engine:
     try:
         if path.exists() and not (may_write(path) and may_write(path.parent)):
             return _open_sqlite_for_reading(path)
         if not path.exists():
+            if not make:
+                raise _not_there(path)
             new_folder(path.parent, mode)
             new_file(path, file_mode(mode))
     except OSError as error:
@@ -159,11 +183,46 @@ def _open_sqlite(path: Path, mode: int) -> sa.Engine:
             f"expected a catalog at {path}, there is none and it cannot be made: {error.strerror}; name another home, "
             "or use an account that may write there"
         ) from error
-    url = sa.URL.create("sqlite", database=str(path))
-    engine = sa.create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S})
-    sa.event.listen(engine, "connect", _set_up_sqlite)
+    engine = sa.create_engine(
+        sa.URL.create("sqlite", database=str(path)),
+        creator=partial(_connect, path),
+        # A creator hides from SQLAlchemy that this is a file.
+        poolclass=sa.QueuePool,
+    )
+    sa.event.listen(engine, "connect", partial(_set_up_sqlite, path))
+    sa.event.listen(engine, "checkout", partial(_check_in_place, path))
     sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Connect to a file that is there: one that went away since is not made anew, which would be an empty catalog."""
+    if not path.exists():
+        raise _not_there(path)
+    return sqlite3.connect(
+        f"{file_url(path)}?mode=rw", uri=True, timeout=_BUSY_TIMEOUT_S, check_same_thread=False
+    )
+
+
+def _not_there(path: Path) -> MissingCatalog:
+    return MissingCatalog(
+        f"expected a catalog at {path}, there is none; restore it from a copy, or name another home"
+    )
+
+
+def _check_in_place(path: Path, _connection: Any, record: Any, _proxy: Any) -> None:
+    """Give a connection up whose file was deleted or replaced: it would go on with what nobody else sees."""
+    if record.info[_FILE] != _file(path):
+        raise sa.exc.DisconnectionError(f"{path} is another file than it was")
+
+
+def _file(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from one that is put in its place, or None where there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _open_sqlite_for_reading(path: Path) -> sa.Engine:
@@ -193,6 +252,8 @@ def _connect_for_reading(path: Path) -> sqlite3.Connection:
     """Connect as the files beside a catalog are at this moment."""
     deadline = time.monotonic() + _READ_TIMEOUT_S
     while True:
+        if not path.exists():
+            raise _not_there(path)
         options = "mode=ro" if _is_written(path) else "mode=ro&immutable=1"
         connection = sqlite3.connect(
             f"{file_url(path)}?{options}", uri=True, timeout=_BUSY_TIMEOUT_S, check_same_thread=False
@@ -238,7 +299,8 @@ def _state(path: Path) -> tuple[int, ...]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _set_up_sqlite(connection: Any, _record: object) -> None:
+def _set_up_sqlite(path: Path, connection: Any, record: Any) -> None:
+    record.info[_FILE] = _file(path)
     connection.isolation_level = None  # the driver would begin transactions late, and on its own
     cursor = connection.cursor()
     cursor.execute("PRAGMA foreign_keys = ON")

@@ -71,19 +71,23 @@ class SqlCatalog(Catalog):
         self._announce = announce
 
     @classmethod
-    def open(cls, url: str, announce: Announce = ignore, *, shared: bool = False) -> Self:
+    def open(cls, url: str, announce: Announce = ignore, *, shared: bool = False, make: bool = True) -> Self:
         """Open a catalog, made or brought up to the newest schema where it has to be.
 
         Args:
             url: where it is.
             announce: is told each step.
             shared: whether a new file is its group's too.
+            make: whether a file is made where there is none.
 
         Raises:
             InvalidSetting: the URL cannot be used, or the catalog was written by a newer program.
+            MissingCatalog: there is no file, and none is to be made.
+            StorageFailure: the database does not answer.
+            DamagedCatalog: it is not in order.
             ReadOnlyRegistry: it has to be brought up to date, and may not be written to.
         """
-        engine = open_engine(url, shared=shared)
+        engine = open_engine(url, shared=shared, make=make)
         try:
             with explained(engine):
                 upgrade(engine)

@@ -56,6 +56,11 @@ LOADED = Gauge(
     ["target", "version", "provider"],
     multiprocess_mode="livesum",
 )
+REGISTRY_READ = Gauge(
+    "cultivar_registry_read_timestamp_seconds",
+    "Unix time at which every worker had last read the registry.",
+    multiprocess_mode="livemin",
+)
 LOOP_STALL_SECONDS = Gauge(
     "cultivar_loop_stall_seconds",
     "The longest time of the last minute in which a worker's event loop stood still.",

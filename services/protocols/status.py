@@ -36,6 +36,8 @@ def readiness(snapshot: Snapshot, *, strict: bool, leaving: bool = False) -> tup
         for stage, refusal in sorted(target.refused.items())
     ]
     document: dict[str, object] = {"ready": ready, "degraded": degraded, "refused": refused}
+    if snapshot.away:
+        document["registry"] = "unreadable"
     return ready, document | ({"leaving": True} if leaving else {})
 
 

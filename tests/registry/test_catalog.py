@@ -14,7 +14,7 @@ from alembic.script import ScriptDirectory
 from registry.catalog import SqlCatalog, migrations
 from registry.catalog.engine import open_engine, writing
 from registry.catalog.schema import REVISION, events, metadata, targets
-from registry.errors import InvalidSetting, ReadOnlyRegistry, StorageFailure
+from registry.errors import DamagedCatalog, InvalidSetting, ReadOnlyRegistry
 from registry.versions import Query
 from tests.builders import tiny
 from tests.contracts.catalog import CatalogContract, promote, register
@@ -138,7 +138,7 @@ class TestSqlite(SqlCatalogContract):
         catalog.close()
         path = Path(url.removeprefix("sqlite:///"))
         path.write_bytes(b"not a database" * 1000)
-        with pytest.raises(StorageFailure, match="not a database"):
+        with pytest.raises(DamagedCatalog, match="not a database"):
             SqlCatalog.open(url)
 
     @pytest.mark.parametrize(

@@ -104,3 +104,17 @@ def test_a_deployment_left_behind_answers_nothing_until_it_has_caught_up(
         deployment.snapshot.pick("digits", Selector())
     deployment.look()
     assert deployment.snapshot.pick("digits", Selector()).version.ref == second.ref
+
+
+def test_a_registry_that_was_put_back_leaves_nobody_behind(tmp_path: Path) -> None:
+    one, two = meet(tmp_path, 1), meet(tmp_path, 2)
+    for meeting in (one, two):
+        meeting.arrive(5)
+        meeting._name(5)
+    told = threading.Event()
+    for meeting in (one, two):
+        meeting.return_to(3)
+    with ThreadPoolExecutor(2) as pool:
+        assert all(pool.map(lambda meeting: meeting.agree(3, threading.Event()), (one, two)))
+    with one.preparing(3, told.set):
+        assert not told.wait(0.05)
