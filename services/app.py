@@ -71,7 +71,7 @@ class Cultivar:
     @bentoml.on_deployment
     def supervise() -> None:
         """Prepare the process above the workers."""
-        supervise(SETTINGS.patience_s)
+        supervise(SETTINGS.patience_s, SETTINGS.silence_s)
 
     @bentoml.on_startup
     async def start(self) -> None:

@@ -50,18 +50,23 @@ def demo(shell: Shell, port: int | None, leave: bool, skip_measuring: bool) -> N
     file = shell.settings.home / f"handwritten-{label}.png"
     file.write_bytes(picture)
     settings = ServeSettings.read(host=HOST, port=port or _open_port(), auth=OFF)
-    with (
-        (shell.settings.home / "demo-server.log").open("wb") as log,
-        Server(settings, shell.settings, log.fileno()) as server,
-        stopped_by_signals(server),
-    ):
-        _heading(shell, f"Serve what is in production at {server.url}")
-        if not server.wait_until_ready():
-            return
-        story |= {"url": server.url, "answer": _ask(shell, server.url, file, label)}
-        shell.emit(story, lambda out: _say_what_next(out, shell, server.url))
-        if not leave:
-            server.wait()
+    with (shell.settings.home / "demo-server.log").open("wb") as log:
+        server = Server(settings, shell.settings, log.fileno())
+        with stopped_by_signals(server), server:
+            _run(shell, server, file, label, story, leave=leave)
+
+
+def _run(
+    shell: Shell, server: Server, file: Path, label: str, story: dict[str, object], *, leave: bool
+) -> None:
+    """Show what a server answers, and wait for its end."""
+    _heading(shell, f"Serve what is in production at {server.url}")
+    if not server.wait_until_ready():
+        return
+    story |= {"url": server.url, "answer": _ask(shell, server.url, file, label)}
+    shell.emit(story, lambda out: _say_what_next(out, shell, server.url))
+    if not leave:
+        server.wait()
 
 
 def _measure(shell: Shell) -> object:

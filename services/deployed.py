@@ -61,6 +61,11 @@ class Deployed:
             self._process.kill()
             self._process.communicate()
 
+    def stop(self) -> None:
+        """End the process: whoever waits for it fails at once."""
+        if self._process is not None:
+            self._process.kill()
+
     def check(self) -> None:
         """Wait until the registry was opened, or could not be for now, as where its database is away.
 

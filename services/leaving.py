@@ -6,17 +6,23 @@ in that moment.
 """
 
 import asyncio
+import os
 import signal
 import threading
 from collections.abc import Callable
+from time import monotonic
 from types import FrameType
+
+_SAME_S = 2.0
+"""Service managers signal every process of a service at once, and the supervisor passes its own signal on: that is one
+word, heard twice."""
 
 
 def leave_on_sigterm(delay_s: float, announce: Callable[[], None]) -> None:
     """Put ourselves before the handler that SIGTERM has; belongs to the running event loop of the main thread.
 
-    The first SIGTERM announces, and is handed to that handler after the delay. The second one ends the
-    process at once.
+    The first SIGTERM announces, and is handed to that handler after the delay. One that comes later ends the
+    process at once, and so does any other where the parent is gone.
 
     Args:
         delay_s: seconds in which everything still answers.
@@ -28,9 +34,17 @@ def leave_on_sigterm(delay_s: float, announce: Callable[[], None]) -> None:
     before = signal.getsignal(signal.SIGTERM)
     if not callable(before):
         return
+    parent = os.getppid()
+    first: float | None = None
 
     def leave(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
+        nonlocal first
+        if first is not None:
+            if monotonic() - first > _SAME_S or os.getppid() != parent:
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
+            return
+        first = monotonic()
         announce()
         loop.call_soon_threadsafe(loop.call_later, delay_s, before, number, None)
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from registry.errors import RuntimeFailure
 from registry.extras import SERVE
 from registry.modes import may_write
 from registry.settings import Settings
@@ -70,10 +71,21 @@ def serve(
         shell.note("requests need a token; 'cultivar tokens add NAME' makes one")
     elif not settings.loopback:
         shell.note(f"warning: tokens are off, anybody who reaches {settings.host} may ask")
-    with Deployed(shell.settings, settings.served_stages) as deployed:
+    server, deployed = Server(settings, shell.settings), Deployed(shell.settings, settings.served_stages)
+    with stopped_by_signals(server, deployed):
+        try:
+            _serve(shell, server, deployed)
+        except RuntimeFailure:
+            if not server.stopping:  # else what failed was ended
+                raise
+
+
+def _serve(shell: Shell, server: Server, deployed: Deployed) -> None:
+    """Run a server until it ends, and show what it serves."""
+    with deployed:
         if not _opens(shell.settings):
             deployed.check()
-        with Server(settings, shell.settings) as server, stopped_by_signals(server):
+        with server:
             deployed.check()
             with shell.progress(passing=True).step("loading what is served"):
                 if not server.wait_until_ready(timeout_s=None):

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from registry.errors import InvalidSetting, RuntimeFailure
 from registry.extras import SERVE
@@ -32,7 +32,7 @@ SERVICE = "services.app:service"
 ROOT = Path(__file__).resolve().parent.parent
 """The folder that the packages are in: the working directory of BentoML's processes."""
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _POLL_S = 0.01
 _REMIND_S = 1.0
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -74,22 +74,33 @@ class Server:
             raise RuntimeError("the server was not started")
         return self._process.pid
 
+    @property
+    def stopping(self) -> bool:
+        """Whether it was told to stop."""
+        return self._stopping
+
     def __enter__(self) -> Self:
         check_port(self.settings.host, self.settings.port)
         self._home = Home()
         self._lifeline = Lifeline()
-        self._process = subprocess.Popen(
+        if not self._stopping:
+            self._process = self._start(self._home, self._lifeline)
+        if self._stopping and self._process is not None:  # told while it started
+            self._end(self._process)
+        return self
+
+    def _start(self, home: Home, lifeline: Lifeline) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
             [sys.executable, "-m", "bentoml", "serve", SERVICE, *self._options()],
-            env={**self._environment(self._home.path), VARIABLE: str(self._lifeline.child_end)},
-            pass_fds=(self._lifeline.child_end, self._home.lock),
+            env={**self._environment(home.path), VARIABLE: str(lifeline.child_end)},
+            pass_fds=(lifeline.child_end, home.lock),
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=self._log if self._log is not None else sys.stderr.fileno(),
             stderr=subprocess.STDOUT,
-            # Ctrl-C reaches this process alone, which passes it on once.
+            # Ctrl-C, and the end of the terminal, reach this process alone, which passes them on once.
             start_new_session=True,
         )
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -109,7 +120,7 @@ class Server:
             home.remove()
 
     def wait_until_ready(self, timeout_s: float | None = 120.0) -> bool:
-        """Wait until ``/readyz`` says so; None waits for as long as the process lives.
+        """Wait until ``/readyz`` answers 200; None waits for as long as the process lives.
 
         Returns:
             False where the process was told to stop before it was ready.
@@ -151,8 +162,11 @@ class Server:
             # The workers hold on to this process: without it they end, those that were told before at once.
             self._process.kill()
         else:
-            self._process.terminate()
-            threading.Thread(target=self._remind, args=(self._process,), daemon=True).start()
+            self._end(self._process)
+
+    def _end(self, process: "subprocess.Popen[bytes]") -> None:
+        process.terminate()
+        threading.Thread(target=self._remind, args=(process,), daemon=True).start()
 
     @staticmethod
     def _remind(process: subprocess.Popen[bytes]) -> None:
@@ -185,19 +199,40 @@ class Server:
             | {
                 "BENTOML_HOME": str(home),
                 FOLDER: str(home / "meeting"),
+                # What its libraries leave in the temporary folder goes with the home.
+                "TMPDIR": str(home),
                 "BENTOML_DO_NOT_TRACK": "True",
             }
         )
 
 
+class Stoppable(Protocol):
+    """What can be told to stop."""
+
+    def stop(self) -> None:
+        """Begin to stop; return at once."""
+
+
 @contextmanager
-def stopped_by_signals(server: Server) -> Iterator[None]:
-    """Stop a server on SIGINT and SIGTERM for as long as the block runs; the second one stops it at once."""
+def stopped_by_signals(*told: Stoppable) -> Iterator[None]:
+    """Stop a server on SIGINT, SIGTERM and SIGHUP for as long as the block runs; the second one stops it at once.
+
+    It is to begin before the server is started, so that no signal finds a server that nobody stops. A signal that is
+    ignored, as SIGHUP under ``nohup``, stays so.
+
+    Args:
+        told: the server, and what else is to be told.
+    """
 
     def stop(number: int, frame: FrameType | None) -> None:
-        server.stop()
+        for each in told:
+            each.stop()
 
-    before = {number: signal.signal(number, stop) for number in _SIGNALS}
+    before = {
+        number: signal.signal(number, stop)
+        for number in _SIGNALS
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
         yield
     finally:

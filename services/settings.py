@@ -93,6 +93,7 @@ class ServeSettings:
         trusted_proxies: addresses or networks whose ``X-Forwarded-For`` is believed.
         poll_s: seconds between two looks at the registry.
         flip_s: seconds that workers wait for one another before what they serve changes.
+        silence_s: seconds without a sign of life after which a worker is killed and replaced.
         drain_s: seconds between the signal to end and the end of listening, in which readiness says no.
     """
 
@@ -130,6 +131,7 @@ class ServeSettings:
     trusted_proxies: tuple[str, ...] = ()
     poll_s: float = 0.2
     flip_s: float = 10.0
+    silence_s: float = 15.0
     drain_s: float = 0.0
 
     def __post_init__(self) -> None:
@@ -156,6 +158,7 @@ class ServeSettings:
         networks(self.trusted_proxies)
         _within("poll_s", self.poll_s, 0.01, 60)
         _within("flip_s", self.flip_s, 0.01, 3600)
+        _within("silence_s", self.silence_s, 2, 3600)
         _within("drain_s", self.drain_s, 0, 3600)
         _among("front", self.front, FRONTS)
         _among("auth", self.auth, AUTHS)

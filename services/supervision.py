@@ -2,15 +2,18 @@
 
 BentoML leaves supervision to Circus, which looks after its processes every ten seconds, knows no
 parent, and in a container leaves dead workers dead. Here a worker that died is replaced at once,
-everywhere, and nothing outlives whoever started it.
+everywhere, so is one that stands still, and nothing outlives whoever started it.
 """
 
 import asyncio
 import os
 import signal
 import threading
+from math import ceil
 from types import FrameType
 
+from services import heartbeat
+from services.heartbeat import Heartbeats, Watchdog
 from services.lifeline import VARIABLE, Lifeline, hold_on
 
 _IN_CONTAINER = "BENTOML_CONTAINERIZED"
@@ -19,17 +22,23 @@ _IN_CONTAINER = "BENTOML_CONTAINERIZED"
 _AGAIN_S = 0.2
 
 
-def supervise(patience_s: float) -> None:
+def supervise(patience_s: float, silence_s: float) -> None:
     """Prepare the supervising process, before BentoML starts its workers.
 
     Args:
         patience_s: seconds that the processes get to finish when the one above them is gone.
+        silence_s: seconds without a sign of life after which a worker is replaced.
     """
+    # Circus would end all workers and start others. Children inherit this.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP,))
     hold_on(patience_s)
     lifeline = Lifeline()
     os.set_inheritable(lifeline.child_end, True)
     # Circus hands this environment, and every inheritable file, to the workers.
     os.environ[VARIABLE] = str(lifeline.child_end)
+    heartbeats = Heartbeats.make()
+    os.environ[heartbeat.VARIABLE] = str(heartbeats.file)
+    Watchdog(heartbeats, checks=ceil(silence_s / heartbeat.INTERVAL_S)).start()
     os.environ.pop(_IN_CONTAINER, None)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGCHLD, _a_worker_ended)

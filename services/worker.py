@@ -17,6 +17,7 @@ from registry.settings import Settings
 from services import collector, metrics
 from services.admission import Admission
 from services.deployment import Deployment, Snapshot
+from services.heartbeat import Heartbeats, Pulse
 from services.hot import Hot
 from services.inference import Inference
 from services.leaving import leave_on_sigterm
@@ -55,6 +56,7 @@ class Worker:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stalls: metrics.Stalls | None = None
         self._calm = False
+        self._pulse: Pulse | None = None
         # A process that ``cultivar serve`` did not start cannot know who reaches it: ``auto`` asks for tokens.
         self._keyring = None if settings.auth == OFF else Keyring(self._connect)
         self.doorkeeper = Doorkeeper(self._keyring)
@@ -114,18 +116,29 @@ class Worker:
             self._keyring.start()
         elif not settings.loopback:
             _log.warning("anybody who reaches %s may ask: tokens are off", settings.host)
+        heartbeats = Heartbeats.inherited()
+        if heartbeats is not None:
+            self._pulse = Pulse(heartbeats)
         if settings.workers > 1:
-            await self._join(meeting)
+            await self._join(meeting, heartbeats)
+        if heartbeats is not None:
+            heartbeats.serve()
         self._stalls = metrics.Stalls()
 
-    async def _join(self, meeting: Meeting | None) -> None:
-        """Wait, for a while, before connections are taken: for what is loaded, and for the workers met with.
+    async def _join(self, meeting: Meeting | None, heartbeats: Heartbeats | None) -> None:
+        """Wait before connections are taken: for what is loaded, and for the workers met with.
 
-        Until this worker is ready the others can answer; and at the server's start the first one would take,
-        and keep, all connections that come at once.
+        Until this worker is ready the others can answer, if there are any, however long it takes; and at the
+        server's start the first one would take, and keep, all connections that come at once.
         """
         limit = perf_counter() + self.settings.flip_s
-        while not self._calm and perf_counter() < limit:
+
+        def waits() -> bool:
+            if self._admission.leaving:
+                return False
+            return perf_counter() < limit or (heartbeats is not None and heartbeats.others_serve())
+
+        while not self._calm and waits():
             await asyncio.sleep(_JOIN_POLL_S)
         if meeting is None:
             return

@@ -112,6 +112,75 @@ def test_what_is_under_way_is_answered_before_the_end(home: Path, tmp_path: Path
         assert not list(tmp_path.glob("cultivar-serve-*"))
 
 
+def test_a_signal_to_all_processes_at_once_is_one_word(home: Path, tmp_path: Path) -> None:
+    """As service managers send it; a worker then hears it twice."""
+    body = picture()
+    head = f"POST /v1/classify/digits HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: {len(body)}"
+    with served(home, tmp_path) as server, socket.create_connection(server.address, timeout=20) as client:
+        client.sendall(f"{head}\r\n\r\n".encode() + body[:10])
+        _classify(server.url)
+        for pid in server.pids:
+            os.kill(pid, signal.SIGTERM)
+        _until(lambda: not _answers(server.url))
+        client.sendall(body[10:])
+        assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
+        assert server.process.wait(60) == 0
+        assert not _alive(server.pids)
+        assert not list(tmp_path.glob("cultivar-serve-*"))
+
+
+def test_the_end_of_the_terminal_is_a_signal_to_stop_and_nothing_to_the_processes_below(
+    home: Path, tmp_path: Path
+) -> None:
+    with served(home, tmp_path) as server:
+        for pid in server.pids[1:]:
+            os.kill(pid, signal.SIGHUP)
+        assert _classify(server.url).status_code == 200
+        assert worker_pids(server.pids[1]) == [server.pids[2]]
+        server.process.send_signal(signal.SIGHUP)
+        assert server.process.wait(60) == 0
+        assert not _alive(server.pids)
+        assert [path.name for path in tmp_path.iterdir()] == ["log"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("phase", ["command", "folder", "supervisor", "worker"])
+def test_a_signal_in_any_phase_of_the_start_leaves_nothing_behind(
+    home: Path, tmp_path: Path, phase: str, number: signal.Signals
+) -> None:
+    command = [sys.executable, "-m", "services.cli", "--home", str(home), "serve", "--port", str(free_port())]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=os.environ | {"TMPDIR": str(tmp_path)}, stdout=log, stderr=log
+        )
+    seen: set[int] = set()
+
+    def reached() -> bool:
+        seen.update(_below(process.pid))
+        commands = [_command(pid) for pid in seen]
+        return {
+            "command": True,
+            "folder": bool(list(tmp_path.glob("cultivar-serve-*/owner.lock"))),
+            "supervisor": any(b"bentoml\0serve" in each for each in commands),
+            "worker": any(b"_bentoml_impl.worker" in each for each in commands),
+        }[phase]
+
+    try:
+        _until(reached)
+        process.send_signal(number)
+        while process.poll() is None:
+            seen.update(_below(process.pid))
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
+    early = {signal.SIGTERM: {-15}, signal.SIGINT: {-2, 1, 130}, signal.SIGHUP: {-1}}[number]
+    assert process.returncode in (early if phase == "command" else {0})
+    _until(lambda: not _alive(tuple(seen)))
+    assert [path.name for path in tmp_path.iterdir()] == ["log"]
+    assert b"Traceback" not in (tmp_path / "log").read_bytes() or phase == "command"
+
+
 def test_nothing_outlives_a_killed_command(home: Path, tmp_path: Path) -> None:
     with served(home, tmp_path, "--workers", "2") as server:
         server.process.kill()
@@ -154,6 +223,25 @@ def test_a_server_that_bentoml_runs_says_that_it_leaves_too(home: Path) -> None:
             process.kill()
             process.wait()
         _until(lambda: not _alive((second,)))
+
+
+def _below(pid: int) -> set[int]:
+    """Return the processes that a process started, and those that these did."""
+    found: set[int] = set()
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            children = {int(text) for text in path.read_text().split()}
+        except OSError:
+            continue
+        found |= children.union(*(_below(child) for child in children))
+    return found
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def _classify(url: str) -> httpx.Response:

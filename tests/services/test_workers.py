@@ -114,6 +114,28 @@ def test_idle_connections_outlast_those_of_proxies(running: Running) -> None:
         assert words[words.index(b"--timeout-keep-alive") + 1] == b"75"
 
 
+def test_a_worker_that_stands_still_is_replaced_and_the_other_answers(tmp_path: Path) -> None:
+    with serving(tmp_path, workers=2, silence_s=3.0) as running:
+        _until(lambda: _loaded(running.url) == 2)
+        still, other = worker_pids(running.server.pid)
+        os.kill(still, signal.SIGSTOP)
+
+        def replaced() -> bool:
+            pids = worker_pids(running.server.pid)
+            return len(pids) == 2 and still not in pids and other in pids
+
+        _until(replaced)
+        for _ in range(5):
+            answer = httpx.post(f"{running.url}/v1/classify/digits", content=picture(), headers=PNG)
+            assert answer.status_code == 200
+        _until(lambda: _loaded(running.url) == 2)
+        assert f"the worker {still} shows no sign of life" in running.log.read_text()
+        # One that stands still does not keep a server from its end.
+        os.kill(other, signal.SIGSTOP)
+        pids = worker_pids(running.server.pid)
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
 def test_a_server_that_is_told_to_stop_while_it_replaces_a_worker_ends(tmp_path: Path) -> None:
     settings = ServeSettings.read({}, port=free_port(), workers=2)
     with (
