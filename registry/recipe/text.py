@@ -17,11 +17,13 @@ from typing import ClassVar, Self
 
 import numpy as np
 from tokenizers import Encoding, Tokenizer
+from tokenizers.normalizers import Normalizer
 
 from registry.digests import canonical_json
 from registry.errors import InputTooLarge, InvalidRecipe, UndecodableInput, WrongModality
 from registry.quoting import quoted, shortened
 from registry.recipe.recipe import Prepared, Raw, Recipe, content
+from registry.recipe.tokenizer import MAX_GROWTH, check_tokenizer
 from registry.signature import TensorSpec
 
 MAX_TEXT_CHARACTERS = 1_000_000
@@ -42,6 +44,12 @@ _MAX_BUCKETS = 64
 _MAX_ID = (1 << 31) - 1
 _WARM_TOKENS = 512
 """Longer buckets are not warmed up: attention over 8192 tokens takes gigabytes, and few texts need it."""
+
+_MAX_NORMALISED_BYTES = 2 << 20
+"""Of what is tokenized of a text, in UTF-8, after the tokenizer's normaliser: one character may become eighteen
+(U+FDFA), and the library takes some hundred bytes of memory for each byte."""
+_PIECE = 4096
+"""Characters that are normalised at once to see how much they come to."""
 
 _CHARACTERS_PER_TOKEN = 16
 """Characters looked at for each token that is kept, at first; four times as many where they do not suffice."""
@@ -203,7 +211,7 @@ class TextRecipe(Recipe):
         Raises:
             WrongModality: the item is a picture.
             UndecodableInput: a lone surrogate, or a text that the tokenizer has no answer to.
-            InputTooLarge: over a million characters.
+            InputTooLarge: over a million characters, or over 2 MiB once it is normalised.
         """
         return self.encode(item)
 
@@ -235,7 +243,9 @@ class TextRecipe(Recipe):
         texts = self._texts(item, max_characters)
         window = _CHARACTERS_PER_TOKEN * (self.max_length + _SPARE_TOKENS)
         while True:
-            encoding = self._tokenize([self._cut(text, window) for text in texts])
+            seen = [self._cut(text, window) for text in texts]
+            self._check_normalised(seen)
+            encoding = self._tokenize(seen)
             kept = self._kept(encoding, [len(text) <= window for text in texts])
             if kept is not None:
                 break
@@ -286,6 +296,27 @@ class TextRecipe(Recipe):
         """Return what is tokenized of a text: so many characters of the side that is kept."""
         return text[:window] if self.truncation == RIGHT else text[-window:]
 
+    def _check_normalised(self, texts: Sequence[str]) -> None:
+        """Check how much a tokenizer's normaliser makes of texts, a piece after another.
+
+        Raises:
+            InputTooLarge: it is too much.
+            UndecodableInput: the normaliser has no answer to it.
+        """
+        size = sum(len(text.encode()) for text in texts)
+        if size * MAX_GROWTH <= _MAX_NORMALISED_BYTES:
+            return
+        normaliser, left = self._library.normalizer, _MAX_NORMALISED_BYTES
+        for text in texts:
+            for start in range(0, len(text), _PIECE):
+                piece = text[start : start + _PIECE]
+                left -= len((piece if normaliser is None else _normalised(normaliser, piece)).encode())
+                if left < 0:
+                    raise InputTooLarge(
+                        f"a text may come to {_MAX_NORMALISED_BYTES:,} bytes once it is normalised, this one comes to "
+                        "more; send less of it"
+                    )
+
     def _tokenize(self, texts: list[str]) -> Encoding:
         try:
             # The batch call gives up the interpreter's lock, the single one does not.
@@ -294,7 +325,20 @@ class TextRecipe(Recipe):
             raise
         # The library raises bare Exceptions; where its Rust panics, they derive from BaseException alone.
         except BaseException as error:
-            raise UndecodableInput(f"the tokenizer cannot read this text: {str(error)[:200]}") from error
+            raise _unreadable(error) from error
+
+
+def _normalised(normaliser: Normalizer, text: str) -> str:
+    try:
+        return normaliser.normalize_str(text)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: BaseException) -> UndecodableInput:
+    return UndecodableInput(f"the tokenizer cannot read this text: {str(error)[:200]}")
 
 
 def _are_optional(rest: Mapping[str, object]) -> bool:
@@ -325,6 +369,7 @@ def _open(text: str) -> tuple[str, Tokenizer]:
         value = json.loads(text)
         if not isinstance(value, dict):
             raise InvalidRecipe(f"a tokenizer is a JSON object, got {type(value).__name__}")
+        check_tokenizer(value)
         canonical = canonical_json(value | {"truncation": None, "padding": None}).decode()
         return canonical, Tokenizer.from_str(canonical)
     except (InvalidRecipe, KeyboardInterrupt, SystemExit):
