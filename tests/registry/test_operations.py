@@ -16,8 +16,9 @@ from registry.locations import file_url
 from registry.registry import Registry
 from registry.settings import Settings
 from tests.builders import publish, tiny
+from tests.postgres import postgres_programs
 from tests.registry import worker
-from tests.registry.conftest import Clock, postgres_programs
+from tests.registry.conftest import Clock
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 

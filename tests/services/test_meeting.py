@@ -114,6 +114,7 @@ def test_a_registry_that_was_put_back_leaves_nobody_behind(tmp_path: Path) -> No
     told = threading.Event()
     for meeting in (one, two):
         meeting.return_to(3)
+        meeting.arrive(3)
     with ThreadPoolExecutor(2) as pool:
         assert all(pool.map(lambda meeting: meeting.agree(3, threading.Event()), (one, two)))
     with one.preparing(3, told.set):
