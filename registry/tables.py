@@ -9,12 +9,16 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from registry.errors import DatasetError
 from registry.extras import PARQUET
 
 MAX_TABLE_BYTES = 1 << 30
+"""Of a file, and of what its values come to."""
+
+_BATCH_ROWS = 64
+"""Rows of a parquet file that are held at once: a value may have megabytes."""
 
 Record: TypeAlias = tuple[str, Mapping[str, object]]
 """Where a row begins in its file (``line 7``, ``row 3``), and its values by column."""
@@ -182,24 +186,62 @@ def _parquet(path: Path, wanted: Collection[str], max_rows: int) -> Found:
     import pyarrow
     from pyarrow import parquet
 
-    data = bytes_of(path)
+    source = pyarrow.BufferReader(bytes_of(path))
+
+    def broken(error: Exception) -> DatasetError:
+        return DatasetError(f"{path}: expected a parquet file; {' '.join(str(error).split())[:300]}")
+
     try:
-        file = parquet.ParquetFile(pyarrow.BufferReader(data))
-        columns = list(file.schema_arrow.names)
-        if file.metadata.num_rows > max_rows:
-            raise _too_long(path, max_rows)
-        table = file.read(columns=[name for name in columns if name in wanted])
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DatasetError(f"{path}: expected a parquet file; {str(error)[:300]}") from error
+        schema = parquet.read_schema(source)
+        columns = list(schema.names)
+        # Values that stand in a dictionary stay there: a kilobyte can say the same gigabyte a million times.
+        texts = [
+            name
+            for name in columns
+            if name in wanted and columns.count(name) == 1 and _is_text(schema.field(name).type)
+        ]
+        file = parquet.ParquetFile(source, read_dictionary=texts)
+    # What broken metadata raise is up to pyarrow; some of it is not its own.
+    except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
+        raise broken(error) from error
+    if file.metadata.num_rows > max_rows:
+        raise _too_long(path, max_rows)
 
     def records() -> Iterator[Record]:
-        number = 0
-        for batch in table.to_batches(max_chunksize=10_000):
-            for record in batch.to_pylist():
-                number += 1
-                yield f"row {number}", record
+        number = size = 0
+        try:
+            for batch in file.iter_batches(_BATCH_ROWS, columns=[name for name in columns if name in wanted]):
+                size += sum(map(_text_bytes, batch.columns))
+                if size > MAX_TABLE_BYTES:
+                    raise _too_large(path)
+                for row in range(batch.num_rows):
+                    number += 1
+                    yield f"row {number}", {name: batch[name][row].as_py() for name in batch.schema.names}
+        except (pyarrow.ArrowException, OSError, ValueError) as error:
+            raise broken(error) from error
 
     return columns, records()
+
+
+def _is_text(type_: Any) -> bool:
+    from pyarrow import types
+
+    return any(check(type_) for check in (types.is_string, types.is_binary))
+
+
+def _text_bytes(column: Any) -> int:
+    """Return the bytes of a column's values, each counted as often as it stands there."""
+    import pyarrow
+    from pyarrow import compute
+
+    if pyarrow.types.is_dictionary(column.type):
+        lengths = compute.binary_length(column.dictionary).take(column.indices)
+        return int(compute.sum(lengths).as_py() or 0)
+    return int(column.nbytes)
+
+
+def _too_large(path: Path) -> DatasetError:
+    return DatasetError(f"{path}: a table's values come to at most {MAX_TABLE_BYTES:,} bytes")
 
 
 READERS: Mapping[str, Callable[[Path, Collection[str], int], Found]] = {

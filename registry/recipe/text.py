@@ -45,9 +45,9 @@ _MAX_ID = (1 << 31) - 1
 _WARM_TOKENS = 512
 """Longer buckets are not warmed up: attention over 8192 tokens takes gigabytes, and few texts need it."""
 
-_MAX_NORMALISED_BYTES = 2 << 20
-"""Of what is tokenized of a text, in UTF-8, after the tokenizer's normaliser: one character may become eighteen
-(U+FDFA), and the library takes some hundred bytes of memory for each byte."""
+_MAX_NORMALISED = 2 * MAX_TEXT_CHARACTERS
+"""Characters of what is tokenized of a text after the tokenizer's normaliser: one may become eighteen (U+FDFA), and the
+library takes some hundred bytes of memory for each byte."""
 _PIECE = 4096
 """Characters that are normalised at once to see how much they come to."""
 
@@ -211,7 +211,7 @@ class TextRecipe(Recipe):
         Raises:
             WrongModality: the item is a picture.
             UndecodableInput: a lone surrogate, or a text that the tokenizer has no answer to.
-            InputTooLarge: over a million characters, or over 2 MiB once it is normalised.
+            InputTooLarge: over a million characters, or over two million once it is normalised.
         """
         return self.encode(item)
 
@@ -303,17 +303,16 @@ class TextRecipe(Recipe):
             InputTooLarge: it is too much.
             UndecodableInput: the normaliser has no answer to it.
         """
-        size = sum(len(text.encode()) for text in texts)
-        if size * MAX_GROWTH <= _MAX_NORMALISED_BYTES:
+        normaliser, left = self._library.normalizer, _MAX_NORMALISED
+        if normaliser is None or sum(map(len, texts)) * MAX_GROWTH <= left:
             return
-        normaliser, left = self._library.normalizer, _MAX_NORMALISED_BYTES
         for text in texts:
             for start in range(0, len(text), _PIECE):
                 piece = text[start : start + _PIECE]
-                left -= len((piece if normaliser is None else _normalised(normaliser, piece)).encode())
+                left -= len(_normalised(normaliser, piece))
                 if left < 0:
                     raise InputTooLarge(
-                        f"a text may come to {_MAX_NORMALISED_BYTES:,} bytes once it is normalised, this one comes to "
+                        f"a text may come to {_MAX_NORMALISED:,} characters once it is normalised, this one comes to "
                         "more; send less of it"
                     )
 

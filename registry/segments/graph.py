@@ -8,6 +8,7 @@ depends on the computation alone: not on names, order, metadata or producer.
 
 import functools
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -27,6 +28,13 @@ IR_VERSION = 10
 GRAPH_NAME = "cultivar"
 SYMBOLS = ("batch", "seq")
 """What the first and the second dimension of an input are called where they vary."""
+
+_PACKED_BITS = {
+    number: 4
+    for name in ("INT4", "UINT4", "FLOAT4E2M1")
+    if (number := getattr(TensorProto, name, None)) is not None
+}
+"""Bits of the elements of which several share a byte, by ONNX's number."""
 
 _RANDOM = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
@@ -488,8 +496,22 @@ def _weight(graph: Graph, tensor: TensorProto) -> Weight:
         raise InvalidSegment(
             f"weight {tensor.name!r}: expected numbers inside the file, got text or another file's"
         )
-    if not tensor.HasField("raw_data"):
-        tensor = numpy_helper.from_array(numpy_helper.to_array(tensor))
+    if min(tensor.dims, default=0) < 0:
+        raise InvalidSegment(f"weight {tensor.name!r}: expected dimensions from 0, got {list(tensor.dims)}")
+    try:
+        if not tensor.HasField("raw_data"):
+            tensor = numpy_helper.from_array(numpy_helper.to_array(tensor))
+        elements = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    # What a tensor without the elements that it announces raises is up to onnx and NumPy.
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidSegment(f"weight {tensor.name!r}: expected a whole tensor; {error}") from error
+    bits = _PACKED_BITS.get(tensor.data_type, 8 * elements.itemsize)
+    expected = -(-math.prod(tensor.dims) * bits // 8)
+    if len(tensor.raw_data) != expected:
+        raise InvalidSegment(
+            f"weight {tensor.name!r}: its shape {list(tensor.dims)} takes {expected:,} bytes, it has "
+            f"{len(tensor.raw_data):,}"
+        )
     return graph.weight(tensor.data_type, tensor.dims, tensor.raw_data)
 
 

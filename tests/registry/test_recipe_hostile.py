@@ -158,15 +158,17 @@ def compatible() -> TextRecipe:
     return recipe(library.to_str(), unknown="skip", unknown_id=0)
 
 
-@pytest.mark.parametrize("letter", ["\ufdfa", "\u3300", "\U0001f600", "\u0344", "\u4e00"])
+@pytest.mark.parametrize("letter", ["\ufdfa", "\ufdfb", "\u3300", "\u33a8"])
 def test_a_text_that_explodes_is_refused(compatible: TextRecipe, letter: str) -> None:
     with pytest.raises(InputTooLarge, match="once it is normalised"):
         compatible.prepare(letter * 1_000_000)
 
 
-@pytest.mark.parametrize("text", ["b" * 1_000_000, "\u0301" * 900_000, "b " * 500_000, " " * 1_000_000])
+@pytest.mark.parametrize(
+    "text", ["b" * 999_000, "\u0301" * 900_000, "\u4e00" * 900_000, "b " * 450_000, " " * 999_000]
+)
 def test_a_long_text_that_does_not_explode_is_read_to_its_end(compatible: TextRecipe, text: str) -> None:
-    assert compatible.prepare(text + " a")["input_ids"].tolist() == [1] if len(text) < 999_999 else True
+    assert compatible.prepare(text + " a")["input_ids"].tolist() == [1]
 
 
 def test_a_text_of_which_the_beginning_suffices_may_be_as_long_as_it_likes(compatible: TextRecipe) -> None:
