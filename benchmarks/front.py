@@ -6,7 +6,7 @@ application by itself on connections of its own and on uvicorn's. What each figu
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -89,12 +89,19 @@ def jobs(
         RUN: partial(bench.raw, lanes, pace.window_s / 2),
         TOGETHER: partial(bench.apart, lanes, pace.window_s / 2),
     }
-    for contender in contenders:
-        for kind in contender.requests:
-            for connections in CONCURRENCIES:
-                name = f"{contender.name}, {kind}, {connections}"
-                found[name] = partial(contender.load, kind, connections, pace.window_s, pace.warm_s)
-    return found
+    return found | loads(contenders, pace)
+
+
+def loads(contenders: Sequence[Contender], pace: Pace) -> dict[str, Callable[[], Measurement]]:
+    """Return the loads on servers, by name."""
+    return {
+        f"{contender.name}, {kind}, {connections}": partial(
+            contender.load, kind, connections, pace.window_s, pace.warm_s
+        )
+        for contender in contenders
+        for kind in contender.requests
+        for connections in CONCURRENCIES
+    }
 
 
 def verdicts(results: Rounds, idle: float, cores: int) -> list[Verdict]:
@@ -159,9 +166,8 @@ def show(results: Rounds) -> str:
     return table("", ("rows/s", "CPU µs a row", "p50 ms", "p99 ms", "generator, cores"), rows)
 
 
-def measure(pace: Pace, seed: int, home: Path) -> dict[str, Any]:
-    """Make the version, start both servers, measure, print the table; return everything as JSON values."""
-    cores = cpu_quota()
+def prepare(seed: int, home: Path) -> tuple[Bench, dict[str, Path]]:
+    """Make the version; return what it does without a server, and a folder of requests for each kind of input."""
     with Registry.open(Settings.read(home)) as registry:
         manifest = registry.manifest(weightless.put_into_production(registry, TARGET))
         model = merged(manifest, registry)
@@ -173,7 +179,34 @@ def measure(pace: Pace, seed: int, home: Path) -> dict[str, Any]:
     requests = {
         kind: write(home / kind, [request(path, MEDIA[kind], body) for body in sent[kind]]) for kind in MEDIA
     }
-    bench = Bench(model, weightless.RECIPE, pixels, photographs)
+    return Bench(model, weightless.RECIPE, pixels, photographs), requests
+
+
+def wired(stack: ExitStack, requests: Mapping[str, Path], home: Path) -> list[Contender]:
+    """Start the application by itself on both kinds of connections, until the stack ends."""
+    found = []
+    for name, peer in WIRED.items():
+        alike = replace(peer, environment={**peer.environment, "CULTIVAR_HOME": str(home)})
+        started = stack.enter_context(alike.start(home / "none", home / "none", home / name, {}))
+        found.append(replace(started, requests=requests))
+    return found
+
+
+def measure_connections(pace: Pace, seed: int, home: Path) -> dict[str, Any]:
+    """Measure connections alone, ours and uvicorn's; return everything as JSON values."""
+    _, requests = prepare(seed, home)
+    with ExitStack() as stack:
+        results = run_rounds(loads(wired(stack, requests, home), pace), pace.rounds, seed)
+    print(show(results))
+    print(over_uvicorn(results))
+    rounds = {name: [each.to_json() for each in several] for name, several in results.items()}
+    return {"reached": True, "machine": describe(), "seed": seed, "rounds": rounds}
+
+
+def measure(pace: Pace, seed: int, home: Path) -> dict[str, Any]:
+    """Make the version, start the servers, measure, print the tables; return everything as JSON values."""
+    cores = cpu_quota()
+    bench, requests = prepare(seed, home)
     with ExitStack() as stack:
         ours = stack.enter_context(cultivar(home, requests, OURS, workers=1))
         answers = [body for kind in MEDIA for status, body in ours.answers(kind) if status == 200]
@@ -186,10 +219,7 @@ def measure(pace: Pace, seed: int, home: Path) -> dict[str, Any]:
         # One worker's event loop is one core's; decode plus run, its limit, takes all of them.
         several = stack.enter_context(cultivar(home, requests, on_all(cores), workers=cores))
         contenders = [ours, floor, replace(several, requests={PICTURES: requests[PICTURES]})]
-        for name, peer in WIRED.items():
-            alike = replace(peer, environment={**peer.environment, "CULTIVAR_HOME": str(home)})
-            started = stack.enter_context(alike.start(recipe, recipe, home / name, {}))
-            contenders.append(replace(started, requests=requests))
+        contenders += wired(stack, requests, home)
         say(f"left alone for {pace.idle_s:g} s")
         idle = idle_cores(ours.pid, pace.idle_s)
         results = run_rounds(jobs(contenders, bench, cores, pace), pace.rounds, seed)
@@ -216,11 +246,15 @@ def main() -> None:
     """Measure and print; exit 1 where an aim was missed."""
     experiment = Experiment("front", __doc__, quick="half a minute, and too short for figures")
     experiment.parser.add_argument("--rounds", type=int, help="repeats of every measurement")
+    experiment.parser.add_argument(
+        "--connections", action="store_true", help="our connections and uvicorn's alone"
+    )
     experiment.parser.add_argument("--seed", type=int, default=0, help="of pictures and order")
     given = experiment.arguments
     pace = QUICK if given.quick else USUAL
     pace = replace(pace, rounds=given.rounds or pace.rounds)
-    experiment.run(lambda home: measure(pace, given.seed, home))
+    chosen = measure_connections if given.connections else measure
+    experiment.run(lambda home: chosen(pace, given.seed, home))
 
 
 if __name__ == "__main__":
