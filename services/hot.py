@@ -17,6 +17,7 @@ import orjson
 from registry.tokens import Grant
 from services import metrics
 from services.admission import Admission, ClientLeft, Visit
+from services.allocator import Afterwards
 from services.answers import Identity
 from services.deployment import Snapshot
 from services.errors import (
@@ -71,6 +72,7 @@ MODERATE_BODY_BYTES = 4 << 20
 """Bodies of up to as many bytes have a thread of their own, and never wait for larger ones."""
 
 _MODERATE, _LARGE = ThreadPoolExecutor(1, "parse"), ThreadPoolExecutor(1, "parse-large")
+_AFTERWARDS = Afterwards()
 _T = TypeVar("_T")
 
 
@@ -341,8 +343,13 @@ async def _apart(body_bytes: int, work: Callable[..., _T], *arguments: object) -
     """Do something to a body: here if it is small, else in a thread for that."""
     if body_bytes <= MAX_PARSED_IN_LOOP_BYTES:
         return work(*arguments)
-    threads = _MODERATE if body_bytes <= MODERATE_BODY_BYTES else _LARGE
-    return await asyncio.get_running_loop().run_in_executor(threads, partial(work, *arguments))
+    loop = asyncio.get_running_loop()
+    if body_bytes <= MODERATE_BODY_BYTES:
+        return await loop.run_in_executor(_MODERATE, partial(work, *arguments))
+    try:
+        return await loop.run_in_executor(_LARGE, partial(work, *arguments))
+    finally:
+        _AFTERWARDS.give_back()
 
 
 def _other_method(method: str) -> Reply:

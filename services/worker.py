@@ -1,11 +1,9 @@
 """One server process: the registry it follows, what it serves, and the door in front."""
 
 import asyncio
-import ctypes
 import logging
 import os
 import warnings
-from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 
@@ -16,6 +14,7 @@ from registry.runtime import CUDA, cpu_quota, usable_providers
 from registry.settings import Settings
 from services import collector, metrics
 from services.admission import Admission
+from services.allocator import give_memory_back
 from services.deployment import Deployment, Snapshot
 from services.heartbeat import Heartbeats, Pulse
 from services.hot import Hot
@@ -180,9 +179,3 @@ def _meeting(settings: ServeSettings) -> Meeting | None:
     if settings.workers == 1 or folder is None:
         return None
     return Meeting(Path(folder), patience_s=settings.flip_s)
-
-
-def give_memory_back() -> None:
-    """Return to the system what loading needed and nobody holds: 60 to 100 MiB beside ResNet-18. Only glibc can."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -27,9 +27,10 @@ PATIENCE_S = 40.0
 HANGS = "hangs"
 RESET = "reset"
 CLOSED = "closed"
+HELD = "held"
 """Outcomes without a status."""
 
-_STATUS = re.compile(rb"^HTTP/1\.1 ([2-5][0-9][0-9]) ", re.MULTILINE)
+_STATUS = re.compile(rb"HTTP/1\.1 ([2-5][0-9][0-9]) ")
 _LITTLE = 4096
 _MOST_KEPT = 1 << 20
 
@@ -300,7 +301,7 @@ def _held(clients: Iterable[socket.socket], until: float) -> str:
     while waiting and time.monotonic() < until:
         time.sleep(0.1)
         waiting = [client for client in waiting if not _has_ended(client)]
-    return "held" if waiting else CLOSED
+    return HELD if waiting else CLOSED
 
 
 def _has_ended(client: socket.socket) -> bool:

@@ -8,12 +8,12 @@ Strings are read by the standard library's scanner in C.
 
 import re
 from functools import cached_property
-from json.decoder import JSONDecodeError, scanstring  # type: ignore[attr-defined]  # public by use, not typed
+from json import JSONDecodeError
 from typing import TypeAlias
 
 from registry.errors import InputTooLarge, UndecodableInput
 from services.errors import MalformedRequest
-from services.protocols.pieces import PIECE, decoded, find
+from services.protocols.pieces import PIECE, decoded, find, string
 
 Scalar: TypeAlias = str | int | float | bool | None
 Item: TypeAlias = "Scalar | list[Scalar]"
@@ -137,13 +137,13 @@ class _Reader:
 
     def _string(self) -> str:
         try:
-            value, self._at = scanstring(self._text, self._at + 1, True)
+            value, self._at = string(self._text, self._at + 1)
         except JSONDecodeError as error:
             self._at = error.pos
             raise self._expected(f"a well-formed string ({error.msg})") from error
         if not value.isascii() and self._has_escapes and _has_surrogates(value):
             raise self._expected("whole Unicode characters, got half of a pair")
-        return str(value)
+        return value
 
     @cached_property
     def _has_escapes(self) -> bool:

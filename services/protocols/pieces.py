@@ -6,6 +6,7 @@ up to a third of a second.
 
 import binascii
 import codecs
+from json.decoder import JSONDecodeError, scanstring  # type: ignore[attr-defined]  # public by use, not typed
 from string import hexdigits
 from typing import AnyStr
 
@@ -13,6 +14,11 @@ import numpy as np
 
 PIECE = 1 << 20
 """Bytes or characters of one call: some milliseconds of the slowest of them."""
+
+_ESCAPE = 6
+"""Characters of the longest escape in a JSON string: a backslash, ``u`` and four digits."""
+
+_HIGH_SURROGATES = ("\ud800", "\udbff")
 
 _NO_DIGIT = 16
 _DIGITS = np.array(
@@ -48,6 +54,56 @@ def decoded(data: bytes) -> str:
             error.start += at - pending
             raise
     return "".join(texts)
+
+
+def string(text: str, start: int) -> tuple[str, int]:
+    """Read a JSON string.
+
+    Args:
+        text: the document.
+        start: behind the opening quote.
+
+    Returns:
+        its value, and where the document goes on behind the closing quote.
+
+    Raises:
+        JSONDecodeError: it is none; ``pos`` says where.
+    """
+    if len(text) - start <= PIECE:
+        value, end = scanstring(text, start, True)
+        return str(value), int(end)
+    values: list[str] = []
+    at = start
+    while True:
+        cut = _between_escapes(text, at, at + PIECE)
+        # A piece ends with a quote of ours, unless the string's own comes before.
+        piece = text[at:cut] + '"'
+        try:
+            value, end = scanstring(piece, 0, True)
+        except JSONDecodeError as error:
+            raise JSONDecodeError(error.msg, text, at + error.pos) from error
+        if end < len(piece):
+            values.append(value)
+            return "".join(values), at + int(end)
+        if cut == len(text):
+            raise JSONDecodeError("Unterminated string starting at", text, start - 1)
+        if value and _HIGH_SURROGATES[0] <= value[-1] <= _HIGH_SURROGATES[1]:
+            # Its other half may come, and belongs to the same character.
+            value, cut = value[:-1], cut - _ESCAPE
+        values.append(value)
+        at = cut
+
+
+def _between_escapes(text: str, at: int, end: int) -> int:
+    """Return where a piece ends that begins between escapes: at ``end``, or before the escape that would be cut."""
+    if end >= len(text):
+        return len(text)
+    last = text.rfind("\\", max(at, end - _ESCAPE), end)
+    if last < 0:
+        return end
+    before = text[at : last + 1]
+    backslashes = len(before) - len(before.rstrip("\\"))
+    return last if backslashes % 2 else end
 
 
 def from_base64(text: bytes | str) -> bytes:

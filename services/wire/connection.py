@@ -166,6 +166,10 @@ class Connection(asyncio.Protocol):
             self._drained_bytes += len(data)
             if self._drained_bytes > self._limits.drain_bytes:
                 self.transport.abort()
+            else:
+                # Once in a round of the event loop: uvloop would read some mebibytes before others have their turn.
+                self.transport.pause_reading()
+                self._loop.call_soon(self._drain_on)
             return
         if self._last and self._reading is None:
             return
@@ -488,6 +492,10 @@ class Connection(asyncio.Protocol):
             self.transport.write_eof()
         self._waiting.clear()
         self.resume_reading()
+
+    def _drain_on(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def _unsent_for_too_long(self, now: float) -> bool:
         """Return whether the client takes too little of what waits for it."""

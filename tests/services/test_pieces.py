@@ -3,6 +3,7 @@
 import base64
 import binascii
 from collections.abc import Iterator
+from json.decoder import JSONDecodeError, scanstring  # type: ignore[attr-defined]  # public by use, not typed
 from urllib.parse import unquote_to_bytes
 
 import pytest
@@ -10,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import services.protocols.pieces as module
-from services.protocols.pieces import decoded, find, from_base64, unquoted
+from services.protocols.pieces import decoded, find, from_base64, string, unquoted
 
 
 @pytest.fixture(autouse=True, scope="module")
 def small_pieces() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "PIECE", 8)
+        patch.setattr(module, "PIECE", 16)
         yield
 
 
@@ -57,6 +58,24 @@ def test_base64_is_read_or_refused_as_in_one_go(data: bytes, at: int, odd: str) 
             from_base64(text)
     else:
         assert from_base64(text) == expected
+
+
+_PARTS = ["a", "é", "😀", "\\\\", '\\"', "\\n", "\\u0041", "\\ud83d\\ude00", "\\ud83d", "\\ude00"]
+_ODD = ["\\", '"', "\n", "\\u00"]
+STRINGS = st.lists(st.sampled_from([*_PARTS * 4, *_ODD]), max_size=30).map("".join)
+
+
+@given(STRINGS, st.sampled_from(['"', '"]}', ""]), st.integers(0, 12))
+def test_json_strings_are_read_or_refused_as_in_one_go(inner: str, rest: str, lead: int) -> None:
+    text = "[" * lead + '"' + inner + rest
+    try:
+        expected = scanstring(text, lead + 1, True)
+    except JSONDecodeError:
+        with pytest.raises(JSONDecodeError) as caught:
+            string(text, lead + 1)
+        assert 0 <= caught.value.pos <= len(text)
+    else:
+        assert string(text, lead + 1) == expected
 
 
 @given(st.text("%4a1Aé=", max_size=40))
