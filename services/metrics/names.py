@@ -7,6 +7,8 @@ path or anything else that a client sends. Several workers share one folder of f
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from services.metrics.files import reserve
+
 CLASSIFY = "classify"
 EMBED = "embed"
 
@@ -26,6 +28,9 @@ MISS = "miss"
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+# Metrics open their files when they are made.
+reserve()
 
 REQUESTS = Counter(
     "cultivar_requests_total", "Requests answered, by outcome.", ["target", "operation", "outcome"]
