@@ -100,7 +100,7 @@ class Follower(Generic[_T]):
         if self._away_since is not None or self.stopping.is_set():
             return
         self._away_since = monotonic()
-        foreseen = isinstance(error, CultivarError)
+        foreseen = isinstance(error, (CultivarError, OSError))
         words = " ".join(str(error).split()) if foreseen else repr(error)
         self._log.error(
             "the registry cannot be read; %s: %s", self._keeps, words, exc_info=None if foreseen else error
