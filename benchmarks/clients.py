@@ -12,7 +12,7 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,11 +89,21 @@ def by_http_client(upload: Upload) -> str:
 
 def by_httpx(upload: Upload) -> str:
     """Send with httpx."""
+    return _by_httpx(upload, upload.file.read_bytes())
+
+
+def by_httpx_in_chunks(upload: Upload) -> str:
+    """Send with httpx, in chunks of unknown number."""
+    with upload.file.open("rb") as file:
+        return _by_httpx(upload, iter(lambda: file.read(1 << 16), b""))
+
+
+def _by_httpx(upload: Upload, content: bytes | Iterator[bytes]) -> str:
     try:
         answer = httpx.request(
             upload.method,
             upload.url,
-            content=upload.file.read_bytes(),
+            content=content,
             headers=dict(upload.headers),
             timeout=PATIENCE_S,
             trust_env=False,
@@ -102,25 +112,6 @@ def by_httpx(upload: Upload) -> str:
         raise TimeoutError from error
     except httpx.TransportError as error:
         raise ConnectionError from error
-    return str(answer.status_code)
-
-
-def by_httpx_in_chunks(upload: Upload) -> str:
-    """Send with httpx, in chunks of unknown number."""
-    with upload.file.open("rb") as file:
-        try:
-            answer = httpx.request(
-                upload.method,
-                upload.url,
-                content=iter(lambda: file.read(1 << 16), b""),
-                headers=dict(upload.headers),
-                timeout=PATIENCE_S,
-                trust_env=False,
-            )
-        except httpx.TimeoutException as error:
-            raise TimeoutError from error
-        except httpx.TransportError as error:
-            raise ConnectionError from error
     return str(answer.status_code)
 
 

@@ -4,13 +4,13 @@ Small pictures, pictures of a megapixel and ``/livez`` are asked for at a steady
 attack of ``benchmarks.hostile`` in turns, sent in every way at a bounded rate, then in peace again.
 """
 
-import multiprocessing
 import random
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from benchmarks.experiment import Experiment
 from benchmarks.hostile.__main__ import CONNECTIONS, RATE, honest
 from benchmarks.hostile.attack import ATTACKS, Attack, Subject
 from benchmarks.hostile.delivery import Delivery
+from benchmarks.hostile.process import striking
 from benchmarks.hostile.record import KINDS
 from benchmarks.machine import describe
 from benchmarks.openloop import Phase, Records, Running
@@ -49,32 +50,16 @@ def strikes(attacks: Sequence[Attack], seed: int) -> Iterator[tuple[Attack, Deli
             yield attack, order.choice(list(Delivery))
 
 
-@contextmanager
 def attacked(
     attacks: Sequence[Attack], port: int, began: float, ended: float, every_s: float, seed: int
-) -> Iterator[Counter[str]]:
-    """Strike from another process between two moments of ``time.monotonic()``.
-
-    The outcomes are there after the block.
-    """
-    context = multiprocessing.get_context("fork")
-    receiving, sending = context.Pipe(duplex=False)
-    process = context.Process(
-        target=_strike, args=(attacks, port, began, ended, every_s, seed, sending), daemon=True
-    )
-    process.start()
-    outcomes: Counter[str] = Counter()
-    try:
-        yield outcomes
-        outcomes.update(receiving.recv())
-    finally:
-        process.join(5)
-        process.kill()
+) -> AbstractContextManager[Counter[str]]:
+    """Strike between two moments of ``time.monotonic()``; the outcomes are there after the block."""
+    return striking(partial(_strike, attacks, port, began, ended, every_s, seed))
 
 
 def _strike(
-    attacks: Sequence[Attack], port: int, began: float, ended: float, every_s: float, seed: int, sending: Any
-) -> None:
+    attacks: Sequence[Attack], port: int, began: float, ended: float, every_s: float, seed: int
+) -> Counter[str]:
     outcomes: Counter[str] = Counter()
 
     def one(attack: Attack, delivery: Delivery, turn: int) -> None:
@@ -91,7 +76,7 @@ def _strike(
                 break
             time.sleep(max(0.0, due - time.monotonic()))
             pool.submit(one, attack, delivery, turn)
-    sending.send(dict(outcomes))
+    return outcomes
 
 
 def p99_ms(records: Records, phase: int, kind: int) -> float:

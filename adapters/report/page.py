@@ -42,7 +42,7 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True)
-class Stick:
+class BaselineRow:
     """A baseline's row: name, accuracy, interval, the version's lead with its interval, and what that says."""
 
     name: str
@@ -152,7 +152,7 @@ def _decimal(value: float) -> str:
     return f"{value:.3f}"
 
 
-def baselines(metrics: Mapping[str, Json]) -> Iterator[Stick]:
+def baselines(metrics: Mapping[str, Json]) -> Iterator[BaselineRow]:
     """Yield what the version is held against."""
     found = metrics.get("yardsticks")
     for key, name in _STICKS:
@@ -164,7 +164,7 @@ def baselines(metrics: Mapping[str, Json]) -> Iterator[Stick]:
             for each in ("low", "high", "difference", "difference_low", "difference_high", "accuracy")
         )
         verdict = "better" if lead_low > 0 else "worse" if lead_high < 0 else "no difference shown"
-        yield Stick(
+        yield BaselineRow(
             name,
             percent(accuracy),
             f"{percent(low)} to {percent(high)}",

@@ -9,14 +9,14 @@ case by case, and a further call goes on where the last one ended.
 import base64
 import io
 import json
-import multiprocessing
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from benchmarks.contender import Contender, cultivar, request, say, write
 from benchmarks.experiment import Experiment
 from benchmarks.hostile.attack import ATTACKS, Attack, NeverReads, Subject, ask
 from benchmarks.hostile.delivery import Delivery, Request
+from benchmarks.hostile.process import striking
 from benchmarks.hostile.record import KINDS, Run, Store
 from benchmarks.kills import workers
 from benchmarks.machine import describe
@@ -66,27 +67,14 @@ def honest(folder: Path, target: str) -> Path:
     )
 
 
-@contextmanager
 def attacked(
     attack: Attack, port: int, delivery: Delivery, copies: int, until: float
-) -> Iterator[Counter[str]]:
+) -> AbstractContextManager[Counter[str]]:
     """Let copies of an attack strike until a moment; the outcomes are there after the block."""
-    context = multiprocessing.get_context("fork")
-    receiving, sending = context.Pipe(duplex=False)
-    process = context.Process(
-        target=_strike, args=(attack, port, delivery, copies, until, sending), daemon=True
-    )
-    process.start()
-    outcomes: Counter[str] = Counter()
-    try:
-        yield outcomes
-        outcomes.update(receiving.recv())
-    finally:
-        process.join(5)
-        process.kill()
+    return striking(partial(_strike, attack, port, delivery, copies, until))
 
 
-def _strike(attack: Attack, port: int, delivery: Delivery, copies: int, until: float, sending: Any) -> None:
+def _strike(attack: Attack, port: int, delivery: Delivery, copies: int, until: float) -> Counter[str]:
     """Strike in as many threads as there are copies, each from another strike on."""
     outcomes: Counter[str] = Counter()
 
@@ -105,7 +93,7 @@ def _strike(attack: Attack, port: int, delivery: Delivery, copies: int, until: f
         thread.start()
     for thread in threads:
         thread.join()
-    sending.send(dict(outcomes))
+    return outcomes
 
 
 @dataclass(frozen=True, slots=True)
