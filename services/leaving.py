@@ -13,6 +13,8 @@ from collections.abc import Callable
 from time import monotonic
 from types import FrameType
 
+from services.lifeline import parent_is_gone
+
 _SAME_S = 2.0
 """Service managers signal every process of a service at once, and the supervisor passes its own signal on: that is one
 word, heard twice."""
@@ -34,13 +36,12 @@ def leave_on_sigterm(delay_s: float, announce: Callable[[], None]) -> None:
     before = signal.getsignal(signal.SIGTERM)
     if not callable(before):
         return
-    parent = os.getppid()
     first: float | None = None
 
     def leave(number: int, frame: FrameType | None) -> None:
         nonlocal first
         if first is not None:
-            if monotonic() - first > _SAME_S or os.getppid() != parent:
+            if monotonic() - first > _SAME_S or parent_is_gone():
                 signal.signal(number, signal.SIG_DFL)
                 os.kill(os.getpid(), number)
             return

@@ -12,6 +12,8 @@ import stat
 import threading
 import time
 
+_gone = threading.Event()
+
 VARIABLE = "CULTIVAR_SERVE_LIFELINE"
 """Where a child finds the number of its end of the pipe."""
 
@@ -45,8 +47,18 @@ def hold_on(patience_s: float) -> None:
         ).start()
 
 
+def parent_is_gone() -> bool:
+    """Tell whether the parent that this process holds on to has ended, before it gets the SIGTERM that this sends.
+
+    ``os.getppid`` comes too late: the kernel closes the files of a process that ends before it gives its children
+    another parent.
+    """
+    return _gone.is_set()
+
+
 def _wait(child_end: int, patience_s: float) -> None:
     os.read(child_end, 1)
+    _gone.set()
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(patience_s)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -66,6 +66,7 @@ def served(home: Path, folder: Path, *options: str) -> Iterator[Served]:
             env=os.environ | {"TMPDIR": str(folder)},
             stdout=subprocess.PIPE,
             stderr=log,
+            preexec_fn=_heed_signals,
         )
     try:
         assert process.stdout is not None
@@ -151,7 +152,12 @@ def test_a_signal_in_any_phase_of_the_start_leaves_nothing_behind(
     command = [sys.executable, "-m", "services.cli", "--home", str(home), "serve", "--port", str(free_port())]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
-            command, cwd=ROOT, env=os.environ | {"TMPDIR": str(tmp_path)}, stdout=log, stderr=log
+            command,
+            cwd=ROOT,
+            env=os.environ | {"TMPDIR": str(tmp_path)},
+            stdout=log,
+            stderr=log,
+            preexec_fn=_heed_signals,
         )
     seen: set[int] = set()
 
@@ -168,9 +174,12 @@ def test_a_signal_in_any_phase_of_the_start_leaves_nothing_behind(
     try:
         _until(reached)
         process.send_signal(number)
-        while process.poll() is None:
+
+        def ended() -> bool:
             seen.update(_below(process.pid))
-            time.sleep(0.01)
+            return process.poll() is not None
+
+        _until(ended)
     finally:
         process.kill()
         process.wait()
@@ -223,6 +232,12 @@ def test_a_server_that_bentoml_runs_says_that_it_leaves_too(home: Path) -> None:
             process.kill()
             process.wait()
         _until(lambda: not _alive((second,)))
+
+
+def _heed_signals() -> None:
+    """Take back what tests that run in the background or under ``nohup`` hand on: signals that are ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _below(pid: int) -> set[int]:

@@ -1,6 +1,7 @@
 """A child ends with the process that started it, however that one ended."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +20,18 @@ if {stubborn}:
 hold_on(0.1)
 print("here", flush=True)
 threading.Event().wait()
+"""
+LEAVING = """
+import asyncio, signal, sys
+from services.leaving import leave_on_sigterm
+from services.lifeline import hold_on
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+hold_on(600)
+async def main():
+    leave_on_sigterm(600, lambda: None)
+    print("here", flush=True)
+    await asyncio.sleep(600)
+asyncio.run(main())
 """
 PARENT = """
 import os, subprocess, sys
@@ -44,6 +57,19 @@ def test_a_child_ends_when_its_parent_is_killed(stubborn: bool) -> None:
     parent.communicate()
     while _runs(child):
         time.sleep(0.01)
+
+
+def test_a_child_that_was_told_to_leave_just_before_ends_at_once() -> None:
+    """What it hears when its parent is killed is not the first signal, heard twice."""
+    for _ in range(5):
+        parent = _python(PARENT.format(child=LEAVING))
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        os.kill(child, signal.SIGTERM)
+        parent.kill()
+        parent.communicate()
+        while _runs(child):
+            time.sleep(0.01)
 
 
 def test_a_process_without_a_parent_that_holds_it_stays() -> None:
