@@ -23,8 +23,8 @@ word, heard twice."""
 def leave_on_sigterm(delay_s: float, announce: Callable[[], None]) -> None:
     """Put ourselves before the handler that SIGTERM has; belongs to the running event loop of the main thread.
 
-    The first SIGTERM announces, and is handed to that handler after the delay. One that comes later ends the
-    process at once, and so does any other where the parent is gone.
+    The first SIGTERM announces, and is handed to that handler after the delay, or at once where the parent is gone.
+    One that comes later ends the process at once, and so does any other where the parent is gone.
 
     Args:
         delay_s: seconds in which everything still answers.
@@ -47,6 +47,8 @@ def leave_on_sigterm(delay_s: float, announce: Callable[[], None]) -> None:
             return
         first = monotonic()
         announce()
-        loop.call_soon_threadsafe(loop.call_later, delay_s, before, number, None)
+        # Two signals that come before the interpreter heeds one are one call: the delay cannot wait for a second.
+        delay = 0.0 if parent_is_gone() else delay_s
+        loop.call_soon_threadsafe(loop.call_later, delay, before, number, None)
 
     signal.signal(signal.SIGTERM, leave)

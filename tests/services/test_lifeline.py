@@ -21,6 +21,23 @@ hold_on(0.1)
 print("here", flush=True)
 threading.Event().wait()
 """
+BUSY = """
+import asyncio, os, signal, sys, time
+from services.leaving import leave_on_sigterm
+from services.lifeline import hold_on, parent_is_gone
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+hold_on(600)
+async def main():
+    leave_on_sigterm(600, lambda: None)
+    print("here", flush=True)
+    while not parent_is_gone():
+        time.sleep(0.01)
+    time.sleep(0.1)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+    await asyncio.sleep(600)
+asyncio.run(main())
+"""
 LEAVING = """
 import asyncio, signal, sys
 from services.leaving import leave_on_sigterm
@@ -59,10 +76,11 @@ def test_a_child_ends_when_its_parent_is_killed(stubborn: bool) -> None:
         time.sleep(0.01)
 
 
-def test_a_child_that_was_told_to_leave_just_before_ends_at_once() -> None:
-    """What it hears when its parent is killed is not the first signal, heard twice."""
+@pytest.mark.parametrize("code", [LEAVING, BUSY])
+def test_a_child_that_was_told_to_leave_just_before_ends_at_once(code: str) -> None:
+    """What it hears when its parent is killed is not the first signal, heard twice; also where both come as one."""
     for _ in range(5):
-        parent = _python(PARENT.format(child=LEAVING))
+        parent = _python(PARENT.format(child=code))
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
         os.kill(child, signal.SIGTERM)
