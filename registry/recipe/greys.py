@@ -35,6 +35,7 @@ _TOPS = (255, 4095, 65535)
 _SIGNED_TOPS = (255, 4095, 32767)
 _OVERSHOOT = 1.05
 """Filters that sharpen leave values beyond both ends of the range."""
+_STRIP_PIXELS = 1 << 20
 _LEAST_WHOLE_FRACTION = 16
 """Fractions of which the largest is between 1 and this may be anything; as 0 to 255 they would be black."""
 
@@ -67,19 +68,33 @@ def eight_bits(values: np.ndarray, bits: int, *, signed: bool = False, zero_is_w
     whole = np.issubdtype(values.dtype, np.integer)
     if not whole and np.isnan(values).all():
         raise UndecodableInput("expected a picture's values, this one's are all missing (NaN)")
-    values = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=np.inf, neginf=-np.inf)
-    low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))
+    # Unlike min and max these two leave out what is no number.
+    low = float(np.fmin.reduce(values, axis=None, initial=0))
+    high = float(np.fmax.reduce(values, axis=None, initial=0))
     if bits < 16:
         top, usual = (1 << bits) - 1, (1 << bits) - 1
     else:
         tops = _SIGNED_TOPS if signed else _TOPS
         top, usual = _top(low, high, whole, tops), tops[-1] if whole else 1
-    # As fractions of 65 535, because 16 bits are 257 times 8.
-    levels = values * (65535.0 / top) / 257.0 + 0.5
     remark = f"greys of {bits} bits read as 0 to {top}, by their values"
     odd = high > 0 and (top != usual or (whole and bits > 16))
-    pixels = np.clip(levels, 0, 255).astype(np.uint8)
+    pixels = np.empty(values.shape, np.uint8)
+    table = _levels(np.arange(int(high) + 1), top) if whole else None
+    rows = max(1, _STRIP_PIXELS // max(1, values.shape[1]))
+    for start in range(0, len(values), rows):  # all at once, they would take 8 bytes a pixel several times
+        strip = values[start : start + rows]
+        pixels[start : start + rows] = (
+            _levels(np.where(np.isnan(strip), 0, strip), top)
+            if table is None
+            else table.take(strip, mode="clip")
+        )
     return Grey(255 - pixels if zero_is_white else pixels, remark if odd else None)
+
+
+def _levels(values: np.ndarray, top: int) -> np.ndarray:
+    """Return values of which ``top`` is white as uint8: as fractions of 65 535, because 16 bits are 257 times 8."""
+    levels = values.astype(np.float64) * (65535.0 / top) / 257.0 + 0.5
+    return np.clip(levels, 0, 255).astype(np.uint8)
 
 
 def _top(low: float, high: float, whole: bool, known: tuple[int, ...]) -> int:
