@@ -31,7 +31,7 @@ from benchmarks.peers.peer import TRIVIAL, stop
 from benchmarks.spread import Spread
 from benchmarks.table import table
 from benchmarks.verdict import Verdict
-from services.server import free_port
+from services.process.server import free_port
 
 GLYPHS = "bundled:glyphs"
 AIM = 1.5

@@ -19,8 +19,8 @@ from benchmarks.load import WARM_S
 from benchmarks.machine import resident_bytes, tree
 from benchmarks.measurement import Measurement
 from registry.settings import Settings
-from services.protocols import npy
-from services.server import Server, free_port
+from services.api import npy
+from services.process.server import Server, free_port
 from services.settings import ServeSettings
 
 ARRAYS = "arrays"

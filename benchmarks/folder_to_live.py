@@ -19,7 +19,7 @@ from benchmarks.experiment import Experiment
 from benchmarks.machine import busy_seconds, describe
 from benchmarks.spread import Spread
 from registry.settings import Settings
-from services.server import Server, free_port
+from services.process.server import Server, free_port
 from services.settings import ServeSettings
 
 PICTURES = 500

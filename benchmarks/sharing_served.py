@@ -37,7 +37,7 @@ from registry.registry import Registry
 from registry.runtime import cpu_quota
 from registry.segments import Node, merge
 from registry.settings import Settings
-from services.protocols import npy
+from services.api import npy
 
 TRUNK, HALVES = "trunk", "halves"
 TARGETS = 20

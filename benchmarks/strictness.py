@@ -13,9 +13,9 @@ from typing import Any
 from benchmarks.connection import HOST
 from benchmarks.experiment import Experiment
 from benchmarks.table import table
-from services.wire.asgi import Application
-from tests.services.wire.clients import echo, served
-from tests.services.wire.conformance import REQUESTS
+from services.httpd.asgi import Application
+from tests.services.httpd.clients import echo, served
+from tests.services.httpd.conformance import REQUESTS
 
 PATIENCE_S = 2.0
 """Silence after which a request has no answer: none of them is waited for longer by either, but for more of it."""

@@ -45,7 +45,7 @@ from registry.recipe import ImageRecipe
 from registry.registry import Registry
 from registry.runtime import cpu_quota
 from registry.settings import Settings
-from services.server import free_port
+from services.process.server import free_port
 
 HERE = Path(__file__).resolve().parent.parent
 NEW, OLD = "this tree", "the other"

@@ -19,13 +19,13 @@ from _bentoml_sdk.service import Service
 from annotated_types import Ge
 
 from registry.settings import Settings
-from services.collector import resting
+from services.process.gc_tuning import resting
+from services.process.supervisor import supervise
 from services.settings import DEFAULT_TOP_K, OVERRIDE, ServeSettings
-from services.supervision import supervise
 
 if TYPE_CHECKING:
-    from services.wire.asgi import Application
-    from services.worker import Worker
+    from services.httpd.asgi import Application
+    from services.process.worker import Worker
 
 SETTINGS = ServeSettings.read()
 REGISTRY = Settings.read()
@@ -39,7 +39,7 @@ def worker() -> "Worker":
     hold it.
     """
     with resting():
-        from services.worker import Worker
+        from services.process.worker import Worker
 
     return Worker(SETTINGS, REGISTRY)
 
@@ -49,7 +49,7 @@ class HotService(Service[Any]):
 
     def to_asgi(self, is_main: bool = True) -> "Application":
         """Return BentoML's application with ours in front, on connections of our own: uvicorn is made after this."""
-        from services.wire.connection import stand_in
+        from services.httpd.connection import stand_in
 
         # uvicorn believes forwarded addresses of these alone; it reads the variable when it is made.
         os.environ["FORWARDED_ALLOW_IPS"] = ",".join(SETTINGS.trusted_proxies)
@@ -97,7 +97,7 @@ class Cultivar:
 
         Images are whole files in base64; a text is a string, or a list of two for models of pairs.
         """
-        from services import operations
+        from services.bento import operations
 
         return await operations.classify(worker(), target, images, texts, top_k)
 
@@ -112,7 +112,7 @@ class Cultivar:
 
         Images are whole files in base64; a text is a string, or a list of two for models of pairs.
         """
-        from services import operations
+        from services.bento import operations
 
         return await operations.embed(worker(), target, images, texts)
 
@@ -130,7 +130,7 @@ def build(front: str) -> Service[Any]:
         tracing={"excluded_urls": ".*"},
     )
     if front != OVERRIDE:
-        from services.door import DoorFirst
+        from services.bento.mount import DoorFirst
 
         service.mount_asgi_app(worker().front(), path="/v1", name="cultivar")
         service.add_asgi_middleware(DoorFirst, worker=worker())

@@ -70,18 +70,20 @@ COMMANDS = {
     ),
     "registry": Place("registry.fork_command:registry", "Which registry a catalog is."),
     "tokens": Place("registry.tokens_command:tokens", "Bearer tokens for servers."),
-    "classify": Place("services.commands:classify", "Classify pictures or texts without a server."),
+    "classify": Place("services.commands.inference:classify", "Classify pictures or texts without a server."),
     "embed": Place(
-        "services.commands:embed", "Turn pictures or texts into feature vectors without a server."
+        "services.commands.inference:embed", "Turn pictures or texts into feature vectors without a server."
     ),
     "targets": Place(
-        "services.commands:targets", "Show what would be served, what of it is shared, and what that saves."
+        "services.commands.inference:targets",
+        "Show what would be served, what of it is shared, and what that saves.",
     ),
     "serve": Place(
-        "services.serve_command:serve", "Serve what is in production over HTTP, and follow promotions."
+        "services.commands.serve:serve", "Serve what is in production over HTTP, and follow promotions."
     ),
     "demo": Place(
-        "services.demo:demo", "The whole story: letters to handwriting, measured, promoted, served, asked."
+        "services.commands.demo:demo",
+        "The whole story: letters to handwriting, measured, promoted, served, asked.",
     ),
 }
 """Every command, in the order of a version's life."""

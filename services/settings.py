@@ -12,8 +12,8 @@ from typing import Any, Self
 from registry.errors import InvalidName, InvalidSetting
 from registry.names import PRODUCTION, check_stage, check_task
 from registry.quoting import quoted
-from services.address import is_loopback, resolve
-from services.wire.limits import Limits, networks
+from services.httpd.address import is_loopback, resolve
+from services.httpd.limits import Limits, networks
 
 PREFIX = "CULTIVAR_SERVE_"
 

@@ -14,7 +14,7 @@ import pytest
 
 from adapters.datasets.examples import digits
 from registry.settings import Settings
-from services.server import Server, free_port
+from services.process.server import Server, free_port
 from services.settings import ServeSettings
 
 ROOT = Path(__file__).parent.parent

@@ -30,7 +30,7 @@ from registry.names import PRODUCTION
 from registry.recipe import ImageRecipe
 from registry.registry import Registry
 from registry.settings import Settings
-from services.server import Server, free_port
+from services.process.server import Server, free_port
 from services.settings import REQUIRED, ServeSettings
 
 REQUESTS = 100_000

@@ -11,7 +11,7 @@ from PIL import Image
 
 from benchmarks.connection import HOST
 from benchmarks.fuzz.request import ARRAY, BOUNDARY, FORM, JSON, PICTURE, Request
-from services.protocols import npy
+from services.api import npy
 
 FORMATS: tuple[tuple[str, str, dict[str, object]], ...] = (
     ("L", "PNG", {}),

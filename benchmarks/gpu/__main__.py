@@ -21,7 +21,7 @@ from benchmarks.contender import say
 from benchmarks.gpu import alone, device, together
 from benchmarks.gpu.network import Network, pictures
 from benchmarks.gpu.pace import Pace
-from services.engine.buckets import SIZES
+from services.engine.batch_sizes import SIZES
 
 SOURCES = ("torchvision:resnet50", "torchvision:vit_b_16")
 USUAL = Pace()

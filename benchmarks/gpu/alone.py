@@ -19,7 +19,7 @@ from benchmarks.table import table
 from benchmarks.verdict import finite
 from registry.manifest import FEATURES, LOGITS
 from registry.runtime import CPU, CUDA, Session, Tensor, cpu_quota
-from services.staging import Staging
+from services.deployment.pinned_memory import Staging
 
 COMPARED_ROWS = 16
 HOST, STAYS, LOCKED, THERE = (

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from services.engine.buckets import SIZES
+from services.engine.batch_sizes import SIZES
 
 
 @dataclass(frozen=True, slots=True)

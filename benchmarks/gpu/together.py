@@ -23,11 +23,11 @@ from registry.manifest import LOGITS, Manifest
 from registry.registry import Registry
 from registry.runtime import Session, cpu_quota
 from registry.settings import Settings
+from services.deployment.plan import Plan
+from services.deployment.sessions import Read, Sessions
 from services.engine import Answer, Engine, Limits, Route
 from services.engine.batch import compute
-from services.engine.buckets import LARGEST, SIZES
-from services.plan import Plan
-from services.sessions import Read, Sessions
+from services.engine.batch_sizes import LARGEST, SIZES
 from services.settings import ServeSettings
 
 STAYS, DETOUR, SEPARATE = "shared", "shared, over the host", "separate"

@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.connection import HOST
 from benchmarks.hostile import bodies, pictures
 from benchmarks.hostile.delivery import Delivery, Request
-from services.protocols import npy
+from services.api import npy
 
 PATIENCE_S = 40.0
 """A strike that is not answered for so long hangs."""

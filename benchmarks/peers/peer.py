@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.connection import HOST
 from benchmarks.contender import ARRAYS, GIVE_UP_S, PICTURES, Contender, complain, request, write
-from services.server import free_port
+from services.process.server import free_port
 
 _BOUNDARY = "a-line-that-no-picture-has"
 _STOP_S = 20.0

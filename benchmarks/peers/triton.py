@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks.connection import HOST
 from benchmarks.contender import ARRAYS, PICTURES, Contender, complain, write
 from benchmarks.peers.peer import stop, wait_until_live
-from services.server import ROOT, free_port
+from services.process.server import ROOT, free_port
 
 VENV = ROOT / ".venv-peers"
 INPUT, FEATURES, LABEL, SCORE = "input", "features", "label", "score"

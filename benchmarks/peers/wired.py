@@ -14,9 +14,9 @@ import uvloop
 
 from benchmarks.connection import HOST
 from registry.settings import Settings
+from services.httpd.connection import stand_in
+from services.process.worker import Worker
 from services.settings import OFF, ServeSettings
-from services.wire.connection import stand_in
-from services.worker import Worker
 
 OWN, UVICORN = "own", "uvicorn"
 _POLL_S = 0.01

@@ -21,17 +21,17 @@ from typing import Any
 
 from registry.errors import InvalidInput
 from services.engine.batch import Batch
-from services.engine.clock import CHEAP_S
+from services.engine.batch_preparation import check_time, prepare
+from services.engine.latency_model import CHEAP_S
 from services.engine.limits import Limits
-from services.engine.line import Line
 from services.engine.observer import Observer
 from services.engine.preparation import Effort, Preparation, TooMuch
-from services.engine.preparing import check_time, prepare
 from services.engine.queue import NORMAL, RootQueue
 from services.engine.request import Answer, Piece, Request, Waiting
 from services.engine.route import Arrays, Route
 from services.engine.scheduler import Scheduler
 from services.engine.threads import Prepare, Run, Worker
+from services.engine.wait_estimate import Line
 from services.errors import DeadlineExceeded, Overloaded
 
 Settled = Sequence[tuple[Piece, Arrays | Exception]]

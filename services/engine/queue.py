@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from services.engine.clock import Clock
+from services.engine.latency_model import Clock
 from services.engine.request import Request, Unprepared, Waiting
 from services.engine.route import Route
 

@@ -17,16 +17,16 @@ from operator import attrgetter
 from time import perf_counter
 from typing import TypeAlias
 
-from services.engine import buckets
-from services.engine.clock import CHEAP_S
+from services.engine import batch_sizes
+from services.engine.latency_model import CHEAP_S
 from services.engine.limits import Limits
 from services.engine.observer import Observer
 from services.engine.preparation import Effort
 from services.engine.queue import RootQueue
 from services.engine.request import Piece, Request, Unprepared, Waiting
+from services.engine.round_robin import Turns
 from services.engine.route import Arrays, Route
 from services.engine.threads import Prepare, Role, Run, Work, Worker, crew
-from services.engine.turns import Turns
 from services.errors import Overloaded
 
 _RUNS = attrgetter("runs")
@@ -235,7 +235,7 @@ class Scheduler:
 
     def most(self, queue: RootQueue, *, alone: bool = False) -> int:
         """Return the rows that a batch may have."""
-        most = min(self._limits.batch_rows, buckets.LARGEST)
+        most = min(self._limits.batch_rows, batch_sizes.LARGEST)
         most = max(1, min(most, self._limits.batch_tokens // queue.row_tokens))
         return most if self._fill else queue.clock.worthwhile(most, alone=alone)
 
@@ -408,11 +408,11 @@ class Scheduler:
         return queue.clock.choose_alone(min(queue.rows, self.most(queue, alone=True)))
 
     def _take(
-        self, queue: RootQueue, workers: int, most: int = buckets.LARGEST, *, alone: bool = False
+        self, queue: RootQueue, workers: int, most: int = batch_sizes.LARGEST, *, alone: bool = False
     ) -> list[Waiting]:
         """Take a batch: an equal share, or one worker would have all and the others scraps."""
         share = min(most, self.most(queue, alone=alone), -(-queue.rows // workers))
-        pieces, expired = queue.take(share if self._fill else buckets.floor(share), perf_counter())
+        pieces, expired = queue.take(share if self._fill else batch_sizes.floor(share), perf_counter())
         self._observer.queued(queue.root, queue.rows)
         if expired:
             self._expire(expired)

@@ -32,7 +32,7 @@ from registry.errors import CultivarError, DatasetError, FrozenPartMoved, Invali
 from registry.manifest import CLASSIFICATION, MULTILABEL, Manifest, Segment
 from registry.registry import Registry
 from registry.settings import Settings
-from services import demo
+from services.commands import demo
 from tests.adapters.families import Families
 from tests.adapters.tiny import SHAPES
 

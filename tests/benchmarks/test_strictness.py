@@ -1,8 +1,8 @@
 import pytest
 
 from benchmarks.strictness import ACCEPTED, ANOTHER, NONE, REFUSED, UNANSWERED, difference, measure, show
-from tests.services.wire.clients import echo
-from tests.services.wire.conformance import REQUESTS
+from tests.services.httpd.clients import echo
+from tests.services.httpd.conformance import REQUESTS
 
 
 def test_our_connections_refuse_all_that_uvicorns_refuse_and_more() -> None:

@@ -16,7 +16,7 @@ from registry.catalog import migrations
 from registry.catalog.engine import open_engine, writing
 from registry.registry import Registry
 from registry.settings import Settings
-from services.server import free_port
+from services.process.server import free_port
 from tests.builders import picture, publish, tiny
 from tests.registry.ordinary import (
     ROOT,

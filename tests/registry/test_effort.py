@@ -59,7 +59,7 @@ def test_transparency_over_many_strips_is_that_of_the_whole() -> None:
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
 def test_deep_greys_over_many_strips_are_scaled_as_one(dtype: type) -> None:
-    values = np.random.default_rng(2).integers(0, 65_536, (1201, 1009)).astype(dtype)
+    values: np.ndarray = np.random.default_rng(2).integers(0, 65_536, (1201, 1009)).astype(dtype)
     values[0, 0] = 65_535
     expected = np.clip(values.astype(np.float64) / 257.0 + 0.5, 0, 255).astype(np.uint8)
     recipe = ImageRecipe(1201, 1009, colour="L")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.server import ROOT
+from services.process.server import ROOT
 
 SCRIPT = """
 import os, sys

@@ -6,7 +6,7 @@ from dataclasses import fields
 import pytest
 
 from registry.errors import InvalidSetting
-from services.address import url_of
+from services.httpd.address import url_of
 from services.settings import PREFIX, ServeSettings
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from registry.registry import Registry
-from services.offline import Offline
+from services.commands.offline import Offline
 from tests.builders import SIDE
 from tests.contracts.http.running import Running
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from services.inputs import PictureFile
-from services.offline import Offline
+from services.commands.input_files import PictureFile
+from services.commands.offline import Offline
 from tests.builders import LABELS, picture
 from tests.contracts.http.asking import NPY, PNG, Asking, base64_of, labels_of, npy, pixels
 from tests.services.pictures import GOOD

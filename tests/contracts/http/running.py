@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from registry.registry import Registry
 from registry.settings import Settings
-from services.server import Server, free_port
+from services.process.server import Server, free_port
 from services.settings import ServeSettings
 from tests.builders import publish, tiny, tiny_text
 

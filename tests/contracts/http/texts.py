@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from registry.registry import Registry
-from services.inputs import TextRow
-from services.offline import Offline
+from services.commands.input_files import TextRow
+from services.commands.offline import Offline
 from tests.builders import picture
 from tests.contracts.http.asking import (
     JSON,

@@ -1,0 +1,86 @@
+"""Bodies of the operations that BentoML declares: one JSON document that names the target too."""
+
+from collections.abc import Mapping
+from contextvars import ContextVar
+
+import orjson
+
+from services.api import codec, json_document
+from services.errors import MalformedRequest, UnsupportedMedia
+from services.inference.inputs import Inputs
+
+_INPUTS = ("images", "texts")
+_HANDED_ON: ContextVar[list[Inputs] | None] = ContextVar("handed_on", default=None)
+"""In a list, from which they are taken: a pipelined request begins within the one before, and would keep them."""
+
+_TAKES = {
+    "classify": frozenset({"target", "images", "texts", "top_k"}),
+    "embed": frozenset({"target", "images", "texts"}),
+}
+
+
+def read(content_type: str, body: bytes, operation: str, max_rows: int) -> tuple[Inputs, bytes]:
+    """Read a body before BentoML does, so that what is wrong costs no more than to say so.
+
+    Args:
+        content_type: the header as it came.
+        body: the whole body.
+        operation: ``classify`` or ``embed``.
+        max_rows: inputs that it may hold.
+
+    Returns:
+        the inputs, for ``hand_on``, and a body without them, for BentoML.
+
+    Raises:
+        UnsupportedMedia: it is no JSON.
+        MalformedRequest: it is not what the operation takes.
+        InputTooLarge: it holds more inputs than allowed.
+        UndecodableInput: an input is neither a string nor a list of strings, or a picture that is not base64.
+    """
+    if content_type.partition(";")[0].strip().lower() != "application/json":
+        raise UnsupportedMedia(f"the content type is application/json, got {content_type[:100]!r}")
+    found = json_document.read(body, max_rows)
+    takes = _TAKES[operation]
+    if not found.keys() <= takes:
+        raise MalformedRequest(
+            f"{operation} takes {', '.join(sorted(takes))}; got {', '.join(sorted(found))[:200]}"
+        )
+    if not isinstance(found.get("target"), str):
+        raise MalformedRequest(f"{operation} takes a target: a string")
+    top_k = found.get("top_k", 1)
+    if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
+        raise MalformedRequest("top_k is a whole number from 1")
+    _check_inputs(found)
+    given = {name: found.pop(name) for name in _INPUTS if name in found}
+    inputs = codec.read_document(
+        {name: items for name, items in given.items() if items is not None}, max_rows
+    )
+    return inputs, orjson.dumps(found)
+
+
+def hand_on(inputs: Inputs) -> None:
+    """Let the operation that answers this request find its inputs, as ``handed_on``."""
+    _HANDED_ON.set([inputs])
+
+
+def handed_on() -> Inputs | None:
+    """Take the inputs that were handed on, or None: they are there once."""
+    held = _HANDED_ON.get()
+    return held.pop() if held else None
+
+
+def _check_inputs(found: Mapping[str, json_document.Value]) -> None:
+    images, texts = found.get("images"), found.get("texts")
+    for name, items in (("images", images), ("texts", texts)):
+        if items is not None and not isinstance(items, list):
+            raise MalformedRequest(f"{name} is a list")
+    if (images is None) == (texts is None):
+        raise MalformedRequest("expected either images or texts")
+    if isinstance(images, list) and not all(isinstance(item, str) for item in images):
+        raise MalformedRequest("images is a list of pictures in base64")
+    if isinstance(texts, list) and not all(map(_is_text, texts)):
+        raise MalformedRequest("texts is a list of texts and of pairs of texts")
+
+
+def _is_text(item: json_document.Item) -> bool:
+    return isinstance(item, str) or (isinstance(item, list) and all(isinstance(text, str) for text in item))

@@ -1,0 +1,89 @@
+"""The operations as BentoML declares them: inputs in one JSON document, an answer in another.
+
+``services.app`` hands on to these, and is imported by processes that are no workers.
+"""
+
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+from typing import Any, TypeAlias
+
+from starlette.responses import Response
+
+from registry.errors import CultivarError
+from registry.tokens import CLASSIFY, EMBED
+from services.api import bento_body
+from services.api.auth import check, pick
+from services.api.codec import read_document
+from services.api.reply import refusal
+from services.deployment.loading import Opened
+from services.deployment.snapshot import ANY
+from services.errors import TargetUnavailable
+from services.inference.inputs import Inputs
+from services.inference.pipeline import Inference, Urgency
+from services.process.worker import Worker
+
+Answer: TypeAlias = Any
+"""A JSON object that BentoML writes, or a refusal as a Starlette response, which it sends as it is."""
+
+
+async def classify(
+    worker: Worker,
+    target: str,
+    images: list[str] | None,
+    texts: list[str | list[str]] | None,
+    top_k: int,
+) -> Answer:
+    """Return the best labels for each input, in order."""
+
+    async def run(inference: Inference, opened: Opened, inputs: Inputs) -> dict[str, Any]:
+        rankings = await inference.classify(opened, inputs, top_k, _urgency(worker))
+        results = [
+            {"labels": [{"label": label, "score": score} for label, score in ranking]} for ranking in rankings
+        ]
+        identity = opened.identity
+        return {**identity.to_json(), "labels_digest": identity.labels_digest, "results": results}
+
+    return await _answer(worker, CLASSIFY, target, images, texts, run)
+
+
+async def embed(
+    worker: Worker, target: str, images: list[str] | None, texts: list[str | list[str]] | None
+) -> Answer:
+    """Return a feature vector for each input, in order."""
+
+    async def run(inference: Inference, opened: Opened, inputs: Inputs) -> dict[str, Any]:
+        features = await inference.embed(opened, inputs, _urgency(worker))
+        return {**opened.identity.to_json(), "dim": features.shape[1], "embeddings": features.tolist()}
+
+    return await _answer(worker, EMBED, target, images, texts, run)
+
+
+async def _answer(
+    worker: Worker,
+    operation: str,
+    target: str,
+    images: list[str] | None,
+    texts: list[str | list[str]] | None,
+    run: Callable[[Inference, Opened, Inputs], Awaitable[dict[str, Any]]],
+) -> Answer:
+    try:
+        inputs = bento_body.handed_on()
+        if inputs is None:
+            given = {
+                name: items for name, items in (("images", images), ("texts", texts)) if items is not None
+            }
+            inputs = read_document(given, worker.settings.max_rows)
+        grant = worker.doorkeeper.admitted()
+        check(grant, operation, (target,))
+        if worker.inference is None:
+            raise TargetUnavailable("the server is still starting")
+        opened = pick(worker.inference.snapshot, grant, target, ANY)
+        return await run(worker.inference, opened, inputs)
+    except CultivarError as error:
+        reply = refusal(error, operation)
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in reply.headers}
+    return Response(reply.body, reply.status, headers, reply.content_type.decode())
+
+
+def _urgency(worker: Worker) -> Urgency:
+    return Urgency(perf_counter() + worker.settings.deadline_s)

@@ -1,0 +1,1 @@
+"""The commands of serving: with a server, and without one."""

@@ -1,0 +1,142 @@
+"""What a registry has deployed, read by a process of its own.
+
+The catalog's libraries take most of a second to import and hold some fifty megabytes. A command that
+shows one line and then waits beside a server for days need not hold them, and need not keep
+anybody waiting while it imports them.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from registry.errors import (
+    CultivarError,
+    MissingCatalog,
+    ReadOnlyRegistry,
+    RuntimeFailure,
+    StorageFailure,
+)
+from registry.settings import Settings
+from services.process.server import ROOT
+
+_MODULE = "services.commands.deployed_versions"
+_NICENESS = 10
+"""The server that starts meanwhile goes first."""
+
+
+class Deployed:
+    """A process that gets ready to read the registry, as a context manager; it ends with the first reading.
+
+    Args:
+        settings: where the registry is.
+        stages: the stages to look at.
+    """
+
+    def __init__(self, settings: Settings, stages: Sequence[str]) -> None:
+        self._settings = settings
+        self._stages = stages
+        self._process: subprocess.Popen[str] | None = None
+        self._checked = False
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", _MODULE, *self._stages],
+            env=os.environ | self._settings.to_environment(),
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+
+    def stop(self) -> None:
+        """End the process: whoever waits for it fails at once."""
+        if self._process is not None:
+            self._process.kill()
+
+    def check(self) -> None:
+        """Wait until the registry was opened, or could not be for now, as where its database is away.
+
+        Raises:
+            RuntimeFailure: it cannot be opened whatever is waited for.
+        """
+        if self._process is None or self._process.stdout is None:
+            raise RuntimeError("the process was not started")
+        if not self._checked:
+            self._checked = True
+            _parsed(self._process.stdout.readline())
+
+    def read(self) -> list[dict[str, str]]:
+        """Return an entry for each version that is deployed: ``target``, ``stage`` and ``ref``.
+
+        Raises:
+            RuntimeFailure: the registry cannot be read.
+        """
+        self.check()
+        assert self._process is not None, "it was checked"
+        told, _ = self._process.communicate("\n")
+        entries: list[dict[str, str]] = _parsed(told)["deployed"]
+        return entries
+
+
+def _parsed(line: str) -> dict[str, Any]:
+    """Return what the process told.
+
+    Raises:
+        RuntimeFailure: it told of an error, or nothing.
+    """
+    if not line:
+        raise RuntimeFailure("expected to read the registry, the process that does it ended")
+    document: dict[str, Any] = json.loads(line)
+    if "error" in document:
+        raise RuntimeFailure(document["error"])
+    return document
+
+
+def main() -> None:
+    """Tell whether the registry opens; wait until a line comes, then read and tell; end where none comes."""
+    os.nice(_NICENESS)
+    from registry.registry import Registry
+
+    try:
+        Registry.open(Settings.read(), anew=False).close()
+    except CultivarError as error:
+        # A database that is away may come back: the server asks again and again.
+        if isinstance(error, (ReadOnlyRegistry, MissingCatalog)) or not isinstance(error, StorageFailure):
+            _tell({"error": str(error)})
+            return
+    _tell({"opened": True})
+    if not sys.stdin.readline():
+        return
+    try:
+        with Registry.open(Settings.read(), anew=False) as registry:
+            entries = [
+                {"target": version.target, "stage": stage, "ref": str(version.ref)}
+                for stage in sys.argv[1:]
+                for version in registry.deployed(stage)
+            ]
+    except CultivarError as error:
+        _tell({"error": str(error)})
+    else:
+        _tell({"deployed": entries})
+
+
+def _tell(document: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps(document) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What is served: the registry's deployed versions, loaded and in sessions."""

@@ -1,0 +1,172 @@
+"""A version that can answer: read, placed in the plan, and run once before anybody asks it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from registry.errors import InvalidManifest, RuntimeFailure
+from registry.manifest import FEATURES, LOGITS, Head, Manifest
+from registry.recipe import Recipe
+from registry.registry import Registry
+from registry.runtime import cpu_quota
+from registry.versions import Version
+from services.deployment.identity import Identity, head_of
+from services.deployment.plan import Path, Plan
+from services.deployment.sessions import Sessions
+from services.engine import Route, Step
+from services.engine.batch import compute
+
+_WARM_ROWS = (1, 2)
+"""Batches that are run before a version answers: the second finds graphs that took one row as a constant."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Loaded:
+    """A version, read and checked; nothing is opened yet.
+
+    Attributes:
+        version: as the catalog knows it.
+        manifest: what it is.
+        recipe: prepares its inputs.
+    """
+
+    version: Version
+    manifest: Manifest
+    recipe: Recipe
+
+    @classmethod
+    def read(cls, registry: Registry, version: Version) -> "Loaded":
+        """Read a version.
+
+        Raises:
+            IntegrityError: stored bytes are missing or damaged.
+            InvalidValue: they are not a version that this program understands, or not this one.
+        """
+        manifest = registry.manifest(version)
+        if manifest.transfer != version.transfer:
+            raise InvalidManifest(
+                f"expected a manifest of {version.transfer}, got one of {manifest.transfer}: the catalog was damaged"
+            )
+        recipe = registry.recipe(manifest)
+        if manifest.signature.inputs != recipe.fields:
+            raise InvalidManifest("a version's inputs are the fields of its recipe; these differ")
+        return cls(version, manifest, recipe)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Opened:
+    """A version that can answer.
+
+    Attributes:
+        loaded: the version, as it was read.
+        path: its way through the plan.
+        route: the same, opened: computes its outputs.
+        identity: what its answers begin with.
+        head: what classify uses, or None.
+    """
+
+    loaded: Loaded
+    path: Path
+    route: Route
+    identity: Identity
+    head: Head | None
+
+    @property
+    def version(self) -> Version:
+        """The version as the catalog knows it."""
+        return self.loaded.version
+
+    @property
+    def manifest(self) -> Manifest:
+        """What it is."""
+        return self.loaded.manifest
+
+    @property
+    def recipe(self) -> Recipe:
+        """Prepares its inputs."""
+        return self.loaded.recipe
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Where it runs, the preferred provider first."""
+        return self.route.providers
+
+    @classmethod
+    def open(
+        cls,
+        registry: Registry,
+        loaded: Loaded,
+        path: Path,
+        sessions: Sessions,
+        proven: frozenset[Step] = frozenset(),
+    ) -> "Opened":
+        """Open what a version's way needs, run it on blank inputs and check what comes out.
+
+        Args:
+            registry: has its segments.
+            loaded: the version.
+            path: its way.
+            sessions: what is open already.
+            proven: steps that answer already: where nothing else is run, nothing is run for proof.
+
+        Raises:
+            IntegrityError: stored bytes are missing or damaged.
+            RuntimeFailure: ONNX Runtime refuses it, or its outputs are not what the manifest says.
+        """
+        manifest = loaded.manifest
+        route = sessions.route(path, manifest.signature.inputs, registry.blob)
+        widths = _widths(manifest)
+        _check_heads(manifest, route, widths)
+        if not proven.issuperset(route.steps):
+            _warm(loaded, route, widths)
+        return cls(
+            loaded,
+            path,
+            route,
+            Identity.of(loaded.version.ref, loaded.version.number, manifest),
+            head_of(manifest) if manifest.heads else None,
+        )
+
+
+def open_alone(registry: Registry, version: Version) -> Opened:
+    """Open one version by itself, on all cores; raises as ``Loaded.read`` and ``Opened.open`` do."""
+    loaded = Loaded.read(registry, version)
+    cores = cpu_quota()
+    return Opened.open(
+        registry,
+        loaded,
+        Plan.of({version.digest: loaded.manifest}).paths[version.digest],
+        Sessions(threads=cores, cores=cores),
+    )
+
+
+def _warm(loaded: Loaded, route: Route, widths: Mapping[str, int]) -> None:
+    for alone in (False, True) if route.wide else (False,):
+        for blank in loaded.recipe.blanks():
+            for rows in sorted({*_WARM_ROWS, *route.sizes}):
+                outputs = compute(route, loaded.recipe.collate([blank] * rows), alone=alone)
+                for name, width in widths.items():
+                    if outputs[name].shape != (rows, width):
+                        raise _misshapen(loaded.manifest, name, [rows, width], list(outputs[name].shape))
+
+
+def _check_heads(manifest: Manifest, route: Route, widths: Mapping[str, int]) -> None:
+    """Check the linear heads, which are not run for proof, against the manifest."""
+    names = {wire: name for name, wire in route.outputs.items()}
+    for head in route.heads:
+        name = names.get(head.gives, LOGITS)
+        rows = manifest.space.dimension if manifest.space is not None else head.weight.shape[0]
+        wanted = [rows, widths.get(name, head.weight.shape[1])]
+        if list(head.weight.shape) != wanted:
+            raise _misshapen(manifest, f"the weight of {name}", wanted, list(head.weight.shape))
+
+
+def _misshapen(manifest: Manifest, name: str, wanted: list[int], came: list[int]) -> RuntimeFailure:
+    return RuntimeFailure(f"{name} of {manifest.transfer} is float32 {wanted} by its manifest, got {came}")
+
+
+def _widths(manifest: Manifest) -> dict[str, int]:
+    """Return how many columns each output has, as far as the manifest says."""
+    widths = {} if manifest.space is None else {FEATURES: manifest.space.dimension}
+    for head in manifest.heads:
+        widths[LOGITS if len(manifest.heads) == 1 else f"{LOGITS}.{head.name}"] = len(head.labels)
+    return widths

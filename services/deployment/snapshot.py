@@ -1,0 +1,173 @@
+"""What is served at one moment: targets, their versions by stage, and which of them a request means."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from registry.digests import PREFIX
+from registry.errors import AmbiguousRef, UnknownTarget, UnknownVersion
+from registry.names import PRODUCTION
+from registry.versions import Version
+from services.deployment.loading import Opened
+from services.deployment.plan import Plan
+from services.deployment.states import READY, STALE, UNAVAILABLE
+from services.errors import MalformedRequest, TargetUnavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A version that should be served and could not be opened.
+
+    Attributes:
+        version: which one.
+        reason: the error's name; its words may hold paths and stay in the log.
+    """
+
+    version: Version
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Which deployed version of a target is meant; all None for the one in production.
+
+    Attributes:
+        stage: a stage's name.
+        number: a version's number.
+        digest: the beginning of a version's digest, ``sha256:`` included.
+        source: the source task.
+    """
+
+    stage: str | None = None
+    number: int | None = None
+    digest: str | None = None
+    source: str | None = None
+
+    @classmethod
+    def parse(cls, stage: str | None, version: str | None, source: str | None) -> "Selector":
+        """Read the query's ``stage``, ``version`` (a number or ``sha256:…``) and ``source``.
+
+        Raises:
+            MalformedRequest: a value has another form, or a stage and a version are both given.
+        """
+        if version is None:
+            return cls(stage=stage, source=source)
+        if stage is not None:
+            raise MalformedRequest("stage= and version= both choose the version; give one of them")
+        if version.startswith(PREFIX):
+            return cls(digest=version, source=source)
+        if not version.isascii() or not version.isdigit() or len(version) > 9:
+            raise MalformedRequest(f"version= is a number or sha256: and digits, got {version[:80]!r}")
+        return cls(number=int(version), source=source)
+
+    def matches(self, version: Version) -> bool:
+        """Tell whether a version is meant, its stage aside."""
+        return (
+            self.number in (None, version.number)
+            and (self.digest is None or version.digest.startswith(self.digest))
+            and self.source in (None, version.source)
+        )
+
+
+ANY = Selector()
+"""Of those who do not choose: what is in production."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The deployed versions of one target.
+
+    Attributes:
+        name: the target task.
+        stages: the version that answers for each stage.
+        refused: for each stage the version that ought to answer and cannot.
+    """
+
+    name: str
+    stages: Mapping[str, Opened] = field(default_factory=dict)
+    refused: Mapping[str, Refusal] = field(default_factory=dict)
+
+    def state(self, stage: str) -> str:
+        """Return ``ready``, ``stale`` (an older version answers) or ``unavailable``."""
+        if stage not in self.stages:
+            return UNAVAILABLE
+        return STALE if stage in self.refused else READY
+
+    def pick(self, selector: Selector) -> Opened:
+        """Return the version that a request means.
+
+        Raises:
+            UnknownVersion: it is not deployed.
+            TargetUnavailable: it should be, and could not be opened.
+            AmbiguousRef: several are meant.
+        """
+        stage = selector.stage
+        if selector is ANY and (opened := self.stages.get(PRODUCTION)) is not None:
+            return opened
+        if stage is None and selector.number is None and selector.digest is None and selector.source is None:
+            stage = PRODUCTION
+        if stage is not None:
+            opened = self.stages.get(stage)
+            if opened is not None and selector.matches(opened.version):
+                return opened
+            refused = [self.refused[stage]] if stage in self.refused else []
+        else:
+            found = {
+                each.version.digest: each for each in self.stages.values() if selector.matches(each.version)
+            }
+            if len(found) > 1:
+                refs = ", ".join(sorted(each.identity.ref for each in found.values()))
+                raise AmbiguousRef(f"several deployed versions of {self.name} are meant: {refs}")
+            if found:
+                return next(iter(found.values()))
+            refused = list(self.refused.values())
+        if any(selector.matches(each.version) for each in refused):
+            raise TargetUnavailable(f"the version of {self.name} that was asked for could not be loaded")
+        there = ", ".join(f"{each.identity.ref} ({stage})" for stage, each in self.stages.items()) or "none"
+        raise UnknownVersion(f"no such version of {self.name} is deployed; there is {there}")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that is served at one moment; immutable.
+
+    Attributes:
+        targets: by name.
+        plan: what their versions share.
+        settled: every target's first attempt at loading has ended.
+        behind: the other workers of this server serve something newer: nobody is answered.
+        away: the registry cannot be read; what is served stays as it is.
+    """
+
+    targets: Mapping[str, Target] = field(default_factory=dict)
+    plan: Plan = field(default_factory=Plan)
+    settled: bool = False
+    behind: bool = False
+    away: bool = False
+
+    def pick(self, target: str, selector: Selector) -> Opened:
+        """Return the version that a request means.
+
+        Raises:
+            UnknownTarget: the target is not served.
+            UnknownVersion: the version is not deployed.
+            TargetUnavailable: it should be, and could not be opened.
+            AmbiguousRef: several are meant.
+        """
+        if self.behind:
+            raise TargetUnavailable("this worker is still preparing what the others serve already")
+        found = self.targets.get(target)
+        if found is None and not self.settled:
+            raise TargetUnavailable("the server is still starting")
+        if found is None:
+            served = ", ".join(sorted(self.targets)) or "none yet"
+            raise UnknownTarget(f"no target {target[:80]!r} is served; there is {served[:500]}")
+        return found.pick(selector)
+
+    def degraded(self) -> list[str]:
+        """Return the targets that nothing answers for."""
+        return sorted(name for name, target in self.targets.items() if not target.stages)
+
+    def opened(self) -> Iterator[Opened]:
+        """Yield every version that answers, once for each stage."""
+        for target in self.targets.values():
+            yield from target.stages.values()

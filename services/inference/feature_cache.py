@@ -1,0 +1,69 @@
+"""Features of inputs that were asked about before, in memory.
+
+A feature vector depends on the input's bytes, the recipe, the segments that ran and the provider,
+and on no head: so a vector is good for every target that shares them, for the feature endpoint,
+and for the next version's head.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from services.deployment.loading import Opened
+
+Key: TypeAlias = tuple[str, str, str, bytes]
+"""Wire of the features (a digest of every segment up to it), recipe, provider, and the input's sha256."""
+
+_ENTRY_BYTES = 600
+"""What a key, an array object and a place in the table take beside the vector itself (measured)."""
+
+
+class Remembered:
+    """Feature vectors up to a number of bytes; those not asked for longest go first.
+
+    Belongs to one event loop. What it gives is what was put, bit for bit.
+
+    Args:
+        max_bytes: how much it may hold; 0 holds nothing.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._rows: OrderedDict[Key, np.ndarray] = OrderedDict()
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def get(self, key: Key) -> np.ndarray | None:
+        """Return a vector, float32 [D], or None."""
+        row = self._rows.get(key)
+        if row is not None:
+            self._rows.move_to_end(key)
+        return row
+
+    def put(self, key: Key, row: np.ndarray) -> None:
+        """Keep a copy of a vector."""
+        size = row.nbytes + _ENTRY_BYTES
+        if key in self._rows or size > self._max_bytes:
+            return
+        self._rows[key] = row.copy()
+        self.bytes += size
+        while self.bytes > self._max_bytes:
+            _, gone = self._rows.popitem(last=False)
+            self.bytes -= gone.nbytes + _ENTRY_BYTES
+
+
+def keys_of(opened: Opened, wire: str, contents: Sequence[bytes]) -> list[Key]:
+    """Return what the features of some inputs are known by.
+
+    Args:
+        opened: the version that answers.
+        wire: where its route carries its features.
+        contents: the bytes of each input.
+    """
+    provider, recipe = opened.providers[0], opened.manifest.recipe
+    return [(wire, recipe, provider, hashlib.sha256(each).digest()) for each in contents]

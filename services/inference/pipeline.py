@@ -1,0 +1,256 @@
+"""One request's way through memory and engine, whatever protocol it came by."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from registry.digests import Digest
+from registry.errors import InvalidInput
+from registry.manifest import FEATURES
+from registry.runtime import CUDA, usable_providers
+from services import metrics
+from services.deployment.identity import head_of, require_features
+from services.deployment.loading import Opened
+from services.deployment.snapshot import Snapshot
+from services.deployment.watcher import Deployment
+from services.engine import NORMAL, Arrays, Engine, Limits, Preparation, Route
+from services.inference.feature_cache import Key, Remembered, keys_of
+from services.inference.inputs import Inputs
+from services.inference.preprocessing import ItemLimits, RawInputs, Shared, load_plugins
+from services.inference.ranking import Ranking, rank
+from services.settings import ServeSettings
+
+WORTH_REMEMBERING_S = 0.001
+"""Features of a row that cost less are computed again: finding them takes a tenth of that."""
+
+MAX_HASHED_IN_LOOP_BYTES = 256 << 10
+"""Inputs of more bytes are hashed in a thread: 32 MiB would hold the event loop for a tenth of a second."""
+
+_Joint: TypeAlias = tuple[tuple[str, Route], ...]
+
+
+class Urgency(NamedTuple):
+    """How pressing a request is.
+
+    Attributes:
+        deadline: ``time.perf_counter()`` after which nobody waits any more.
+        priority: ``HIGH``, ``NORMAL`` or ``LOW``.
+    """
+
+    deadline: float
+    priority: int = NORMAL
+
+
+class Inference:
+    """What answers requests in one process; made in the event loop that it serves.
+
+    Args:
+        settings: the server's settings.
+        deployment: what is served.
+        cores: cores that this process may use.
+    """
+
+    def __init__(self, settings: ServeSettings, deployment: Deployment, cores: int) -> None:
+        self.settings = settings
+        self._deployment = deployment
+        self._item_limits = ItemLimits(
+            settings.max_pixels, settings.max_characters, settings.max_request_pixels
+        )
+        load_plugins()
+        gpu = usable_providers()[0] == CUDA
+        self._engine = Engine(
+            Limits(
+                settings.max_batch_rows,
+                settings.max_batch_tokens,
+                settings.max_queue_rows,
+                settings.max_queue_tokens,
+                settings.line_s or settings.deadline_s / 10,
+            ),
+            workers=settings.lanes_of(cores, gpu=gpu),
+            preparing=settings.decode_threads_of(cores, gpu=gpu),
+            fill=gpu,
+            observer=metrics.EngineMetrics(),
+        )
+        self._remembered = Remembered(settings.feature_cache_bytes)
+        self._joint: dict[_Joint, Route] = {}
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What is served at this moment."""
+        return self._deployment.snapshot
+
+    async def classify(self, opened: Opened, inputs: Inputs, top_k: int, urgency: Urgency) -> list[Ranking]:
+        """Return the best labels for each input, in order.
+
+        Args:
+            opened: the version that answers.
+            inputs: what is asked about.
+            top_k: how many labels, at least 1.
+            urgency: until when, and before whom.
+
+        Raises:
+            InvalidInput: an input cannot be prepared; nothing was run.
+            MissingOutput: the version has no head.
+            Overloaded: too much waits already.
+            DeadlineExceeded: the deadline passed.
+            RuntimeFailure: the version could not be run on these inputs.
+        """
+        head = opened.head or head_of(opened.manifest)
+        return rank(head, await self._outputs(opened, opened.route, inputs, urgency), top_k)
+
+    async def classify_all(
+        self, targets: Mapping[str, Opened], inputs: Inputs, top_k: int, urgency: Urgency
+    ) -> dict[str, list[Ranking]]:
+        """Return the best labels by several targets; what they share is prepared and run once.
+
+        Args:
+            targets: the versions that answer, by the names that their answers shall have.
+            inputs: what is asked about.
+            top_k: how many labels, at least 1.
+            urgency: until when, and before whom.
+
+        Raises:
+            InvalidInput: an input cannot be prepared for one of them; nobody answers.
+            MissingOutput: one of the versions has no head.
+            Overloaded: too much waits already.
+            DeadlineExceeded: the deadline passed.
+            RuntimeFailure: one of the versions could not be run on these inputs.
+        """
+        heads = {name: opened.head or head_of(opened.manifest) for name, opened in targets.items()}
+        groups: dict[tuple[str, str], dict[str, Opened]] = {}
+        for name, opened in targets.items():
+            key = (opened.manifest.recipe, opened.route.steps[0].key)
+            groups.setdefault(key, {})[name] = opened
+        prepared: _Prepared = {}
+        tasks = [
+            asyncio.ensure_future(self._group(group, inputs, urgency, prepared)) for group in groups.values()
+        ]
+        try:
+            outputs = {name: own for found in await asyncio.gather(*tasks) for name, own in found.items()}
+        finally:
+            for task in tasks:
+                task.cancel()
+        return {name: rank(heads[name], outputs[name], top_k) for name in targets}
+
+    async def embed(self, opened: Opened, inputs: Inputs, urgency: Urgency) -> np.ndarray:
+        """Return a feature vector for each input, float32 [rows, dimension]; raises as ``classify`` does."""
+        require_features(opened.manifest)
+        outputs = await self._outputs(opened, opened.route.towards(FEATURES), inputs, urgency)
+        return outputs[FEATURES]
+
+    def check_time(self, opened: Opened, deadline: float) -> None:
+        """Check that a request for a version can be answered in time, before anything is spent on it.
+
+        Raises:
+            Overloaded: what waits already takes too long.
+        """
+        self._engine.line(opened.route).check(1, deadline)
+
+    def forget_all_but(self, snapshot: Snapshot) -> None:
+        """Drop what belongs to sessions that are served no more."""
+        self._joint.clear()
+        self._engine.forget({opened.route.root for opened in snapshot.opened()})
+
+    def close(self) -> None:
+        """Stop the threads after the work under way."""
+        self._engine.close()
+
+    async def _group(
+        self, group: Mapping[str, Opened], inputs: Inputs, urgency: Urgency, prepared: "_Prepared"
+    ) -> dict[str, Arrays]:
+        """Return the outputs of versions that share recipe and root, by name."""
+        routes = tuple((name, opened.route) for name, opened in group.items())
+        route = self._joint.get(routes)
+        if route is None:
+            route = self._joint[routes] = Route.together(dict(routes))
+        first = next(iter(group.values()))
+        outputs = await self._outputs(first, route, inputs, urgency, prepared)
+        return {name: {each: outputs[f"{name}/{each}"] for each in own.outputs} for name, own in routes}
+
+    async def _outputs(
+        self,
+        opened: Opened,
+        route: Route,
+        inputs: Inputs,
+        urgency: Urgency,
+        prepared: "_Prepared | None" = None,
+    ) -> Arrays:
+        inputs.require(opened.recipe.modality, self.settings.max_rows)
+        keys = await self._keys(opened, route, inputs)
+        if keys is None:
+            return await self._run(opened, route, inputs, urgency, prepared)
+        assert route.pivot is not None, "what has keys has features"
+        found = [self._remembered.get(key) for key in keys]
+        lacking = [index for index, row in enumerate(found) if row is None]
+        for row in found:
+            metrics.feature_cache(metrics.MISS if row is None else metrics.HIT)
+        if not lacking:
+            return route.after(np.stack([row for row in found if row is not None]))
+        asked = inputs if len(lacking) == len(keys) else inputs.only(lacking)
+        try:
+            outputs = await self._run(
+                opened, route, asked, urgency, None if asked is not inputs else prepared
+            )
+        except InvalidInput as error:
+            if error.index is not None:
+                error.index = lacking[error.index]
+            raise
+        for index, row in zip(lacking, outputs[route.pivot], strict=True):
+            self._remembered.put(keys[index], row)
+        if asked is inputs:
+            return outputs
+        known = route.after(np.stack([row for row in found if row is not None]))
+        return {name: _interleaved(rows, known[name], lacking) for name, rows in outputs.items()}
+
+    async def _keys(self, opened: Opened, route: Route, inputs: Inputs) -> list[Key] | None:
+        """Return what the inputs' features are known by, or None where it is not worth while."""
+        if not self.settings.feature_cache_bytes or route.pivot is None:
+            return None
+        if self._engine.row_seconds(route.root) < WORTH_REMEMBERING_S:
+            return None
+        segment = route.outputs[route.pivot]
+        try:
+            if inputs.size <= MAX_HASHED_IN_LOOP_BYTES:
+                return keys_of(opened, segment, inputs.contents())
+            return await asyncio.to_thread(lambda: keys_of(opened, segment, inputs.contents()))
+        except InvalidInput:  # it is refused where it is prepared, with its index
+            return None
+
+    async def _run(
+        self, opened: Opened, route: Route, inputs: Inputs, urgency: Urgency, prepared: "_Prepared | None"
+    ) -> Arrays:
+        with self._engine.line(route).place(len(inputs), urgency.deadline):
+            rows: Arrays | Preparation
+            if inputs.array is not None:
+                rows = {route.inputs[0].name: inputs.array}
+            else:
+                rows = self._preparation(opened, inputs, prepared)
+            return await self._engine.submit(route, rows, urgency.deadline, urgency.priority)
+
+    def _preparation(self, opened: Opened, inputs: Inputs, prepared: "_Prepared | None") -> Preparation:
+        """Return what prepares inputs, the same for every version that has the same recipe where several are asked."""
+        if prepared is None:
+            return self._raw(opened, inputs)
+        recipe = opened.manifest.recipe
+        if recipe not in prepared:
+            prepared[recipe] = Shared(self._raw(opened, inputs))
+        return prepared[recipe]
+
+    def _raw(self, opened: Opened, inputs: Inputs) -> RawInputs:
+        return RawInputs(opened.recipe, inputs.items, self._item_limits, metrics.DECODE_SECONDS.observe)
+
+
+_Prepared: TypeAlias = dict[Digest, Preparation]
+"""The inputs of one request, by the recipe that prepares them."""
+
+
+def _interleaved(rows: np.ndarray, known: np.ndarray, places: Sequence[int]) -> np.ndarray:
+    """Return rows in their places, and known ones in the others."""
+    whole = np.empty((len(rows) + len(known), *rows.shape[1:]), rows.dtype)
+    others = np.ones(len(whole), bool)
+    others[list(places)] = False
+    whole[list(places)] = rows
+    whole[others] = known
+    return whole

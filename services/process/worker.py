@@ -1,0 +1,183 @@
+"""One server process: the registry it follows, what it serves, and the door in front."""
+
+import asyncio
+import logging
+import os
+import warnings
+from pathlib import Path
+from time import perf_counter
+
+from threadpoolctl import threadpool_limits
+
+from registry.registry import Registry
+from registry.runtime import CUDA, cpu_quota, usable_providers
+from registry.settings import Settings
+from services import metrics
+from services.api.admission import Admission
+from services.api.allocator import give_memory_back
+from services.api.application import Hot
+from services.api.auth import Doorkeeper, Keyring
+from services.deployment.rollout_barrier import FOLDER, Meeting
+from services.deployment.sessions import Sessions
+from services.deployment.snapshot import Snapshot
+from services.deployment.watcher import Deployment
+from services.httpd.asgi import Application
+from services.httpd.listener import FILE, Counts, share_out
+from services.inference.pipeline import Inference
+from services.process import gc_tuning
+from services.process.graceful_shutdown import leave_on_sigterm
+from services.process.heartbeat import Heartbeats, Pulse
+from services.process.parent_death import hold_on
+from services.settings import OFF, ServeSettings
+
+_log = logging.getLogger("cultivar.worker")
+
+_JOIN_POLL_S = 0.01
+
+
+class Worker:
+    """The parts of one process and their life.
+
+    Making it costs nothing and touches nothing; ``start`` belongs to the event loop that serves.
+
+    Args:
+        settings: the server's settings.
+        registry: where the registry is.
+
+    Attributes:
+        inference: what answers, or None before ``start`` and after ``stop``.
+        doorkeeper: tells what a request may ask for.
+    """
+
+    def __init__(self, settings: ServeSettings, registry: Settings) -> None:
+        self.settings = settings
+        self.inference: Inference | None = None
+        self._registry = registry
+        self._deployment: Deployment | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stalls: metrics.Stalls | None = None
+        self._calm = False
+        self._pulse: Pulse | None = None
+        # A process that ``cultivar serve`` did not start cannot know who reaches it: ``auto`` asks for tokens.
+        self._keyring = None if settings.auth == OFF else Keyring(self._connect)
+        self.doorkeeper = Doorkeeper(self._keyring)
+        self._admission = Admission(
+            max_requests=settings.max_requests,
+            max_body_bytes=settings.max_body_bytes,
+            max_held_bytes=settings.max_held_bytes,
+            deadline_s=settings.deadline_s,
+        )
+
+    def _connect(self) -> Registry:
+        """Open the registry; one whose catalog was lost is waited for, rather than served as an empty one."""
+        return Registry.open(self._registry, anew=False)
+
+    @property
+    def ready(self) -> bool:
+        """Whether every target's first attempt at loading has ended, and the process is to stay."""
+        return self.inference is not None and self.inference.snapshot.settled and not self._admission.leaving
+
+    def front(self, beyond: Application | None = None) -> Hot:
+        """Return the HTTP application, before or after ``start``; BentoML's is beyond it."""
+        rows = self.settings.max_rows
+        return Hot(lambda: self.inference, self._admission, self.doorkeeper, rows, beyond)
+
+    async def start(self) -> None:
+        """Begin to follow the registry. Nothing that is wrong with it stops the process: readiness tells."""
+        # NumPy's own threads would spin after each product of a head, and take the cores from the sessions
+        # (measured: ResNet-18 at one request took 1.4 times as long, and as much CPU).
+        threadpool_limits(1, user_api="blas")
+        # Python keeps the words of every warning, and those of a broken picture are the client's choice.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        metrics.settle()
+        metrics.TALLIES.start()
+        hold_on(self.settings.patience_s)
+        leave_on_sigterm(self.settings.drain_s, self._admission.leave)
+        settings = self.settings
+        meeting = _meeting(settings)
+        cores = max(1, cpu_quota() // settings.workers)
+        lanes = settings.lanes_of(cores, gpu=usable_providers()[0] == CUDA)
+        self._loop = asyncio.get_running_loop()
+        self._deployment = Deployment(
+            self._connect,
+            stages=settings.served_stages,
+            targets=settings.targets,
+            sessions=Sessions(
+                threads=settings.model_threads or max(1, cores // lanes),
+                cores=settings.model_threads or cores,
+                largest=settings.max_batch_rows,
+            ),
+            poll_s=settings.poll_s,
+            meeting=meeting,
+            swapped=self._swapped,
+        )
+        self.inference = Inference(settings, self._deployment, cores)
+        self._deployment.start()
+        if self._keyring is not None:
+            self._keyring.start()
+        elif not settings.loopback:
+            _log.warning("anybody who reaches %s may ask: tokens are off", settings.host)
+        heartbeats = Heartbeats.inherited()
+        if heartbeats is not None:
+            self._pulse = Pulse(heartbeats)
+        if settings.workers > 1:
+            await self._join(meeting, heartbeats)
+        if heartbeats is not None:
+            heartbeats.serve()
+        self._stalls = metrics.Stalls()
+
+    async def _join(self, meeting: Meeting | None, heartbeats: Heartbeats | None) -> None:
+        """Wait before connections are taken: for what is loaded, and for the workers met with.
+
+        Until this worker is ready the others can answer, if there are any, however long it takes; and at the
+        server's start the first one would take, and keep, all connections that come at once.
+        """
+        limit = perf_counter() + self.settings.flip_s
+
+        def waits() -> bool:
+            if self._admission.leaving:
+                return False
+            return perf_counter() < limit or (heartbeats is not None and heartbeats.others_serve())
+
+        while not self._calm and waits():
+            await asyncio.sleep(_JOIN_POLL_S)
+        if meeting is None:
+            return
+        counts = Counts(meeting.folder / FILE)
+        while counts.workers < self.settings.workers and perf_counter() < limit:
+            await asyncio.sleep(_JOIN_POLL_S)
+        share_out(counts)
+
+    async def stop(self) -> None:
+        """Finish the work under way and let go of everything."""
+        inference, deployment = self.inference, self._deployment
+        self.inference = None
+        if self._stalls is not None:
+            self._stalls.stop()
+        if deployment is not None:
+            await asyncio.to_thread(deployment.close)
+        if self._keyring is not None:
+            await asyncio.to_thread(self._keyring.close)
+        if inference is not None:
+            await asyncio.to_thread(inference.close)
+        metrics.TALLIES.stop()
+
+    def _swapped(self, snapshot: Snapshot) -> None:
+        if snapshot.settled and not self._calm:
+            gc_tuning.calm()
+            give_memory_back()
+            self._calm = True
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._forget, snapshot)
+
+    def _forget(self, snapshot: Snapshot) -> None:
+        if self.inference is not None:
+            self.inference.forget_all_but(snapshot)
+
+
+def _meeting(settings: ServeSettings) -> Meeting | None:
+    """Return where the workers meet, where there are several and ``cultivar serve`` started them."""
+    folder = os.environ.get(FOLDER)
+    if settings.workers == 1 or folder is None:
+        return None
+    return Meeting(Path(folder), patience_s=settings.flip_s)

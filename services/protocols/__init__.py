@@ -1,1 +1,0 @@
-"""How requests and answers are written on the wire."""

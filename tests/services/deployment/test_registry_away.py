@@ -1,0 +1,256 @@
+"""A registry that goes away while it is served: what is served stays, it is told once, and it is found again."""
+
+import logging
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from registry.registry import Registry
+from registry.settings import Settings
+from services.api.auth import Keyring
+from services.deployment.sessions import Sessions
+from services.deployment.watcher import Deployment
+from services.process.server import Server, free_port
+from services.settings import ServeSettings
+from tests.builders import picture, publish, tiny
+from tests.contracts.http import PNG, metric
+from tests.postgres import Postgres, running_postgres
+
+AWAY = "the registry cannot be read"
+BACK = "the registry is read again"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    settings = Settings.read(tmp_path / "home", actor="tests", environment={})
+    with Registry.open(settings) as registry:
+        registry.promote(publish(registry, tiny(seed=1)).ref, "production")
+        publish(registry, tiny(seed=2))
+    return settings
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    with running_postgres() as server:
+        yield server
+
+
+def deployment_of(settings: Settings, **options: Any) -> Deployment:
+    return Deployment(
+        lambda: Registry.open(settings, anew=False),
+        stages=("production",),
+        sessions=Sessions(threads=1, cores=1),
+        poll_s=0.01,
+        **options,
+    )
+
+
+def served(deployment: Deployment) -> dict[str, int | None]:
+    return {
+        name: target.stages["production"].version.ref.number
+        for name, target in deployment.snapshot.targets.items()
+        if "production" in target.stages
+    }
+
+
+def until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def promote(settings: Settings, ref: str) -> None:
+    with Registry.open(settings, anew=False) as registry:
+        registry.promote(ref, "production")
+
+
+def test_a_server_whose_catalog_is_deleted_goes_on_and_picks_up_when_it_is_back(
+    settings: Settings, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    catalog, copy = settings.home / "catalog.sqlite", settings.home / "copy"
+    with closing(sqlite3.connect(catalog)) as one, closing(sqlite3.connect(copy)) as other:
+        one.backup(other)
+    options = ServeSettings(port=free_port(), poll_s=0.05, auth="required")
+    with Registry.open(settings) as registry:
+        registry.promote("digits@2", "production")
+        _, text = registry.add_token("client")
+    with log.open("wb") as file, Server(options, settings, file.fileno()) as server:
+        server.wait_until_ready(60)
+
+        def asked() -> tuple[int, str]:
+            headers = PNG | {"Authorization": f"Bearer {text}"}
+            answer = httpx.post(f"{server.url}/v1/classify/digits", content=picture(), headers=headers)
+            return answer.status_code, answer.headers.get("X-Cultivar-Version", "")
+
+        def ready() -> tuple[int, object]:
+            answer = httpx.get(f"{server.url}/readyz")
+            return answer.status_code, answer.json().get("registry")
+
+        assert asked() == (200, "letters/digits@2")
+        read_at = metric(server.url, "cultivar_registry_read_timestamp_seconds")
+        for path in settings.home.glob("catalog.sqlite*"):
+            path.unlink()
+        until(lambda: ready() == (200, "unreadable"))
+        time.sleep(3)  # for it to look again, and be silent
+        assert asked() == (200, "letters/digits@2")
+        assert log.read_text().count(AWAY) == 2  # for what is served, and for tokens
+        assert read_at <= metric(server.url, "cultivar_registry_read_timestamp_seconds") < time.time() - 2
+        assert not catalog.exists()
+        # An older copy, which knows neither the promotion nor the token.
+        copy.rename(catalog)
+        until(lambda: asked()[0] == 401)
+        until(lambda: ready() == (200, None))
+        assert log.read_text().count(BACK) == 2
+        with Registry.open(settings) as registry:
+            _, text = registry.add_token("another")
+        until(lambda: asked() == (200, "letters/digits@1"))
+        promote(settings, "digits@2")
+        until(lambda: asked() == (200, "letters/digits@2"))
+    assert "Traceback" not in log.read_text()
+
+
+def test_a_lost_catalog_is_not_served_as_an_empty_one(settings: Settings) -> None:
+    for path in settings.home.glob("catalog.sqlite*"):
+        path.unlink()
+    deployment = deployment_of(settings)
+    deployment.start()
+    until(lambda: deployment.snapshot.away)
+    deployment.close()
+    assert not deployment.snapshot.settled
+    assert not (settings.home / "catalog.sqlite").exists()
+
+
+def test_a_catalog_that_somebody_writes_to_for_long_is_read_all_the_same(settings: Settings) -> None:
+    deployment = deployment_of(settings)
+    with closing(sqlite3.connect(settings.home / "catalog.sqlite", isolation_level=None)) as writer:
+        writer.execute("BEGIN EXCLUSIVE")
+        assert deployment.look()
+        assert not deployment.look()
+        writer.execute("ROLLBACK")
+    deployment.close()
+    assert served(deployment) == {"digits": 1}
+
+
+def test_following_ends_though_the_catalog_is_locked(settings: Settings, tmp_path: Path) -> None:
+    catalog = settings.home / "catalog.sqlite"
+    with closing(sqlite3.connect(catalog, isolation_level=None)) as connection:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("BEGIN EXCLUSIVE")
+        deployment = deployment_of(settings)
+        deployment.start()
+        time.sleep(0.1)
+        deployment.close()
+        connection.execute("ROLLBACK")
+    assert not deployment.snapshot.settled
+
+
+@pytest.mark.parametrize("what", ["stages", "versions", "counters"])
+def test_what_a_damaged_catalog_shows_is_not_served(settings: Settings, what: str) -> None:
+    deployment = deployment_of(settings)
+    deployment.look()
+    damage = {
+        "stages": "UPDATE stages SET version = (SELECT max(event) FROM versions)",
+        "versions": "UPDATE versions SET number = 7 WHERE number = 1",
+        "counters": "DELETE FROM counters WHERE name = 'stages'",
+    }[what]
+    with closing(sqlite3.connect(settings.home / "catalog.sqlite")) as connection, connection:
+        connection.execute(damage)
+        connection.execute("UPDATE counters SET value = value + 1 WHERE name = 'stages'")
+    deployment.start()
+    if what == "counters":
+        until(lambda: deployment.snapshot.away)
+    else:
+        until(lambda: deployment.snapshot.targets["digits"].refused)
+    deployment.close()
+    assert served(deployment) == {"digits": 1}
+
+
+def test_a_target_that_a_damaged_catalog_leaves_out_stays(settings: Settings) -> None:
+    deployment = deployment_of(settings)
+    deployment.look()
+    with closing(sqlite3.connect(settings.home / "catalog.sqlite")) as connection, connection:
+        connection.execute("DELETE FROM stages")
+        connection.execute("UPDATE counters SET value = value + 1 WHERE name = 'stages'")
+    deployment.look()
+    deployment.close()
+    assert served(deployment) == {"digits": 1}
+    assert deployment.snapshot.targets["digits"].refused["production"].reason == "BrokenHistory"
+
+
+def test_random_damage_while_it_is_served_changes_nothing_or_is_refused(settings: Settings) -> None:
+    """Bytes of the file are changed under the server, as a failing disk does."""
+    dice = random.Random(5)
+    catalog = settings.home / "catalog.sqlite"
+    with closing(sqlite3.connect(catalog)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    good = catalog.read_bytes()
+    used = [place for place, byte in enumerate(good) if byte]
+    for _ in range(20):
+        deployment = deployment_of(settings)
+        deployment.look()
+        damaged = bytearray(good)
+        for place in dice.sample(used, 50):
+            damaged[place] ^= 1 << dice.randrange(8)
+        with catalog.open("r+b") as file:
+            file.write(damaged)
+        deployment.start()
+        time.sleep(0.05)
+        deployment.close()
+        assert served(deployment) == {"digits": 1}
+        for path in settings.home.glob("catalog.sqlite*"):
+            path.unlink()
+        catalog.write_bytes(good)
+
+
+def test_a_database_that_goes_away_is_told_once_and_found_again(
+    postgres: Postgres, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = postgres.database()
+    settings = Settings.read(tmp_path / "home", url, actor="tests", environment={})
+    with Registry.open(settings) as registry:
+        registry.promote(publish(registry, tiny(seed=1)).ref, "production")
+        publish(registry, tiny(seed=2))
+        registry.add_token("client")
+    keyring = Keyring(lambda: Registry.open(settings, anew=False), poll_s=0.01)
+    deployment = deployment_of(settings)
+    with caplog.at_level(logging.WARNING):
+        deployment.start()
+        keyring.start()
+        until(lambda: deployment.snapshot.settled and keyring.settled)
+        postgres.stop()
+        until(lambda: deployment.snapshot.away)
+        time.sleep(2.5)
+        assert served(deployment) == {"digits": 1}
+        until(lambda: caplog.text.count(AWAY) == 2)
+        postgres.start()
+        until(lambda: caplog.text.count(BACK) == 2)
+        assert not deployment.snapshot.away
+        promote(settings, "digits@2")
+        until(lambda: served(deployment) == {"digits": 2})
+    deployment.close()
+    keyring.close()
+    assert caplog.text.count(AWAY) == 2
+    assert "Traceback" not in caplog.text
+
+
+def test_a_database_that_is_away_at_first_is_waited_for(postgres: Postgres, tmp_path: Path) -> None:
+    settings = Settings.read(tmp_path / "home", postgres.database(), actor="tests", environment={})
+    with Registry.open(settings) as registry:
+        registry.promote(publish(registry, tiny(seed=1)).ref, "production")
+    postgres.stop()
+    deployment = deployment_of(settings)
+    deployment.start()
+    until(lambda: deployment.snapshot.away)
+    assert not deployment.snapshot.settled
+    postgres.start()
+    until(lambda: served(deployment) == {"digits": 1})
+    deployment.close()
