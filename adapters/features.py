@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from adapters.datasets.dataset import Dataset
-from adapters.datasets.rows import CarriedRows, DenseRows, Rows
+from adapters.datasets.rows import CarriedRows, DenseRows, PreparedRows
 from adapters.readout import MASK, layouts, readout
 from adapters.sources.stages import CARRIED, Stages
 from adapters.sources.weights import stage_weights_digest
@@ -92,7 +92,7 @@ def carry(
     device: torch.device,
     store: FeatureStore,
     progress: Progress,
-) -> Rows:
+) -> PreparedRows:
     """Return rows to train the stages above the first ``stop`` on, one for each item at these positions.
 
     Rows of one shape are kept in the store; a text's tokens are not. Arguments as of :func:`compute`.
@@ -120,7 +120,7 @@ def carried_bytes(stages: Stages, stop: int, dataset: Dataset, index: np.ndarray
     return int(one.nbytes) * len(index)
 
 
-def batches(rows: Rows, index: np.ndarray, size: int = BATCH_ROWS) -> Iterator[np.ndarray]:
+def batches(rows: PreparedRows, index: np.ndarray, size: int = BATCH_ROWS) -> Iterator[np.ndarray]:
     """Yield places in ``index`` batch by batch, rows of like length together, so that little is padding."""
     order = np.argsort(rows.lengths(index), kind="stable")
     for start in range(0, len(index), size):
@@ -141,7 +141,7 @@ def _key(stages: Stages, stop: int, dataset: Dataset, device: torch.device, view
 def _run(
     stages: Stages,
     boundaries: Sequence[int],
-    rows: Rows,
+    rows: PreparedRows,
     index: np.ndarray,
     device: torch.device,
     progress: Progress,
@@ -166,7 +166,7 @@ def _run(
 def _pooled(
     stages: Stages,
     boundaries: Sequence[int],
-    rows: Rows,
+    rows: PreparedRows,
     index: np.ndarray,
     device: torch.device,
     progress: Progress,
@@ -183,7 +183,7 @@ def _pooled(
 
 
 def _dense(
-    stages: Stages, stop: int, rows: Rows, index: np.ndarray, device: torch.device, progress: Progress
+    stages: Stages, stop: int, rows: PreparedRows, index: np.ndarray, device: torch.device, progress: Progress
 ) -> np.ndarray:
     kept: np.ndarray | None = None
     for places, _, left in _run(stages, [stop], rows, index, device, progress):
@@ -196,7 +196,7 @@ def _dense(
 
 
 def _ragged(
-    stages: Stages, stop: int, rows: Rows, device: torch.device, progress: Progress
+    stages: Stages, stop: int, rows: PreparedRows, device: torch.device, progress: Progress
 ) -> list[np.ndarray]:
     everything = np.arange(len(rows))
     lengths = rows.lengths(everything)

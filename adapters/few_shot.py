@@ -142,7 +142,7 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class FewShotComparison:
     """The figures of a protocol.
 
     Attributes:
@@ -221,7 +221,7 @@ class Comparison:
 
 def measure(
     protocol: Protocol | None = None, progress: Progress = SILENT, processes: int | None = None
-) -> Comparison:
+) -> FewShotComparison:
     """Compare techniques by the number of labelled examples.
 
     Args:
@@ -265,7 +265,7 @@ def measure(
             tested = run(finals)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-    return Comparison(
+    return FewShotComparison(
         protocol,
         tuple(_score(winner, tuned, tested) for winner in winners),
         {part: len(dataset.index(part)) for part in (TRAIN, VALIDATION, TEST)},

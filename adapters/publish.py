@@ -35,7 +35,7 @@ from registry.manifest import (
     Part,
     Segment,
     SourceVerification,
-    Technique,
+    TechniqueRecord,
     Wire,
 )
 from registry.names import Transfer
@@ -181,7 +181,7 @@ def _draft(carried: Carried, segments: tuple[Segment, ...], publication: Publica
     return Manifest(
         transfer=carried.transfer,
         modality=source.modality,
-        technique=Technique(fitted.technique, fitted.depth, fitted.config),
+        technique=TechniqueRecord(fitted.technique, fitted.depth, fitted.config),
         origin=Origin(
             source.spec,
             source.architecture,

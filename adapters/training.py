@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adapters.configuration import check
-from adapters.datasets.rows import Rows
+from adapters.datasets.rows import PreparedRows
 from adapters.features import batches, tensors
-from adapters.sources.stages import Fields, Frozen, Run
+from adapters.sources.stages import Fields, FrozenStage, StageRun
 from registry.errors import AdaptationError
 from registry.progress import Progress
 
@@ -26,7 +26,7 @@ _HEAVIEST = 100.0
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TrainingPlan:
     """How to train.
 
     Attributes:
@@ -108,7 +108,7 @@ class Examples:
             uint8 [N, labels].
     """
 
-    rows: Rows
+    rows: PreparedRows
     index: np.ndarray
     targets: np.ndarray
 
@@ -169,7 +169,7 @@ class Epoch:
 class Callback:
     """Hooks into the loop; each does nothing unless overridden."""
 
-    def on_start(self, network: nn.Module, plan: Plan) -> None:
+    def on_start(self, network: nn.Module, plan: TrainingPlan) -> None:
         """Before the first step."""
 
     def on_step(self, network: nn.Module, loss: float) -> None:
@@ -256,7 +256,7 @@ class _Precision:
 class _Loss:
     """Cross-entropy; of each label for itself where an item may have several."""
 
-    def __init__(self, examples: Examples, labels: int, plan: Plan, device: torch.device) -> None:
+    def __init__(self, examples: Examples, labels: int, plan: TrainingPlan, device: torch.device) -> None:
         self._several = examples.several
         self._smoothing = plan.label_smoothing
         self._weights: Tensor | None = None
@@ -284,7 +284,7 @@ def train(
     body: nn.Module,
     head: nn.Module,
     examples: Examples,
-    plan: Plan,
+    plan: TrainingPlan,
     *,
     seed: int,
     device: torch.device,
@@ -324,7 +324,7 @@ def _epochs(
     network: nn.Sequential,
     examples: Examples,
     validation: Examples | None,
-    plan: Plan,
+    plan: TrainingPlan,
     seed: int,
     device: torch.device,
     progress: Progress,
@@ -380,7 +380,9 @@ def _epochs(
 def _stages(body: nn.Module) -> list[nn.Module]:
     """Return the stages of a body that are trained, from the input on."""
     runs = [
-        part for part in (body, *body.children()) if isinstance(part, Run) and not isinstance(part, Frozen)
+        part
+        for part in (body, *body.children())
+        if isinstance(part, StageRun) and not isinstance(part, FrozenStage)
     ]
     return [stage for run in runs for stage in run.stages.values()]
 
@@ -392,7 +394,7 @@ def _width(network: nn.Sequential) -> int:
     return head.out_features
 
 
-def _train_mode(network: nn.Sequential, plan: Plan, epoch: int) -> None:
+def _train_mode(network: nn.Sequential, plan: TrainingPlan, epoch: int) -> None:
     """Open the stages that learn in an epoch; in eval mode stay those that do not learn yet."""
     network.train(True)
     if plan.unfreeze == "gradual":
@@ -457,7 +459,7 @@ def _slices(count: int, size: int, smallest: int = 2) -> list[slice]:
     return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], count], strict=True)]
 
 
-def _optimiser(network: nn.Sequential, plan: Plan) -> torch.optim.Optimizer:
+def _optimiser(network: nn.Sequential, plan: TrainingPlan) -> torch.optim.Optimizer:
     """Return the optimiser, with groups for the head and every stage, decayed and not."""
     groups = []
     stages = _stages(network[0])

@@ -14,7 +14,7 @@ from adapters.datasets import TEST, TRAIN, Dataset, load
 from adapters.datasets.examples import digits, grey_png
 from adapters.sources.bundled import GlyphSource, glyph_source
 from adapters.sources.glyphs.card import CARD, WEIGHTS, Card
-from adapters.sources.glyphs.fonts import Family
+from adapters.sources.glyphs.fonts import FontFamily
 from adapters.sources.glyphs.render import Renders, render
 from adapters.sources.glyphs.train import Lessons, train
 from adapters.sources.stages import Stages
@@ -124,7 +124,7 @@ def _train_on_nothing(folder: Path) -> None:
     import matplotlib
 
     names = [tuple(f"{face}.ttf" for face in faces) for faces in _FACES]
-    families = [Family(each[0], each, False, "matplotlib", False) for each in names]
+    families = [FontFamily(each[0], each, False, "matplotlib", False) for each in names]
     drawn = render(families, Path(matplotlib.get_data_path()) / "fonts" / "ttf")
     random = np.random.default_rng(0)
     labels = np.concatenate([random.permutation(drawn.labels) for _ in range(_COPIES)])

@@ -14,7 +14,7 @@ from PIL import ImageFont
 from adapters.datasets import TEST, TRAIN, Dataset, load
 from adapters.datasets.examples import grey_png
 from adapters.sources.bundled import GlyphSource, glyph_source
-from adapters.sources.glyphs.fonts import FOLDER, Family, families, pinned
+from adapters.sources.glyphs.fonts import FOLDER, FontFamily, families, pinned
 from adapters.sources.glyphs.handwriting import write
 from adapters.sources.glyphs.render import letter
 from benchmarks.cells import Cell
@@ -96,7 +96,7 @@ class Cyrillic:
         return load(folder, glyph_source().recipe)
 
 
-def chosen(fonts: Path = FOLDER) -> tuple[Family, ...]:
+def chosen(fonts: Path = FOLDER) -> tuple[FontFamily, ...]:
     """Return the families that the capitals are rendered from; those that are ``held_out`` are tested on.
 
     Raises:

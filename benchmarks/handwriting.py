@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from adapters.datasets.examples import digits
-from adapters.datasets.listing import Row
+from adapters.datasets.listing import ListedRow
 
 
 def write(folder: Path, count: int, seed: int, label: Callable[[str], str] = str) -> Path:
@@ -27,5 +27,5 @@ def write(folder: Path, count: int, seed: int, label: Callable[[str], str] = str
 
 
 @cache
-def _rows() -> tuple[Row, ...]:
+def _rows() -> tuple[ListedRow, ...]:
     return digits()

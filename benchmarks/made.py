@@ -15,7 +15,7 @@ from registry.manifest import (
     Parity,
     Part,
     Segment,
-    Technique,
+    TechniqueRecord,
     Wire,
 )
 from registry.names import PRODUCTION, Transfer
@@ -90,7 +90,7 @@ def register(
             Manifest(
                 transfer=Transfer("random", target),
                 modality=recipe.modality,
-                technique=Technique("scratch", None, {}),
+                technique=TechniqueRecord("scratch", None, {}),
                 origin=origin,
                 recipe=prepares,
                 segments=segments,

@@ -10,14 +10,14 @@ import numpy as np
 from adapters.advise.cost import Cost, costs
 from adapters.advise.decision import MARGIN_MINUTES, Preference, decide, shortlist
 from adapters.advise.measurements import Measurements
-from adapters.advise.proposal import Proposal
+from adapters.advise.proposal import TechniqueProposal
 from adapters.advise.rules import rule
 from adapters.advise.trial import Trial, attempt, ground
 from adapters.datasets import Dataset
 from adapters.sources.source import Source
 from adapters.techniques import Context
 from registry.manifest import Json
-from registry.progress import Step
+from registry.progress import ProgressStep
 
 COST, STRICT, ACCURACY = "adviser", "adviser, every second counts", "adviser, --prefer accuracy"
 CHOICES: Mapping[str, tuple[Preference, float]] = {
@@ -62,7 +62,7 @@ def ask(measured: Measurements, source: Source, dataset: Dataset, context: Conte
     for name, (prefer, margin) in CHOICES.items():
         used: list[str] = []
 
-        def tried(proposal: Proposal, step: Step, used: list[str] = used) -> Trial:
+        def tried(proposal: TechniqueProposal, step: ProgressStep, used: list[str] = used) -> Trial:
             used.append(proposal.technique)
             if proposal.technique not in known:
                 known[proposal.technique] = attempt(proposal, source, dataset, where, context)
@@ -99,7 +99,7 @@ def expected_minutes(
     """
     found: dict[str, float] = {}
     for name, (kind, settings) in policies.items():
-        cost: Cost = costs([Proposal(kind, settings)], source, dataset, 0.0, context)[kind]
+        cost: Cost = costs([TechniqueProposal(kind, settings)], source, dataset, 0.0, context)[kind]
         found[name] = cost.minutes
     return found
 

@@ -12,7 +12,7 @@ from statistics import fmean, stdev
 
 from rich.console import Console
 
-from adapters.few_shot import Comparison, Protocol, measure
+from adapters.few_shot import FewShotComparison, Protocol, measure
 from registry.errors import CultivarError
 from registry.progress import Bars
 
@@ -20,7 +20,7 @@ WANTED_LEAD = 0.04
 AT_SHOTS = 10
 
 
-def table(comparison: Comparison) -> str:
+def table(comparison: FewShotComparison) -> str:
     """Return mean and standard deviation of each technique's accuracy, in percent, as a Markdown table."""
     shots = comparison.protocol.shots
     lines = [f"| examples of each class | {' | '.join(map(str, shots))} |", "| --- " * (len(shots) + 1) + "|"]

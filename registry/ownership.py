@@ -21,7 +21,7 @@ from typing import Self
 
 from registry import instants
 from registry.blobs import Blobs, Stored
-from registry.catalog import Catalog, Identity
+from registry.catalog import Catalog, CatalogIdentity
 from registry.catalog.catalog import new_id
 from registry.digests import Digest
 from registry.errors import InvalidValue, StorageFailure, UnsafeCollection
@@ -43,7 +43,7 @@ class Marker:
         at: when this was written, in UTC.
     """
 
-    identity: Identity
+    identity: CatalogIdentity
     catalog: frozenset[str]
     store: frozenset[str]
     label: str
@@ -81,7 +81,7 @@ class Marker:
             document = json.loads(data)
             last = document["hash"]
             return cls(
-                Identity(
+                CatalogIdentity(
                     str(document["registry"]),
                     int(document["epoch"]),
                     int(document["event"]),
@@ -234,7 +234,7 @@ class Ownership:
             self._blobs.unmark(name)
         return unknown
 
-    def fork(self) -> Identity:
+    def fork(self) -> CatalogIdentity:
         """Make the catalog a registry of its own, known by a new id to the stores that it uses.
 
         Returns:

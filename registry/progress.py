@@ -16,7 +16,7 @@ EVERY_SECONDS = 10.0
 """Lines of one step are so far apart, where there is no terminal."""
 
 
-class Step(ABC):
+class ProgressStep(ABC):
     """One step under way."""
 
     @abstractmethod
@@ -28,8 +28,8 @@ class Progress(ABC):
     """Somebody who watches."""
 
     @abstractmethod
-    def step(self, what: str, total: float | None = None) -> AbstractContextManager[Step]:
-        """Begin a step, perhaps within another; a context manager that gives a ``Step``.
+    def step(self, what: str, total: float | None = None) -> AbstractContextManager[ProgressStep]:
+        """Begin a step, perhaps within another; a context manager that gives a ``ProgressStep``.
 
         Args:
             what: names it for a person.
@@ -43,7 +43,7 @@ class Progress(ABC):
 
 class _Silent(Progress):
     @contextmanager
-    def step(self, what: str, total: float | None = None) -> Iterator[Step]:
+    def step(self, what: str, total: float | None = None) -> Iterator[ProgressStep]:
         """Begin a step that nobody sees."""
         yield _Unseen()
 
@@ -73,7 +73,7 @@ class Bars(Progress):
         self._passing = passing
 
     @contextmanager
-    def step(self, what: str, total: float | None = None) -> Iterator[Step]:
+    def step(self, what: str, total: float | None = None) -> Iterator[ProgressStep]:
         """Begin a step and draw its bar until it ends; one without a total goes when it ends."""
         columns = (
             progress.TextColumn("{task.description}", markup=False),
@@ -117,7 +117,7 @@ class Lines(Progress):
         self._under_way: list[_Line] = []
 
     @contextmanager
-    def step(self, what: str, total: float | None = None) -> Iterator[Step]:
+    def step(self, what: str, total: float | None = None) -> Iterator[ProgressStep]:
         """Begin a step; of steps within each other the innermost is told of."""
         line = _Line(what, total, self._clock)
         self._under_way.append(line)
@@ -147,12 +147,12 @@ class Lines(Progress):
             wait = self._every
 
 
-class _Unseen(Step):
+class _Unseen(ProgressStep):
     def advance(self, amount: float = 1, note: str = "") -> None:
         pass
 
 
-class _Bar(Step):
+class _Bar(ProgressStep):
     def __init__(self, bars: progress.Progress, task: progress.TaskID) -> None:
         self._bars = bars
         self._task = task
@@ -161,7 +161,7 @@ class _Bar(Step):
         self._bars.update(self._task, advance=amount, note=note)
 
 
-class _Line(Step):
+class _Line(ProgressStep):
     """A step as a line.
 
     Attributes:

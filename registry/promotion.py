@@ -14,7 +14,7 @@ OUTCOMES = (PASS, FAIL, INCONCLUSIVE)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class PromotionOutcome:
     """What one gate found.
 
     Attributes:
@@ -54,7 +54,7 @@ class Promotion:
     ref: Ref
     previous: Ref | None
     event: int
-    gates: tuple[Outcome, ...] = ()
+    gates: tuple[PromotionOutcome, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """Return the JSON form."""

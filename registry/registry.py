@@ -23,7 +23,7 @@ from typing import Self, TypeAlias
 
 from registry import instants, recipe
 from registry.blobs import Blobs, open_blobs
-from registry.catalog import Catalog, Identity, SqlCatalog
+from registry.catalog import Catalog, CatalogIdentity, SqlCatalog
 from registry.collection import GRACE, Adoption, Collection, collect
 from registry.comparison import LEARNT_PARTS, Comparison, Side
 from registry.digests import Digest
@@ -42,7 +42,7 @@ from registry.names import CANDIDATE, PRODUCTION, RETIRED, Ref, check_stage, che
 from registry.ownership import Ownership
 from registry.predictions import Predictions
 from registry.progress import SILENT, Progress
-from registry.promotion import PASS, Outcome, Promotion
+from registry.promotion import PASS, Promotion, PromotionOutcome
 from registry.publication import LEASE, Publication
 from registry.quoting import quoted
 from registry.recipe import Recipe
@@ -53,7 +53,7 @@ from registry.tokens import EVERYTHING, Grant, Token
 from registry.verification import Report, check_history, verify
 from registry.versions import Page, Query, Version
 
-Gate: TypeAlias = "Callable[[Registry, Version, str, Version | None], Outcome]"
+Gate: TypeAlias = "Callable[[Registry, Version, str, Version | None], PromotionOutcome]"
 """A condition on a promotion: it is given the registry, the version, the stage and who is there now."""
 
 _NAMED = 10
@@ -471,7 +471,7 @@ class Registry:
         self._ownership.note()
         return Promotion(version.target, stage, version.ref, there, event.id, gates)
 
-    def _evaluate(self, version: Version, stage: str, there: Ref | None) -> tuple[Outcome, ...]:
+    def _evaluate(self, version: Version, stage: str, there: Ref | None) -> tuple[PromotionOutcome, ...]:
         rival = self.resolve(there) if self._gates and there is not None else None
         return tuple(gate(self, version, stage, rival) for gate in self._gates)
 
@@ -608,7 +608,7 @@ class Registry:
         found = self._ownership.unknown() if dry_run else self._ownership.adopt(self._clock())
         return Adoption(dry_run, tuple(each.digest for each in found), sum(each.bytes for each in found))
 
-    def fork(self) -> Identity:
+    def fork(self) -> CatalogIdentity:
         """Make this catalog, a copy of another, a registry of its own: both may use one blob store from now on.
 
         Garbage is not collected in a store that several registries use.
@@ -618,7 +618,7 @@ class Registry:
         """
         return self._ownership.fork()
 
-    def identity(self) -> Identity:
+    def identity(self) -> CatalogIdentity:
         """Return which registry this is, and how far it has come."""
         return self._catalog.identity()
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from registry.blobs import Blobs
-from registry.catalog import Catalog, Head
+from registry.catalog import Catalog, CatalogHead
 from registry.digests import Digest
 from registry.errors import BrokenHistory, CultivarError, IntegrityError, StorageFailure
 from registry.lifecycle import DELETED, REGISTERED, Event, check_chain, fold
@@ -128,7 +128,7 @@ def check_history(catalog: Catalog, target: str, stage: str) -> None:
         return
 
 
-def _leads_to(catalog: Catalog, target: str, stage: str, head: Head) -> bool:
+def _leads_to(catalog: Catalog, target: str, stage: str, head: CatalogHead) -> bool:
     events = catalog.events(target)
     check_chain(events)
     registered = {event.ref: event.digest for event in events if event.action == REGISTERED}
@@ -137,8 +137,8 @@ def _leads_to(catalog: Catalog, target: str, stage: str, head: Head) -> bool:
     return _end(events) == head and shown == ({} if ref is None else {ref: registered[ref]})
 
 
-def _end(events: Sequence[Event]) -> Head:
-    return Head(events[-1].seq, events[-1].hash) if events else Head(0, None)
+def _end(events: Sequence[Event]) -> CatalogHead:
+    return CatalogHead(events[-1].seq, events[-1].hash) if events else CatalogHead(0, None)
 
 
 def _unsound_blobs(
@@ -193,7 +193,7 @@ def history_fits(catalog: Catalog, target: str) -> bool:
             return fits
 
 
-def _chain_fits(catalog: Catalog, target: str, head: Head) -> bool:
+def _chain_fits(catalog: Catalog, target: str, head: CatalogHead) -> bool:
     events = catalog.events(target)
     check_chain(events)
     standing = fold(events)

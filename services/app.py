@@ -25,26 +25,26 @@ from services.settings import DEFAULT_TOP_K, OVERRIDE, ServeSettings
 
 if TYPE_CHECKING:
     from services.httpd.asgi import Application
-    from services.process.worker import Worker
+    from services.process.worker import ServerWorker
 
 SETTINGS = ServeSettings.read()
 REGISTRY = Settings.read()
 
 
 @cache
-def worker() -> "Worker":
+def worker() -> "ServerWorker":
     """Return the worker that this process is, once it is asked for.
 
     BentoML's supervisor imports this module too and is none: it shall neither wait for what a worker imports nor
     hold it.
     """
     with resting():
-        from services.process.worker import Worker
+        from services.process.worker import ServerWorker
 
-    return Worker(SETTINGS, REGISTRY)
+    return ServerWorker(SETTINGS, REGISTRY)
 
 
-class HotService(Service[Any]):
+class OverridingService(Service[Any]):
     """A BentoML service that answers Cultivar's routes in front of BentoML's middleware."""
 
     def to_asgi(self, is_main: bool = True) -> "Application":
@@ -121,7 +121,7 @@ def build(front: str) -> Service[Any]:
     """Return the service with our application in front (``override``) or mounted (``mount``)."""
     service = bentoml.service(
         Cultivar,
-        service_class=HotService if front == OVERRIDE else Service,
+        service_class=OverridingService if front == OVERRIDE else Service,
         name="cultivar",
         workers=SETTINGS.workers,
         traffic={"timeout": SETTINGS.deadline_s + 5},
@@ -130,10 +130,10 @@ def build(front: str) -> Service[Any]:
         tracing={"excluded_urls": ".*"},
     )
     if front != OVERRIDE:
-        from services.bento.mount import DoorFirst
+        from services.bento.mount import MountMiddleware
 
         service.mount_asgi_app(worker().front(), path="/v1", name="cultivar")
-        service.add_asgi_middleware(DoorFirst, worker=worker())
+        service.add_asgi_middleware(MountMiddleware, worker=worker())
     return service
 
 

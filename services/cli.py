@@ -13,7 +13,7 @@ from registry.shell import Root, registry_options
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CommandEntry:
     """Where a command is.
 
     Attributes:
@@ -26,62 +26,66 @@ class Place:
 
 
 COMMANDS = {
-    "sources": Place("adapters.cli:sources", "List what can be transferred from."),
-    "advise": Place(
+    "sources": CommandEntry("adapters.cli:sources", "List what can be transferred from."),
+    "advise": CommandEntry(
         "adapters.advise.command:advise", "Measure sources on a dataset and recommend a technique."
     ),
-    "adapt": Place("adapters.cli:adapt", "Carry a source over to a dataset's task and register the version."),
-    "report": Place(
+    "adapt": CommandEntry(
+        "adapters.cli:adapt", "Carry a source over to a dataset's task and register the version."
+    ),
+    "report": CommandEntry(
         "adapters.report.command:report", "Write a page about a version: figures, curves, mistakes, segments."
     ),
-    "list": Place("registry.cli:list_versions", "List versions, the last registered first."),
-    "show": Place("registry.cli:show", "Show one version and what it is made of."),
-    "history": Place(
+    "list": CommandEntry("registry.cli:list_versions", "List versions, the last registered first."),
+    "show": CommandEntry("registry.cli:show", "Show one version and what it is made of."),
+    "history": CommandEntry(
         "registry.cli:history",
         "Show what happened to a target's versions, or what was in its stages at a time.",
     ),
-    "lineage": Place(
+    "lineage": CommandEntry(
         "registry.cli:lineage",
         "Show where a version comes from, and which segments each generation shares with the one before.",
     ),
-    "compare": Place(
+    "compare": CommandEntry(
         "registry.cli:compare",
         "Set two versions side by side: figures, labels, spaces, segments, and their answers to the same items.",
     ),
-    "promote": Place("registry.cli:promote", "Move a version to a stage; whatever was there retires."),
-    "rollback": Place(
+    "promote": CommandEntry("registry.cli:promote", "Move a version to a stage; whatever was there retires."),
+    "rollback": CommandEntry(
         "registry.cli:rollback", "Return a target's production to the version before; repeated, further back."
     ),
-    "delete": Place(
+    "delete": CommandEntry(
         "registry.cli:delete",
         "Delete a version that no stage, rollback or child needs; gc then frees its bytes.",
     ),
-    "verify": Place(
+    "verify": CommandEntry(
         "registry.cli:verify",
         "Read every byte that versions need, and check it; ends with 1 if anything is damaged.",
     ),
-    "gc": Place(
+    "gc": CommandEntry(
         "registry.cli:gc",
         "Delete bytes that no version needs: condemned by one run, deleted by one after the grace period.",
     ),
-    "doctor": Place(
+    "doctor": CommandEntry(
         "registry.doctor_command:doctor",
         "Check whether the registry is in order, and say what to do; ends with 1 if anything is wrong.",
     ),
-    "registry": Place("registry.fork_command:registry", "Which registry a catalog is."),
-    "tokens": Place("registry.tokens_command:tokens", "Bearer tokens for servers."),
-    "classify": Place("services.commands.inference:classify", "Classify pictures or texts without a server."),
-    "embed": Place(
+    "registry": CommandEntry("registry.fork_command:registry", "Which registry a catalog is."),
+    "tokens": CommandEntry("registry.tokens_command:tokens", "Bearer tokens for servers."),
+    "classify": CommandEntry(
+        "services.commands.inference:classify", "Classify pictures or texts without a server."
+    ),
+    "embed": CommandEntry(
         "services.commands.inference:embed", "Turn pictures or texts into feature vectors without a server."
     ),
-    "targets": Place(
+    "targets": CommandEntry(
         "services.commands.inference:targets",
         "Show what would be served, what of it is shared, and what that saves.",
     ),
-    "serve": Place(
+    "serve": CommandEntry(
         "services.commands.serve:serve", "Serve what is in production over HTTP, and follow promotions."
     ),
-    "demo": Place(
+    "demo": CommandEntry(
         "services.commands.demo:demo",
         "The whole story: letters to handwriting, measured, promoted, served, asked.",
     ),

@@ -13,7 +13,7 @@ from registry.errors import InvalidName, InvalidSetting
 from registry.names import PRODUCTION, check_stage, check_task
 from registry.quoting import quoted
 from services.httpd.address import is_loopback, resolve
-from services.httpd.limits import Limits, networks
+from services.httpd.limits import ConnectionLimits, networks
 
 PREFIX = "CULTIVAR_SERVE_"
 
@@ -201,9 +201,9 @@ class ServeSettings:
         return is_loopback(self.host)
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> ConnectionLimits:
         """Limits of one worker on its connections."""
-        return Limits(
+        return ConnectionLimits(
             connections=self.max_connections,
             per_address=self.max_connections_per_address or max(1, self.max_connections // 2),
             head_s=self.head_s,

@@ -20,7 +20,17 @@ from PIL import Image
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from registry.digests import Digest
-from registry.manifest import CLASSIFICATION, Head, Manifest, Origin, Parity, Part, Segment, Technique, Wire
+from registry.manifest import (
+    CLASSIFICATION,
+    Head,
+    Manifest,
+    Origin,
+    Parity,
+    Part,
+    Segment,
+    TechniqueRecord,
+    Wire,
+)
 from registry.names import Transfer
 from registry.recipe import ImageRecipe, Recipe, TextRecipe
 from registry.registry import Registry
@@ -310,7 +320,7 @@ def _version(
     manifest = Manifest(
         transfer=Transfer.parse(transfer),
         modality=recipe.modality,
-        technique=Technique(technique, None, {"l2": 1.0}),
+        technique=TechniqueRecord(technique, None, {"l2": 1.0}),
         origin=Origin("bundled:tiny", "tiny", weights[0], "CC0-1.0", parent),
         recipe=recipe.digest,
         segments=tuple(segments),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from adapters.advise.cost import Cost, costs
 from adapters.advise.decision import Decision, Preference, decide, shortlist
 from adapters.advise.measurements import Measurements, measure
-from adapters.advise.proposal import Proposal
+from adapters.advise.proposal import TechniqueProposal
 from adapters.advise.rules import Ruling, rule
 from adapters.advise.trial import attempt, ground
 from adapters.datasets.dataset import Dataset
@@ -31,7 +31,7 @@ class Candidate:
         cost: what the whole adaptation is expected to take here, or None where that was not measured.
     """
 
-    proposal: Proposal
+    proposal: TechniqueProposal
     accuracy: Interval | None
     seconds: float | None
     tried: bool
@@ -70,7 +70,7 @@ class Advice:
     """
 
     source: str
-    recommended: Proposal
+    recommended: TechniqueProposal
     candidates: tuple[Candidate, ...]
     negative_transfer: bool
     reasons: tuple[str, ...]
@@ -229,7 +229,7 @@ def _candidates(
 
 
 def _candidate(
-    measured: Measurements, proposal: Proposal, decision: Decision, cost: Cost | None
+    measured: Measurements, proposal: TechniqueProposal, decision: Decision, cost: Cost | None
 ) -> Candidate:
     for trial in decision.trials:
         if trial.proposal == proposal:

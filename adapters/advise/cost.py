@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from adapters import heads
 from adapters.advise.phrases import minutes
-from adapters.advise.proposal import Proposal
+from adapters.advise.proposal import TechniqueProposal
 from adapters.advise.trial import ground, shortened
 from adapters.datasets.dataset import TEST, TRAIN, VALIDATION, Dataset
 from adapters.export.exporting import to_onnx
@@ -27,7 +27,7 @@ from adapters.heads.search import MAX_SEARCH_ROWS
 from adapters.parity import MIN_INPUTS
 from adapters.sources.source import Source
 from adapters.sources.stages import Stages
-from adapters.techniques import Context, Effort, Technique, technique
+from adapters.techniques import Context, Technique, TrainingEffort, technique
 from registry.manifest import MULTILABEL
 from registry.progress import SILENT
 from registry.segments import canonical
@@ -105,7 +105,7 @@ class Paces:
     load: float
     steps: Mapping[str, float]
 
-    def seconds(self, name: str, effort: Effort, learnt: int, held: int) -> float:
+    def seconds(self, name: str, effort: TrainingEffort, learnt: int, held: int) -> float:
         """Return what a technique's effort takes.
 
         Args:
@@ -119,7 +119,7 @@ class Paces:
 
 
 def costs(
-    proposals: Sequence[Proposal], source: Source, dataset: Dataset, load: float, context: Context
+    proposals: Sequence[TechniqueProposal], source: Source, dataset: Dataset, load: float, context: Context
 ) -> dict[str, Cost]:
     """Estimate what each proposal takes, by its technique's name.
 

@@ -13,9 +13,9 @@ from adapters.advise.cost import Cost
 from adapters.advise.intervals import above, below, removed
 from adapters.advise.phrases import difference as points
 from adapters.advise.phrases import minutes, percent, share
-from adapters.advise.proposal import Proposal
+from adapters.advise.proposal import TechniqueProposal
 from adapters.advise.trial import Ground, Trial
-from registry.progress import Progress, Step
+from registry.progress import Progress, ProgressStep
 from registry.statistics.difference import difference
 from registry.statistics.interval import Interval
 
@@ -51,7 +51,7 @@ class Decision:
         trials: what was tried, in the order in which it was.
     """
 
-    proposal: Proposal
+    proposal: TechniqueProposal
     reasons: tuple[str, ...]
     trials: tuple[Trial, ...] = ()
 
@@ -68,14 +68,14 @@ class Pair:
         margin: minutes up to which costs are alike.
     """
 
-    first: Proposal
-    second: Proposal
+    first: TechniqueProposal
+    second: TechniqueProposal
     costs: tuple[Cost, Cost]
     prefer: Preference
     margin: float = MARGIN_MINUTES
 
     @property
-    def cheaper(self) -> Proposal | None:
+    def cheaper(self) -> TechniqueProposal | None:
         """The one that is cheaper by a margin; None where costs are alike, or do not count."""
         mine, other = (each.minutes for each in self.costs)
         if self.prefer is Preference.ACCURACY or abs(mine - other) <= self.margin:
@@ -83,22 +83,22 @@ class Pair:
         return self.first if mine < other else self.second
 
     @property
-    def dearer(self) -> Proposal | None:
+    def dearer(self) -> TechniqueProposal | None:
         """The other one; None where costs are alike, or do not count."""
         cheaper = self.cheaper
         return None if cheaper is None else self.second if cheaper is self.first else self.first
 
-    def cost(self, proposal: Proposal) -> Cost:
+    def cost(self, proposal: TechniqueProposal) -> Cost:
         """Return what one of the two is expected to take."""
         return self.costs[0] if proposal is self.first else self.costs[1]
 
 
-Attempt = Callable[[Proposal, Step], Trial]
+Attempt = Callable[[TechniqueProposal, ProgressStep], Trial]
 """Makes a trial of a proposal, and advances a step by 1."""
 
 
 def shortlist(
-    proposals: Sequence[Proposal],
+    proposals: Sequence[TechniqueProposal],
     costs: Mapping[str, Cost],
     prefer: Preference,
     margin: float = MARGIN_MINUTES,
@@ -185,7 +185,7 @@ def compare(pair: Pair, first: Trial, second: Trial, learnt: int) -> Decision:
     return Decision(taken, (f"{tried} {why} Taken: {taken}.",), (first, second))
 
 
-def _by_cost(pair: Pair, first: Trial, second: Trial) -> tuple[Proposal, str]:
+def _by_cost(pair: Pair, first: Trial, second: Trial) -> tuple[TechniqueProposal, str]:
     """Take the dearer one where the interval of its lead in accuracy lies above 0, else the cheaper."""
     cheap, dear = (first, second) if first.proposal is pair.cheaper else (second, first)
     lead = difference(dear.right, cheap.right, dear.groups)
@@ -198,7 +198,7 @@ def _by_cost(pair: Pair, first: Trial, second: Trial) -> tuple[Proposal, str]:
     )
 
 
-def _by_error(pair: Pair, first: Trial, second: Trial) -> tuple[Proposal, str]:
+def _by_error(pair: Pair, first: Trial, second: Trial) -> tuple[TechniqueProposal, str]:
     """Take the one with less squared error where chance does not explain it and it is a point ahead.
 
     Within a point it is a tie: the one that retrains less is taken. Else the rules' order stands; but where accuracy is

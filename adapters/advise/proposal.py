@@ -7,7 +7,7 @@ from registry.manifest import Json
 
 
 @dataclass(frozen=True, slots=True)
-class Proposal:
+class TechniqueProposal:
     """What could be done.
 
     Attributes:

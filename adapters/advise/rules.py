@@ -11,7 +11,7 @@ from adapters.advise.intervals import above
 from adapters.advise.measurements import Measurements
 from adapters.advise.phrases import difference as points
 from adapters.advise.phrases import percent, share
-from adapters.advise.proposal import Proposal
+from adapters.advise.proposal import TechniqueProposal
 from adapters.techniques import TECHNIQUES
 
 LEAST_REMOVED = 0.10
@@ -46,7 +46,7 @@ class Finding:
     """
 
     text: str
-    proposals: tuple[Proposal, ...] = ()
+    proposals: tuple[TechniqueProposal, ...] = ()
     negative: bool = False
 
 
@@ -60,7 +60,7 @@ class Ruling:
         reasons: the findings' texts, in order.
     """
 
-    proposals: tuple[Proposal, ...]
+    proposals: tuple[TechniqueProposal, ...]
     negative: bool
     reasons: tuple[str, ...]
 
@@ -68,7 +68,7 @@ class Ruling:
 def rule(measured: Measurements) -> Ruling:
     """Apply every rule, in order."""
     findings = [finding for each in RULES if (finding := each(measured)) is not None]
-    proposals: dict[str, Proposal] = {}
+    proposals: dict[str, TechniqueProposal] = {}
     for finding in findings:
         for proposal in finding.proposals:
             if proposal.technique in TECHNIQUES:
@@ -104,10 +104,10 @@ def negative_transfer(measured: Measurements) -> Finding | None:
         ]
     )
     scratch, full = (
-        Proposal("scratch", retrained=measured.depths),
-        Proposal("full", retrained=measured.depths),
+        TechniqueProposal("scratch", retrained=measured.depths),
+        TechniqueProposal("full", retrained=measured.depths),
     )
-    way_out: tuple[Proposal, ...] = (scratch, full) if loses else (full, scratch)
+    way_out: tuple[TechniqueProposal, ...] = (scratch, full) if loses else (full, scratch)
     middle, best = _useful_middle(measured), measured.best
     if middle is not None and best is not None and above(best.accuracy, raw.accuracy.value):
         way_out = (way_out[0], middle, way_out[1])
@@ -128,7 +128,7 @@ def own_answers(measured: Measurements) -> Finding | None:
     if last is not None and zero.value < last.accuracy.value:
         return Finding(f"{text}, less than a new head ({percent(last.accuracy)}).")
     head = "" if last is None else f", no less than a new head ({percent(last.accuracy)})"
-    return Finding(f"{text}{head}.", (Proposal("as-is"),))
+    return Finding(f"{text}{head}.", (TechniqueProposal("as-is"),))
 
 
 def one_item(measured: Measurements) -> Finding | None:
@@ -138,7 +138,10 @@ def one_item(measured: Measurements) -> Finding | None:
     return Finding(
         "A class has a single item, so no item can be left out to measure anything: a head that goes by class means "
         "is the safest. A second item of each class would let this advice rest on figures.",
-        (Proposal("frozen", {"head": "centroid"}), Proposal("lp-ft", retrained=measured.depths)),
+        (
+            TechniqueProposal("frozen", {"head": "centroid"}),
+            TechniqueProposal("lp-ft", retrained=measured.depths),
+        ),
     )
 
 
@@ -152,7 +155,7 @@ def middle_layer(measured: Measurements) -> Finding | None:
     return Finding(
         f"The middle of the network is better than its end: features after {best.name} give {percent(best.accuracy)}, "
         f"{points(best.lead)} over the last cut.",
-        (middle, Proposal("partial", {"depth": above}, retrained=above)),
+        (middle, TechniqueProposal("partial", {"depth": above}, retrained=above)),
     )
 
 
@@ -161,7 +164,7 @@ def amount(measured: Measurements) -> Finding | None:
     typical, curve = measured.typical, measured.curve
     if not measured.judged:
         return None
-    frozen, tuned = _frozen(measured), Proposal("lp-ft", retrained=measured.depths)
+    frozen, tuned = _frozen(measured), TechniqueProposal("lp-ft", retrained=measured.depths)
     slope = curve.slope if curve is not None else None
     grown = (
         f"the last doubling of the items brought {points(slope)}"
@@ -170,7 +173,11 @@ def amount(measured: Measurements) -> Finding | None:
     )
     items = f"There are {measured.items} items, {typical:g} of a typical class; {grown}."
     if typical <= FEW_A_CLASS:
-        pairs = (Proposal("contrastive", retrained=measured.depths),) if measured.modality == "text" else ()
+        pairs = (
+            (TechniqueProposal("contrastive", retrained=measured.depths),)
+            if measured.modality == "text"
+            else ()
+        )
         return Finding(
             f"{items} Up to {FEW_A_CLASS} a class, a head on the frozen source is hard to beat.",
             (frozen, *pairs, tuned),
@@ -180,16 +187,16 @@ def amount(measured: Measurements) -> Finding | None:
             f"{items} The curve is flat: retraining has little to win, and a head is cheap.", (frozen, tuned)
         )
     if measured.items >= LARGE:
-        full = Proposal("full", retrained=measured.depths)
+        full = TechniqueProposal("full", retrained=measured.depths)
         return Finding(f"{items} From {LARGE:,} items on, retrain everything.", (full, tuned, frozen))
     if typical <= MANY_A_CLASS and measured.layered:
         return Finding(
             f"{items} The curve rises: low-rank updates of a transformer keep what it knows.",
-            (Proposal("lora", retrained=measured.depths), tuned, frozen),
+            (TechniqueProposal("lora", retrained=measured.depths), tuned, frozen),
         )
     return Finding(
         f"{items} The curve rises: solve a head first, then retrain the stages gently under it.",
-        (tuned, frozen, Proposal("full", retrained=measured.depths)),
+        (tuned, frozen, TechniqueProposal("full", retrained=measured.depths)),
     )
 
 
@@ -215,13 +222,13 @@ RULES: tuple[Callable[[Measurements], Finding | None], ...] = (
 """In the order in which they speak."""
 
 
-def _frozen(measured: Measurements) -> Proposal:
-    return Proposal("frozen", {"head": "centroid"} if measured.rarest <= 2 else {})
+def _frozen(measured: Measurements) -> TechniqueProposal:
+    return TechniqueProposal("frozen", {"head": "centroid"} if measured.rarest <= 2 else {})
 
 
-def _useful_middle(measured: Measurements) -> Proposal | None:
+def _useful_middle(measured: Measurements) -> TechniqueProposal | None:
     """Return a head on the most useful cuts, which it finds, where one beats the last by more than the interval."""
     best, last = measured.best, measured.last
     if best is None or last is None or best.boundary == last.boundary or not above(best.lead, 0):
         return None
-    return Proposal("layers")
+    return TechniqueProposal("layers")

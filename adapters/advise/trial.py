@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from adapters.advise.intervals import groups
-from adapters.advise.proposal import Proposal
+from adapters.advise.proposal import TechniqueProposal
 from adapters.datasets.dataset import TRAIN, VALIDATION, Dataset
 from adapters.features import batches, tensors
 from adapters.sources.source import Source
@@ -21,7 +21,7 @@ from adapters.techniques import TECHNIQUES, Context, Fitted, Technique, techniqu
 from adapters.techniques.contrastive import Contrastive
 from adapters.techniques.trained import Trained
 from adapters.training import Callback
-from registry.progress import SILENT, Step
+from registry.progress import SILENT, ProgressStep
 from registry.statistics.interval import Interval
 from registry.statistics.share import share
 
@@ -52,7 +52,7 @@ class Trial:
         groups: of the judged examples, int64 [N]; None where each stands alone.
     """
 
-    proposal: Proposal
+    proposal: TechniqueProposal
     right: np.ndarray
     errors: np.ndarray
     seconds: float
@@ -90,7 +90,7 @@ def ground(dataset: Dataset, seed: int) -> Ground:
     return Ground(_some(dataset, learnt, LEARNT, random), _some(dataset, judged, JUDGED, random))
 
 
-def shortened(proposal: Proposal, examples: int) -> Technique:
+def shortened(proposal: TechniqueProposal, examples: int) -> Technique:
     """Return a proposal's technique, with a schedule that a trial can afford.
 
     Args:
@@ -107,12 +107,12 @@ def shortened(proposal: Proposal, examples: int) -> Technique:
 
 
 def attempt(
-    proposal: Proposal,
+    proposal: TechniqueProposal,
     source: Source,
     dataset: Dataset,
     where: Ground,
     context: Context,
-    step: Step | None = None,
+    step: ProgressStep | None = None,
 ) -> Trial:
     """Fit a proposal to the examples to learn from, within the budget, and judge it.
 
@@ -145,7 +145,7 @@ def attempt(
 class _Watched(Callback):
     """Tells whoever watches how far a trial is, a step of training at a time."""
 
-    def __init__(self, step: Step | None, name: str) -> None:
+    def __init__(self, step: ProgressStep | None, name: str) -> None:
         self._step = step
         self._name = name
         self._done = 0

@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 
 from adapters.datasets.item import Item
-from adapters.datasets.rows import DenseRows, Rows
+from adapters.datasets.rows import DenseRows, PreparedRows
 from registry.digests import Digest
 from registry.errors import InvalidValue, WrongModality
 from registry.manifest import CLASSIFICATION, MULTILABEL
@@ -41,7 +41,7 @@ class Dataset:
     items: tuple[Item, ...]
     labels: tuple[str, ...]
     parts: Mapping[str, np.ndarray]
-    rows: Rows
+    rows: PreparedRows
     excluded: Mapping[str, int] = field(default_factory=dict)
     remarks: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

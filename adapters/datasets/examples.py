@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adapters.datasets.listing import Listing, Provider, Row
+from adapters.datasets.listing import DatasetProvider, ListedRow, Listing
 from adapters.datasets.table import IMAGE
 from registry.errors import DatasetError, WrongModality
 
@@ -15,7 +15,7 @@ PREFIX = "example:"
 
 
 @dataclass(frozen=True, slots=True)
-class Example(Provider):
+class Example(DatasetProvider):
     """A bundled dataset by its name.
 
     Attributes:
@@ -45,10 +45,10 @@ class Example(Provider):
         rows = EXAMPLES[self.name]()
         if labelled:
             return Listing(rows)
-        return Listing(tuple(Row(row.content, None, row.group, row.origin) for row in rows))
+        return Listing(tuple(ListedRow(row.content, None, row.group, row.origin) for row in rows))
 
 
-def digits() -> tuple[Row, ...]:
+def digits() -> tuple[ListedRow, ...]:
     """Return scikit-learn's handwriting: 1797 grey pictures of 8 x 8 pixels, ten digits.
 
     43 people wrote them (Optical Recognition of Handwritten Digits, UCI, Alpaydin and Kaynak, 1998;
@@ -60,7 +60,7 @@ def digits() -> tuple[Row, ...]:
     ink = np.asarray(data.images, np.float64)
     pictures = np.round(255 - ink * 255 / 16).astype(np.uint8)
     return tuple(
-        Row(grey_png(picture), str(label), None, f"{PREFIX}digits, row {number}")
+        ListedRow(grey_png(picture), str(label), None, f"{PREFIX}digits, row {number}")
         for number, (picture, label) in enumerate(zip(pictures, data.target, strict=True), 1)
     )
 
@@ -81,4 +81,4 @@ def grey_png(picture: np.ndarray) -> bytes:
     )
 
 
-EXAMPLES: Mapping[str, Callable[[], tuple[Row, ...]]] = {"digits": digits}
+EXAMPLES: Mapping[str, Callable[[], tuple[ListedRow, ...]]] = {"digits": digits}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from adapters.datasets.dataset import TEST, TRAIN, VALIDATION
 from adapters.datasets.labels import clean
-from adapters.datasets.listing import MAX_ROWS, Listing, Provider, Row
+from adapters.datasets.listing import MAX_ROWS, DatasetProvider, ListedRow, Listing
 from adapters.datasets.table import IMAGE
 from registry.errors import DatasetError, WrongModality
 from registry.folders import entries, files, subfolders
@@ -45,7 +45,7 @@ NOT_IN_A_CLASS = "not in a class folder"
 
 
 @dataclass(frozen=True, slots=True)
-class Folder(Provider):
+class FolderProvider(DatasetProvider):
     """Files, a picture or a text each, whose label is the folder that they are in, at any depth below it.
 
     The top folders are splits where they are called so (``Train``, ``val``, ``testing``,
@@ -71,7 +71,7 @@ class Folder(Provider):
         """
         excluded: Counter[str] = Counter()
         remarks: Counter[str] = Counter()
-        rows: list[Row] = []
+        rows: list[ListedRow] = []
         for folder, split in self._splits(labelled, excluded, remarks):
             rows += (
                 self._labelled(folder, split, excluded) if labelled else self._all(folder, split, excluded)
@@ -169,7 +169,7 @@ class Folder(Provider):
             "files in a table"
         )
 
-    def _labelled(self, folder: Path, split: str | None, excluded: Counter[str]) -> Iterator[Row]:
+    def _labelled(self, folder: Path, split: str | None, excluded: Counter[str]) -> Iterator[ListedRow]:
         for entry in entries(folder, self.path, excluded):
             if not entry.is_dir():
                 excluded[NOT_IN_A_CLASS] += 1
@@ -188,10 +188,12 @@ class Folder(Provider):
                     f"{entry}: the class {label!r} has no files{why}; add some, or remove the folder"
                 )
             excluded.update(passed)
-            yield from (Row(file, label, None, self._origin(file), split) for file in found)
+            yield from (ListedRow(file, label, None, self._origin(file), split) for file in found)
 
-    def _all(self, folder: Path, split: str | None, excluded: Counter[str]) -> Iterator[Row]:
-        return (Row(file, None, None, self._origin(file), split) for file in self._files(folder, excluded))
+    def _all(self, folder: Path, split: str | None, excluded: Counter[str]) -> Iterator[ListedRow]:
+        return (
+            ListedRow(file, None, None, self._origin(file), split) for file in self._files(folder, excluded)
+        )
 
     def _origin(self, file: Path) -> str:
         return str(Path(self.path.name) / file.relative_to(self.path))

@@ -14,7 +14,7 @@ MAX_ROWS = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ListedRow:
     """One raw input as it was listed.
 
     Attributes:
@@ -42,12 +42,12 @@ class Listing:
         remarks: what was not read plainly, counted by reason.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[ListedRow, ...]
     excluded: Mapping[str, int] = field(default_factory=dict)
     remarks: Mapping[str, int] = field(default_factory=dict)
 
 
-class Provider(ABC):
+class DatasetProvider(ABC):
     """A way to list data of one form."""
 
     @abstractmethod

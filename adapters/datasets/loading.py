@@ -9,14 +9,14 @@ import numpy as np
 
 from adapters.datasets.dataset import TEST, TRAIN, VALIDATION, Dataset
 from adapters.datasets.examples import PREFIX, Example
-from adapters.datasets.folder import Folder
+from adapters.datasets.folder import FolderProvider
 from adapters.datasets.item import Label
 from adapters.datasets.labels import check_alike, ordered
-from adapters.datasets.listing import Listing, Provider, absolute
+from adapters.datasets.listing import DatasetProvider, Listing, absolute
 from adapters.datasets.rarity import frequent
 from adapters.datasets.reading import Reading, gather, read
 from adapters.datasets.splits import divide
-from adapters.datasets.table import Table
+from adapters.datasets.table import TableProvider
 from registry.errors import DatasetError
 from registry.progress import SILENT, Progress
 from registry.recipe import Recipe
@@ -90,7 +90,7 @@ def load(
     return dataset
 
 
-def provider(data: str | Path, modality: str = "image") -> Provider:
+def provider(data: str | Path, modality: str = "image") -> DatasetProvider:
     """Return the provider that reads what a user named, items of a modality.
 
     Raises:
@@ -100,9 +100,9 @@ def provider(data: str | Path, modality: str = "image") -> Provider:
         return Example(data.removeprefix(PREFIX), modality)
     path = absolute(data)
     if path.is_dir():
-        return Folder(path, modality)
+        return FolderProvider(path, modality)
     if path.is_file() and path.suffix.lower() in READERS:
-        return Table(path, modality)
+        return TableProvider(path, modality)
     problem = "this file is none of them" if path.exists() else "there is nothing"
     raise DatasetError(
         f"{data}: expected a folder of class folders, a file ending in {', '.join(READERS)}, or {PREFIX}NAME; {problem}"

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from adapters.datasets.item import MAX_ITEM_BYTES, Item
-from adapters.datasets.listing import Row
-from adapters.datasets.rows import DenseRows, RaggedRows, Rows
+from adapters.datasets.listing import ListedRow
+from adapters.datasets.rows import DenseRows, PreparedRows, RaggedRows
 from registry.digests import Digest
 from registry.errors import InputTooLarge, InvalidInput
 from registry.progress import Progress
@@ -46,9 +46,9 @@ class Reading:
         examples: for each reason, the first origin and what was wrong with it.
     """
 
-    rows: list[Row] = field(default_factory=list)
+    rows: list[ListedRow] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
-    prepared: Rows = field(default_factory=lambda: DenseRows({"": np.zeros(0)}))
+    prepared: PreparedRows = field(default_factory=lambda: DenseRows({"": np.zeros(0)}))
     excluded: Counter[str] = field(default_factory=Counter)
     remarks: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class _Broken:
     detail: str
 
 
-def read(rows: Sequence[Row], recipe: Recipe, progress: Progress) -> Reading:
+def read(rows: Sequence[ListedRow], recipe: Recipe, progress: Progress) -> Reading:
     """Read, digest and decode every row, on all processors.
 
     Nothing about a single row is an error: it is left out and counted.
@@ -107,13 +107,13 @@ class _Kept:
             values[self._count] = prepared[name]
         self._count += 1
 
-    def rows(self) -> Rows:
+    def rows(self) -> PreparedRows:
         if self._ragged is not None:
             return RaggedRows.of(self._recipe, self._ragged)
         return DenseRows({name: values[: self._count] for name, values in self._dense.items()})
 
 
-def gather(rows: Rows, order: np.ndarray) -> Rows:
+def gather(rows: PreparedRows, order: np.ndarray) -> PreparedRows:
     """Return some rows, in memory or in a temporary file as their size asks for."""
     if not isinstance(rows, DenseRows):
         return rows.take(order)
@@ -137,7 +137,7 @@ def allocate(shape: tuple[int | str, ...], dtype: np.typing.DTypeLike) -> np.nda
         return np.memmap(file, dtype, "w+", shape=sizes)
 
 
-def _one(row: Row, recipe: Recipe) -> "tuple[Item, Prepared, list[str]] | _Broken":
+def _one(row: ListedRow, recipe: Recipe) -> "tuple[Item, Prepared, list[str]] | _Broken":
     texts = recipe.modality == TextRecipe.modality
     raw = _raw(row.content, texts)
     if isinstance(raw, _Broken):

@@ -11,7 +11,7 @@ from registry.errors import InvalidValue
 from registry.recipe import Recipe
 
 
-class Rows(ABC):
+class PreparedRows(ABC):
     """Prepared items, one row each."""
 
     @abstractmethod
@@ -26,12 +26,12 @@ class Rows(ABC):
         """Return the length of each of some rows, int64: tokens of a text, 1 where all are equal."""
 
     @abstractmethod
-    def take(self, order: np.ndarray) -> "Rows":
+    def take(self, order: np.ndarray) -> "PreparedRows":
         """Return some rows, int64 positions, as rows of their own."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class DenseRows(Rows):
+class DenseRows(PreparedRows):
     """Rows of one shape.
 
     Attributes:
@@ -61,7 +61,7 @@ class DenseRows(Rows):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RaggedRows(Rows):
+class RaggedRows(PreparedRows):
     """Rows of several lengths, end to end.
 
     Attributes:
@@ -107,7 +107,7 @@ class RaggedRows(Rows):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CarriedRows(Rows):
+class CarriedRows(PreparedRows):
     """What frozen stages left for each item, beside the fields that the stages above still need.
 
     Attributes:
@@ -119,7 +119,7 @@ class CarriedRows(Rows):
 
     name: str
     carried: Sequence[np.ndarray]
-    below: Rows
+    below: PreparedRows
     ragged: bool
 
     def __len__(self) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from adapters.datasets.item import Label
 from adapters.datasets.labels import clean, plain_numbers
-from adapters.datasets.listing import MAX_ROWS, Listing, Provider, Row
+from adapters.datasets.listing import MAX_ROWS, DatasetProvider, ListedRow, Listing
 from registry.errors import DatasetError, WrongModality
 from registry.quoting import quoted
 from registry.recipe import Raw
@@ -27,7 +27,7 @@ _MISSING = frozenset({"nan", "null", "none", "na", "n/a"})
 
 
 @dataclass(frozen=True, slots=True)
-class Table(Provider):
+class TableProvider(DatasetProvider):
     """Rows with an item, a label and optionally a group.
 
     The item is in the column ``image`` (a path, relative to the table) or ``text``, with
@@ -82,9 +82,9 @@ class Table(Provider):
 
     def _row(
         self, where: str, record: Mapping[str, object], label: str | None, pairs: bool, names: FileNames
-    ) -> Row:
+    ) -> ListedRow:
         origin = f"{self.path.name}, {where}"
-        return Row(
+        return ListedRow(
             content=self._file(origin, record.get(IMAGE), names)
             if self.modality == IMAGE
             else _text(origin, record, pairs),
@@ -104,7 +104,7 @@ class Table(Provider):
         return file
 
 
-def _plain(rows: tuple[Row, ...]) -> tuple[tuple[Row, ...], Counter[str]]:
+def _plain(rows: tuple[ListedRow, ...]) -> tuple[tuple[ListedRow, ...], Counter[str]]:
     """Read labels that are all numbers as such; return the rows, and how many were written with ``.0``."""
     plain = plain_numbers(each for row in rows for each in _each(row.label))
     if not plain:

@@ -88,7 +88,7 @@ class MeasuredBaseline:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Standing:
+class BaselineStanding:
     """What a baseline answered to the test part.
 
     Attributes:
@@ -125,7 +125,7 @@ def teachable(targets: np.ndarray) -> bool:
     return len(targets) > 0 and (targets.ndim == 2 or bool(targets.min() != targets.max()))
 
 
-def raw_baseline(dataset: Dataset, labels: Sequence[str], *, seed: int = 0) -> Standing:
+def raw_baseline(dataset: Dataset, labels: Sequence[str], *, seed: int = 0) -> BaselineStanding:
     """Return what a linear model on the raw inputs answers to the test part.
 
     It learns from the training and validation parts: of pictures, logistic regression on standardised
@@ -149,12 +149,12 @@ def raw_baseline(dataset: Dataset, labels: Sequence[str], *, seed: int = 0) -> S
     train, test = raw_inputs(dataset, learnt), raw_inputs(dataset, dataset.index(TEST))
     fit = _pictures(train, test) if isinstance(train, np.ndarray) else _texts(train, test)
     method = fit.method(len(np.unique(targets))) if isinstance(fit, _Terms) else LOGISTIC
-    return Standing(_answers(fit, targets, len(labels), len(test)), len(learnt), method)
+    return BaselineStanding(_answers(fit, targets, len(labels), len(test)), len(learnt), method)
 
 
 def frozen_baseline(
     train_features: np.ndarray, targets: np.ndarray, test_features: np.ndarray, labels: int
-) -> Standing:
+) -> BaselineStanding:
     """Return what a logistic head on the untouched source's features answers to the test part.
 
     Args:
@@ -167,7 +167,7 @@ def frozen_baseline(
         DatasetError: the items that it learns from have fewer than two labels.
     """
     fit = _features(train_features, test_features)
-    return Standing(_answers(fit, _taught(targets), labels, len(test_features)), len(targets))
+    return BaselineStanding(_answers(fit, _taught(targets), labels, len(test_features)), len(targets))
 
 
 _Fit = Callable[[np.ndarray, int], np.ndarray]

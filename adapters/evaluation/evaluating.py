@@ -10,8 +10,8 @@ from adapters.evaluation.baselines import (
     FROZEN,
     LOGISTIC,
     RAW,
+    BaselineStanding,
     MeasuredBaseline,
-    Standing,
     frozen_baseline,
     raw_baseline,
     teachable,
@@ -58,7 +58,7 @@ def evaluate(
     """
     predictions, figures = held_out(dataset, logits, labels, kind)
     targets = dataset.targets(dataset.index(TRAIN, VALIDATION), labels)
-    stood: dict[str, Standing] = {}
+    stood: dict[str, BaselineStanding] = {}
     # Where a source is taken as it is there may be nothing to learn from: the figures then stand alone.
     if teachable(targets):
         with progress.step("baseline on the raw inputs"):

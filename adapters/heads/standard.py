@@ -78,7 +78,7 @@ class Standard:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class RowSample:
     """Rows in as few dimensions as they span.
 
     A penalised linear model's weights lie in the span of its rows, so nothing is lost: a rotation
@@ -116,13 +116,13 @@ def threads(features: np.ndarray, problems: int) -> AbstractContextManager[objec
     return limits
 
 
-def compressed(rows: np.ndarray) -> Rows:
+def compressed(rows: np.ndarray) -> RowSample:
     """Rotate rows, float64 [N, D], into the dimensions that they span."""
     count, dimension = rows.shape
     if count >= dimension:
-        return Rows(rows, None)
+        return RowSample(rows, None)
     squared, left = np.linalg.eigh(rows @ rows.T)
     used = squared > squared[-1] * 1e-12
     singular = np.sqrt(squared[used])
     basis = rows.T @ (left[:, used] / singular)
-    return Rows(left[:, used] * singular, basis)
+    return RowSample(left[:, used] * singular, basis)

@@ -54,7 +54,7 @@ class BaselineRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ReportRow:
     """A label's row; figures are None where they are not defined."""
 
     label: str
@@ -174,7 +174,7 @@ def baselines(metrics: Mapping[str, Json]) -> Iterator[BaselineRow]:
         )
 
 
-def rows(material: Material) -> Iterator[Row]:
+def rows(material: Material) -> Iterator[ReportRow]:
     """Yield each label's figures."""
     classes = material.manifest.metrics.get("classes")
     if not isinstance(classes, dict):
@@ -185,7 +185,7 @@ def rows(material: Material) -> Iterator[Row]:
         if not isinstance(counts, dict):
             continue
         items, right, answered = (int(str(counts[key])) for key in ("items", "right", "answered"))
-        yield Row(
+        yield ReportRow(
             label,
             items,
             right / answered if answered else None,

@@ -21,7 +21,7 @@ from adapters.sources.source import Source
 from adapters.sources.stages import Stages
 from registry.errors import CultivarError, SourceDiffers
 from registry.manifest import FEATURES, LOGITS, SourceVerification
-from registry.progress import SILENT, Progress, Step
+from registry.progress import SILENT, Progress, ProgressStep
 from registry.quoting import shortened
 from registry.recipe import Prepared, TextRecipe
 
@@ -74,7 +74,7 @@ def verify(source: Source, reference: Reference, progress: Progress = SILENT) ->
 
 
 def _prepared(
-    source: Source, reference: Reference, probes: Sequence[Probe], step: Step
+    source: Source, reference: Reference, probes: Sequence[Probe], step: ProgressStep
 ) -> tuple[list[Prepared], float]:
     """Prepare every probe in both ways; return the provider's rows as the stages take them, and the difference."""
     compare: Callable[[Source, Reference, Probe, _Row], tuple[Prepared, float]] = (
@@ -148,7 +148,7 @@ def _pixels(source: Source, reference: Reference, probe: Probe, theirs: _Row) ->
 
 
 def _through_stages(
-    source: Source, probes: Sequence[Probe], rows: Sequence[Prepared], step: Step
+    source: Source, probes: Sequence[Probe], rows: Sequence[Prepared], step: ProgressStep
 ) -> tuple[list[int], dict[str, np.ndarray]]:
     """Run what the provider prepared through the source's stages, as much of it as is allowed.
 

@@ -14,7 +14,7 @@ from adapters.sources.glyphs.card import SKETCH, WEIGHTS, Card
 from adapters.sources.normalisation import Normalisation
 from adapters.sources.partition import stage
 from adapters.sources.sketch import FeatureSketch
-from adapters.sources.source import Provider, Source
+from adapters.sources.source import Source, SourceProvider
 from adapters.sources.stages import Stages
 from registry import extras
 from registry.digests import Digest
@@ -117,20 +117,20 @@ def minilm_source() -> Source:
     """
     # transformers is slow to import, and glyphs do without.
     from adapters.sources.hf.checkpoint import read_config
-    from adapters.sources.hf.folder import Folder
+    from adapters.sources.hf.folder import ModelFolder
     from adapters.sources.hf.text import text_source
 
     extras.MINILM.require(MINILM)
     found = importlib.util.find_spec(MINILM_PACKAGE)
     if found is None or found.origin is None:
         raise SourceUnavailable(f"expected the files of {MINILM} in the package {MINILM_PACKAGE}, found none")
-    folder = Folder(MINILM, Path(found.origin).parent / "model")
+    folder = ModelFolder(MINILM, Path(found.origin).parent / "model")
     return text_source(
         folder, read_config(folder), None, MINILM, task="sentence-similarity", licence="Apache-2.0"
     )
 
 
-class BundledProvider(Provider):
+class BundledProvider(SourceProvider):
     """``bundled:glyphs``, and ``bundled:minilm`` where its package is installed."""
 
     scheme = "bundled"

@@ -24,7 +24,7 @@ _POOLING_FUNCTIONS = {"adaptive_avg_pool2d", "avg_pool2d", "mean", "getitem"}
 
 
 @dataclass(frozen=True, slots=True)
-class Proposal:
+class CutProposal:
     """What a source pins about a network.
 
     Attributes:
@@ -56,7 +56,7 @@ class _Point:
         return self.ended[-1].count(".")
 
 
-def propose_cuts(network: nn.Module, example: Tensor, count: int = 4) -> Proposal:
+def propose_cuts(network: nn.Module, example: Tensor, count: int = 4) -> CutProposal:
     """Propose cuts at dominators that end a container or a pool, balanced in weights and work.
 
     Args:
@@ -88,7 +88,7 @@ def propose_cuts(network: nn.Module, example: Tensor, count: int = 4) -> Proposa
     else:
         pools_by_module = end.pooling < end.position and nodes[end.pooling].op == "call_module"
         cuts.append(above[0] if pools_by_module else POOL)
-    return Proposal(tuple(cuts), end.head, end.dimension)
+    return CutProposal(tuple(cuts), end.head, end.dimension)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from contextlib import nullcontext, suppress
 from importlib import import_module
 
 from adapters.sources.pinned import read_pinned
-from adapters.sources.source import Provider, Source
+from adapters.sources.source import Source, SourceProvider
 from registry.errors import UnknownSource
 from registry.quoting import quoted
 from registry.registry import Registry
@@ -89,7 +89,7 @@ def _meant(spec: str) -> str:
     return "" if near is None else f"; did you mean {quoted(f'{near}:{rest}')}?"
 
 
-def _provider(scheme: str, registry: Registry | None) -> Provider:
+def _provider(scheme: str, registry: Registry | None) -> SourceProvider:
     if scheme == REGISTRY:
         from adapters.sources.registered import RegistryProvider
 
@@ -97,5 +97,5 @@ def _provider(scheme: str, registry: Registry | None) -> Provider:
             raise UnknownSource("a registered version is a source only where there is a registry")
         return RegistryProvider(registry, find)
     module, _, name = _PROVIDERS[scheme].partition(":")
-    provider: Provider = getattr(import_module(module), name)()
+    provider: SourceProvider = getattr(import_module(module), name)()
     return provider

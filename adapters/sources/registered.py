@@ -10,7 +10,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from adapters.sources.sketch import FeatureSketch
-from adapters.sources.source import Provider, Source
+from adapters.sources.source import Source, SourceProvider
 from adapters.sources.stages import Stages
 from adapters.sources.weights import fill_state, holds_weights, stage_weights_digest
 from registry.digests import Digest
@@ -84,7 +84,7 @@ class RegisteredSource(Source):
             return nn.Linear(self.dimension, len(self.labels)).eval()
 
 
-class RegistryProvider(Provider):
+class RegistryProvider(SourceProvider):
     """``registry:REF``, a version in the registry.
 
     Args:

@@ -115,7 +115,7 @@ class Source(ABC):
         """
 
 
-class Provider(ABC):
+class SourceProvider(ABC):
     """A family of sources that are named alike, ``scheme:model``.
 
     Attributes:

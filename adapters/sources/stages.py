@@ -34,7 +34,7 @@ Fields = Mapping[str, Tensor]
 NONE: Fields = MappingProxyType({})
 
 
-class Run(nn.Module):
+class StageRun(nn.Module):
     """Consecutive stages as one module: from fields to the tensor that the last of them leaves.
 
     Args:
@@ -68,7 +68,7 @@ class Run(nn.Module):
         return value
 
 
-class Frozen(Run):
+class FrozenStage(StageRun):
     """Lower stages that no longer learn: always in eval mode, without gradients, whatever ``train`` says."""
 
     def __init__(
@@ -99,8 +99,8 @@ class Split:
             [N, D]; empty where everything is frozen.
     """
 
-    lower: Frozen
-    upper: Run
+    lower: FrozenStage
+    upper: StageRun
 
 
 class Stages(nn.Module):
@@ -273,8 +273,8 @@ class Stages(nn.Module):
             raise InvalidValue(f"{self.architecture} has {len(self)} stages to freeze, got {k}")
         self._frozen = k
         named = list(zip(self.names, self.stages, strict=True))
-        lower = Frozen(OrderedDict(named[:k]), self.sides[:k], self.entry)
-        upper = Run(OrderedDict(named[k:]), self.sides[k:], self.entry)
+        lower = FrozenStage(OrderedDict(named[:k]), self.sides[:k], self.entry)
+        upper = StageRun(OrderedDict(named[k:]), self.sides[k:], self.entry)
         upper.requires_grad_(True)
         upper.train(True)
         return Split(lower, upper)

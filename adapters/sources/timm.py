@@ -24,7 +24,7 @@ from adapters.sources.own_weights import MisfitError, OwnWeights
 from adapters.sources.picture_reference import timm_reference
 from adapters.sources.pinned import Pinned, read_pinned
 from adapters.sources.reference import Reference
-from adapters.sources.source import Provider
+from adapters.sources.source import SourceProvider
 from adapters.sources.traced import TracedSource
 from registry.errors import SourceUnavailable, UnknownSource
 from registry.quoting import quoted, shortened
@@ -118,7 +118,7 @@ class TimmSource(TracedSource):
         return read_safetensors(path) if path.suffix == ".safetensors" else read_checkpoint(path, cfg.url)
 
 
-class TimmProvider(Provider):
+class TimmProvider(SourceProvider):
     """``timm:MODEL`` with the model's default weights, ``timm:MODEL.TAG`` with others, ``…@FILE`` with yours.
 
     A file is given the configuration of the default weights, or of those that the tag names.

@@ -19,7 +19,7 @@ from adapters.sources.normalisation import Normalisation
 from adapters.sources.picture_reference import torchvision_reference
 from adapters.sources.pinned import Pinned, read_pinned
 from adapters.sources.reference import Reference
-from adapters.sources.source import Provider
+from adapters.sources.source import SourceProvider
 from adapters.sources.traced import TracedSource
 from registry.errors import UnknownSource
 from registry.quoting import quoted
@@ -99,7 +99,7 @@ class TorchvisionSource(TracedSource):
         return today(name)
 
 
-class TorchvisionProvider(Provider):
+class TorchvisionProvider(SourceProvider):
     """``torchvision:MODEL`` with the model's default weights, ``…@WEIGHTS`` with others, ``…@FILE`` with yours.
 
     What stands behind ``@`` is a file where it has a slash or a suffix. It is given design and transforms of

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from adapters.sources.pooling import Pooling
 from adapters.sources.reference import Reference
-from adapters.sources.source import Provider, Source
+from adapters.sources.source import Source, SourceProvider
 from adapters.sources.stages import Stages
 from adapters.sources.vectors_reference import VectorsReference
 from registry.errors import SourceUnavailable, UnknownSource
@@ -234,7 +234,7 @@ class _Lookup(nn.Module):
         return nn.functional.embedding(input_ids, self.weight)
 
 
-class VectorsProvider(Provider):
+class VectorsProvider(SourceProvider):
     """``vectors:PATH``, the mean of a text's words; ``@max`` for their largest values, ``+l2`` for length 1."""
 
     scheme = "vectors"

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from adapters.techniques.as_is import AsIs
 from adapters.techniques.context import Context
 from adapters.techniques.contrastive import Contrastive
-from adapters.techniques.effort import Effort
+from adapters.techniques.effort import TrainingEffort
 from adapters.techniques.features import Features
 from adapters.techniques.fitted import Fitted
 from adapters.techniques.frozen import Frozen
@@ -24,12 +24,12 @@ __all__ = [
     "TECHNIQUES",
     "AsIs",
     "Context",
-    "Effort",
     "Features",
     "Fitted",
     "Frozen",
     "Layers",
     "Technique",
+    "TrainingEffort",
     "technique",
 ]
 

@@ -9,7 +9,7 @@ import torch
 
 from adapters import calibration, features, heads
 from adapters.datasets.dataset import VALIDATION, Dataset
-from adapters.datasets.rows import Rows
+from adapters.datasets.rows import PreparedRows
 from adapters.sources.stages import Stages
 from adapters.training import Callback
 from registry.cache import FeatureStore, MemoryStore
@@ -83,7 +83,7 @@ class Context:
             stages, boundaries, dataset, index, device=self.device, store=self.store, progress=self.progress
         )
 
-    def carry(self, stages: Stages, stop: int, dataset: Dataset, index: np.ndarray) -> Rows:
+    def carry(self, stages: Stages, stop: int, dataset: Dataset, index: np.ndarray) -> PreparedRows:
         """Return rows for the stages above a boundary; see :func:`adapters.features.carry`."""
         return features.carry(
             stages, stop, dataset, index, device=self.device, store=self.store, progress=self.progress

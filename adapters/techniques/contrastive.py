@@ -14,9 +14,9 @@ from adapters.configuration import check
 from adapters.datasets.dataset import TRAIN, VALIDATION, Dataset
 from adapters.features import tensors
 from adapters.sources.source import Source
-from adapters.sources.stages import Run, Stages
+from adapters.sources.stages import StageRun, Stages
 from adapters.techniques.context import Context
-from adapters.techniques.effort import Effort
+from adapters.techniques.effort import TrainingEffort
 from adapters.techniques.fitted import Fitted
 from adapters.techniques.technique import Technique
 from adapters.training import Stopwatch
@@ -69,9 +69,9 @@ class Contrastive(Technique):
         demand(0 <= self.warmup < 1, "warmup", "a share from 0 up to 1")
         demand(self.l2 is None or self.l2 > 0, "l2", "above 0, or absent")
 
-    def effort(self, stages: Stages, learnt: int, held: int) -> Effort:
+    def effort(self, stages: Stages, learnt: int, held: int) -> TrainingEffort:
         """Return the steps on pairs, a pass over every example, and the search for the penalty."""
-        return Effort(
+        return TrainingEffort(
             passes=1, steps=self.steps(learnt), batch_size=self.batch_size, searches=int(self.l2 is None)
         )
 
@@ -132,7 +132,7 @@ class Contrastive(Technique):
         )
 
     def _train(
-        self, network: Run, dataset: Dataset, index: np.ndarray, targets: np.ndarray, context: Context
+        self, network: StageRun, dataset: Dataset, index: np.ndarray, targets: np.ndarray, context: Context
     ) -> list[dict[str, float]]:
         from sentence_transformers.sentence_transformer.losses import CosineSimilarityLoss
 
@@ -179,7 +179,7 @@ class Contrastive(Technique):
 class _Encoder(nn.Module):
     """A network as sentence-transformers' losses call it."""
 
-    def __init__(self, network: Run) -> None:
+    def __init__(self, network: StageRun) -> None:
         super().__init__()
         self.network = network
 

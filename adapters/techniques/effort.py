@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Effort:
+class TrainingEffort:
     """What a fit computes, at most.
 
     Attributes:

@@ -9,7 +9,7 @@ from adapters.datasets.dataset import TRAIN, VALIDATION, Dataset
 from adapters.sources.source import Source
 from adapters.sources.stages import Stages
 from adapters.techniques.context import Context
-from adapters.techniques.effort import Effort
+from adapters.techniques.effort import TrainingEffort
 from adapters.techniques.fitted import Fitted
 from adapters.techniques.technique import Technique
 
@@ -38,9 +38,9 @@ class Frozen(Technique):
     def __post_init__(self) -> None:
         check(self.l2 is None or self.l2 > 0, self.name, "l2", "above 0, or absent", self.l2)
 
-    def effort(self, stages: Stages, learnt: int, held: int) -> Effort:
+    def effort(self, stages: Stages, learnt: int, held: int) -> TrainingEffort:
         """Return one pass, and the search for the penalty."""
-        return Effort(passes=1, searches=int(self.head == "logistic" and self.l2 is None))
+        return TrainingEffort(passes=1, searches=int(self.head == "logistic" and self.l2 is None))
 
     def fit(self, source: Source, dataset: Dataset, context: Context) -> Fitted:
         """Solve for the head on the source's features."""

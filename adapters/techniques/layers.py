@@ -12,7 +12,7 @@ from adapters.datasets.dataset import TRAIN, VALIDATION, Dataset
 from adapters.sources.source import Source
 from adapters.sources.stages import Stages
 from adapters.techniques.context import Context
-from adapters.techniques.effort import Effort
+from adapters.techniques.effort import TrainingEffort
 from adapters.techniques.fitted import Fitted
 from adapters.techniques.technique import Technique
 from registry.errors import InvalidSetting
@@ -53,10 +53,12 @@ class Layers(Technique):
         """Refuse a cut point that the source does not have."""
         self._boundaries(source, stages)
 
-    def effort(self, stages: Stages, learnt: int, held: int) -> Effort:
+    def effort(self, stages: Stages, learnt: int, held: int) -> TrainingEffort:
         """Return one pass, and a search for each set of layers that is tried."""
         tried = sum(len(stages) - chosen for chosen in range(min(self.most, len(stages))))
-        return Effort(passes=1, searches=(0 if self.cuts is not None else tried) + int(self.l2 is None))
+        return TrainingEffort(
+            passes=1, searches=(0 if self.cuts is not None else tried) + int(self.l2 is None)
+        )
 
     def fit(self, source: Source, dataset: Dataset, context: Context) -> Fitted:
         """Choose the layers and solve for the head.

@@ -12,7 +12,7 @@ from adapters.configuration import check
 from adapters.datasets.dataset import Dataset
 from adapters.freezing import tensor_digest
 from adapters.sources.source import Source
-from adapters.sources.stages import Run, Stages
+from adapters.sources.stages import StageRun, Stages
 from adapters.techniques.context import Context
 from adapters.techniques.fitted import Fitted
 from adapters.techniques.trained import Trained
@@ -89,7 +89,7 @@ class Lora(Trained):
         return boundaries[(self.depth or len(boundaries)) - 1]
 
     @contextmanager
-    def around(self, upper: Run, seed: int) -> Iterator[None]:
+    def around(self, upper: StageRun, seed: int) -> Iterator[None]:
         """Put updates beside the weights for a block that trains, then merge them."""
         from peft import LoraConfig, inject_adapter_in_model
 

@@ -12,7 +12,7 @@ from adapters.datasets.dataset import Dataset
 from adapters.sources.source import Source
 from adapters.sources.stages import Stages
 from adapters.techniques.context import Context
-from adapters.techniques.effort import Effort
+from adapters.techniques.effort import TrainingEffort
 from adapters.techniques.fitted import Fitted
 from registry.errors import DatasetError
 from registry.manifest import Json
@@ -72,7 +72,7 @@ class Technique(ABC):
         """
         return
 
-    def effort(self, stages: Stages, learnt: int, held: int) -> Effort:
+    def effort(self, stages: Stages, learnt: int, held: int) -> TrainingEffort:
         """Return what a fit computes at most: nothing, unless overridden.
 
         Args:
@@ -80,7 +80,7 @@ class Technique(ABC):
             learnt: training examples.
             held: validation examples.
         """
-        return Effort()
+        return TrainingEffort()
 
     def step_kind(self, stages: Stages) -> Hashable:
         """Return what two techniques have in common whose steps take equally long; None where there are no steps."""

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from adapters import calibration, features, freezing, heads
 from adapters.datasets.dataset import TRAIN, VALIDATION, Dataset
-from adapters.datasets.rows import Rows
+from adapters.datasets.rows import PreparedRows
 from adapters.sources.source import Source
-from adapters.sources.stages import CARRIED, Fields, Run, Split, Stages
+from adapters.sources.stages import CARRIED, Fields, Split, StageRun, Stages
 from adapters.techniques.context import Context
-from adapters.techniques.effort import Effort
+from adapters.techniques.effort import TrainingEffort
 from adapters.techniques.fitted import Fitted
 from adapters.techniques.technique import Technique
-from adapters.training import Examples, Plan, Stopwatch, train
+from adapters.training import Examples, Stopwatch, TrainingPlan, train
 from registry.progress import SILENT
 
 MAX_CARRIED_BYTES = 1 << 30
@@ -83,16 +83,16 @@ class Trained(Technique):
     def __post_init__(self) -> None:
         self._plan("sgd", 2)
 
-    def plan(self, stages: Stages, examples: int) -> Plan:
+    def plan(self, stages: Stages, examples: int) -> TrainingPlan:
         """Settle every open hyper-parameter for a network and a number of examples."""
         layered = any(isinstance(module, nn.LayerNorm) for module in stages.modules())
         optimiser = self.optimiser if self.optimiser != "auto" else ("adamw" if layered else "sgd")
         return self._plan(optimiser, examples)
 
-    def _plan(self, optimiser: Literal["sgd", "adamw"], examples: int) -> Plan:
+    def _plan(self, optimiser: Literal["sgd", "adamw"], examples: int) -> TrainingPlan:
         enough = math.ceil(self.least_steps / math.ceil(examples / max(1, self.batch_size)))
         decay = 1e-4 if optimiser == "sgd" else 0.05
-        return Plan(
+        return TrainingPlan(
             epochs=min(_MOST_EPOCHS, max(_LEAST_EPOCHS, enough)) if self.epochs is None else self.epochs,
             batch_size=self.batch_size,
             optimiser=optimiser,
@@ -120,11 +120,11 @@ class Trained(Technique):
         """
         return 0
 
-    def effort(self, stages: Stages, learnt: int, held: int) -> Effort:
+    def effort(self, stages: Stages, learnt: int, held: int) -> TrainingEffort:
         """Return all epochs, a look at the validation set after each, and a pass for what is computed once."""
         plan = self.plan(stages, learnt)
         once = self.start != "zero" or self.boundary(stages) > 0
-        return Effort(
+        return TrainingEffort(
             passes=int(once),
             steps=plan.steps(learnt),
             batch_size=plan.batch_size,
@@ -208,7 +208,7 @@ class Trained(Technique):
             kind=dataset.kind,
         )
 
-    def around(self, upper: Run, seed: int) -> AbstractContextManager[None]:
+    def around(self, upper: StageRun, seed: int) -> AbstractContextManager[None]:
         """Change what is trained, for a block that trains it; nothing is changed unless overridden.
 
         Args:
@@ -229,7 +229,7 @@ class Trained(Technique):
 
     def _feed(
         self, stages: Stages, split: Split, dataset: Dataset, index: np.ndarray, context: Context
-    ) -> tuple[nn.Module, Rows, np.ndarray]:
+    ) -> tuple[nn.Module, PreparedRows, np.ndarray]:
         """Return the network to train, its rows, and where in them the items at ``index`` are.
 
         What the frozen part leaves is computed once, unless pictures change in every epoch or it

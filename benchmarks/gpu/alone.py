@@ -19,7 +19,7 @@ from benchmarks.table import table
 from benchmarks.verdict import finite
 from registry.manifest import FEATURES, LOGITS
 from registry.runtime import CPU, CUDA, Session, Tensor, cpu_quota
-from services.deployment.pinned_memory import Staging
+from services.deployment.pinned_memory import PinnedBuffers
 
 COMPARED_ROWS = 16
 HOST, STAYS, LOCKED, THERE = (
@@ -197,7 +197,7 @@ def to_json(results: Rounds) -> dict[str, object]:
 
 def _steps(session: Session, network: Network, rows: int) -> dict[str, Callable[[], object]]:
     feeds = network.feeds(rows)
-    staging = Staging()
+    staging = PinnedBuffers()
 
     def staged() -> object:
         locked = {name: staging.stage(name, array, rows) for name, array in feeds.items()}

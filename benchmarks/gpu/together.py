@@ -25,7 +25,7 @@ from registry.runtime import Session, cpu_quota
 from registry.settings import Settings
 from services.deployment.plan import Plan
 from services.deployment.sessions import Read, Sessions
-from services.engine import Answer, Engine, Limits, Route
+from services.engine import Answer, Engine, QueueLimits, Route
 from services.engine.batch import compute
 from services.engine.batch_sizes import LARGEST, SIZES
 from services.settings import ServeSettings
@@ -97,7 +97,7 @@ class Versions:
 
     async def _load(self, kind: str, pixels: np.ndarray, pace: Pace) -> Measurement:
         engines = [
-            Engine(Limits(), workers=self.lanes, fill=on_gpu(), observer=Unobserved())
+            Engine(QueueLimits(), workers=self.lanes, fill=on_gpu(), observer=Unobserved())
             for _ in (self.routes[:1] if self.shared else self.routes)
         ]
         together = self.together if self.shared and kind == ALL else None

@@ -15,7 +15,7 @@ import uvloop
 from benchmarks.connection import HOST
 from registry.settings import Settings
 from services.httpd.connection import stand_in
-from services.process.worker import Worker
+from services.process.worker import ServerWorker
 from services.settings import OFF, ServeSettings
 
 OWN, UVICORN = "own", "uvicorn"
@@ -27,7 +27,7 @@ async def serve(port: int, connections: str) -> None:
     settings = ServeSettings.read(auth=OFF, port=port)
     if connections == OWN:
         stand_in(settings.limits)
-    worker = Worker(settings, Settings.read())
+    worker = ServerWorker(settings, Settings.read())
     config = uvicorn.Config(
         worker.front(),
         host=HOST,

@@ -28,7 +28,7 @@ import numpy as np
 
 from registry.cache.key import FeatureKey
 from registry.cache.store import FeatureStore, Found
-from registry.cache.table import Shard, Table, absorbed, fitting, packed
+from registry.cache.table import CacheTable, Shard, absorbed, fitting, packed
 from registry.digests import Digest
 from registry.modes import file_mode, mode_below, mode_of, new_file, new_folder
 from registry.steps import PUBLISHED, STAGED, Announce, ignore
@@ -63,7 +63,7 @@ class DiskStore(FeatureStore):
         self.damaged = 0
         self._announce = announce
         self._shards: dict[str, dict[str, Shard | None]] = {}
-        self._tables: dict[str, Table] = {}
+        self._tables: dict[str, CacheTable] = {}
         self._guard = threading.Lock()
 
     def find(self, key: FeatureKey, items: Sequence[Digest]) -> Found:
@@ -125,7 +125,7 @@ class DiskStore(FeatureStore):
                 part.unlink(missing_ok=True)
             raise
 
-    def _opened(self, name: str) -> Table:
+    def _opened(self, name: str) -> CacheTable:
         """Return the table of a key as its folder is now; shards are checked when first seen."""
         known = self._shards.get(name, {})
         try:
@@ -210,9 +210,9 @@ def _wait_for(handle: int) -> None:
             return
 
 
-def _consistent(shards: list[Shard]) -> Table:
+def _consistent(shards: list[Shard]) -> CacheTable:
     """Return the table of shards of one shape, the first's; others are no shards of this key."""
-    return Table(shard for shard in shards if shard.rows.shape[1:] == shards[0].rows.shape[1:])
+    return CacheTable(shard for shard in shards if shard.rows.shape[1:] == shards[0].rows.shape[1:])
 
 
 def _header(array: np.ndarray) -> bytes:

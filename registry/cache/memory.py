@@ -8,7 +8,7 @@ import numpy as np
 
 from registry.cache.key import FeatureKey
 from registry.cache.store import FeatureStore, Found
-from registry.cache.table import Shard, Table, absorbed, fitting, packed
+from registry.cache.table import CacheTable, Shard, absorbed, fitting, packed
 from registry.digests import Digest
 
 MEMORY_BYTES = 1 << 30
@@ -19,13 +19,13 @@ class MemoryStore(FeatureStore):
 
     def __init__(self, max_bytes: int = MEMORY_BYTES) -> None:
         self._max_bytes = max_bytes
-        self._tables: OrderedDict[FeatureKey, Table] = OrderedDict()
+        self._tables: OrderedDict[FeatureKey, CacheTable] = OrderedDict()
         self._lock = threading.Lock()
 
     def find(self, key: FeatureKey, items: Sequence[Digest]) -> Found:
         """Return the rows that are still in memory."""
         with self._lock:
-            table = self._tables.get(key) or Table()
+            table = self._tables.get(key) or CacheTable()
             if table.shards:
                 self._tables.move_to_end(key)
         return table.find(packed(items))
@@ -34,7 +34,7 @@ class MemoryStore(FeatureStore):
         """Keep a copy of rows, and forget other keys where they are too many."""
         given = Shard(packed(items), rows)
         with self._lock:
-            table = self._tables.get(key) or Table()
+            table = self._tables.get(key) or CacheTable()
             fresh = fitting(given, table.lacking(given), self._max_bytes - table.bytes)
             if not len(fresh):
                 return
@@ -42,7 +42,7 @@ class MemoryStore(FeatureStore):
             left = [shard for shard in table.shards if shard not in merged]
             joined = Shard.joined([*merged, fresh])
             joined.rows.flags.writeable = False
-            self._tables[key] = Table([*left, joined])
+            self._tables[key] = CacheTable([*left, joined])
             self._tables.move_to_end(key)
             while sum(each.bytes for each in self._tables.values()) > self._max_bytes:
                 self._tables.popitem(last=False)

@@ -63,7 +63,7 @@ class Shard:
         return Shard(self.items[chosen], np.ascontiguousarray(self.rows[chosen]))
 
 
-class Table:
+class CacheTable:
     """The shards of one key, immutable.
 
     Raises:

@@ -50,7 +50,7 @@ class Blob:
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class CatalogHead:
     """The end of a target's chain of events, kept beside it so that a chain cut short is seen.
 
     Attributes:
@@ -63,7 +63,7 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class CatalogIdentity:
     """Which registry a catalog is, and how far it has come.
 
     Attributes:
@@ -115,7 +115,7 @@ class Catalog(ABC):
         """Return what tells this catalog from its copies; catalogs that share one of these are the same."""
 
     @abstractmethod
-    def identity(self) -> Identity:
+    def identity(self) -> CatalogIdentity:
         """Return which registry this is, and how far it has come."""
 
     @abstractmethod
@@ -246,7 +246,7 @@ class Catalog(ABC):
         """Return where a target's versions stand."""
 
     @abstractmethod
-    def head(self, target: str) -> Head:
+    def head(self, target: str) -> CatalogHead:
         """Return the end of a target's chain as it was noted beside it."""
 
     @abstractmethod

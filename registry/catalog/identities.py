@@ -4,7 +4,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from registry.catalog.catalog import Identity
+from registry.catalog.catalog import CatalogIdentity
 from registry.catalog.schema import events, identity
 from registry.digests import Digest
 from registry.locations import marks_of
@@ -14,13 +14,13 @@ _SERVER = sa.text("SELECT system_identifier FROM pg_control_system()")
 _DATABASE = sa.text("SELECT oid FROM pg_database WHERE datname = current_database()")
 
 
-def read_identity(connection: sa.Connection) -> Identity:
+def read_identity(connection: sa.Connection) -> CatalogIdentity:
     """Return which registry this is, and how far it has come."""
     row = connection.execute(sa.select(identity)).one()
     last = connection.execute(_LAST).one_or_none()
     if last is None:
-        return Identity(row.id, row.epoch, 0, None)
-    return Identity(row.id, row.epoch, last.id, Digest(last.hash))
+        return CatalogIdentity(row.id, row.epoch, 0, None)
+    return CatalogIdentity(row.id, row.epoch, last.id, Digest(last.hash))
 
 
 def hash_of_event(connection: sa.Connection, event: int) -> Digest | None:

@@ -14,7 +14,7 @@ from typing import Self
 import sqlalchemy as sa
 
 from registry.catalog import keys
-from registry.catalog.catalog import CONDEMNED, LIVE, STAGED, Blob, Catalog, Head, Identity
+from registry.catalog.catalog import CONDEMNED, LIVE, STAGED, Blob, Catalog, CatalogHead, CatalogIdentity
 from registry.catalog.chain import EVENT_COUNT, STAGE_COUNT, append, event_of, expected, lock, standing_of
 from registry.catalog.claims import blob_of, check_claims, claimable, nothing_needs, remember
 from registry.catalog.engine import (
@@ -122,7 +122,7 @@ class SqlCatalog(Catalog):
         with self._read() as connection:
             return place_of(connection)
 
-    def identity(self) -> Identity:
+    def identity(self) -> CatalogIdentity:
         """Return which registry this is, and how far it has come."""
         with self._read() as connection:
             return read_identity(connection)
@@ -306,12 +306,12 @@ class SqlCatalog(Catalog):
         with self._read() as connection:
             return standing_of(connection, target)
 
-    def head(self, target: str) -> Head:
+    def head(self, target: str) -> CatalogHead:
         """Return the end of a target's chain as it was noted beside it."""
         wanted = sa.select(targets.c.seq, targets.c.hash).where(targets.c.name == target)
         with self._read() as connection:
             row = connection.execute(wanted).one_or_none()
-        return Head(0, None) if row is None else Head(row.seq, row.hash and Digest(row.hash))
+        return CatalogHead(0, None) if row is None else CatalogHead(row.seq, row.hash and Digest(row.hash))
 
     def faults(self) -> Sequence[str]:
         """Return what the database finds wrong with itself."""

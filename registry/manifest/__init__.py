@@ -6,7 +6,7 @@ from registry.manifest.origin import Origin, SourceVerification
 from registry.manifest.parity import Parity
 from registry.manifest.part import Part
 from registry.manifest.segment import ROLES, Segment
-from registry.manifest.technique import Json, Technique
+from registry.manifest.technique import Json, TechniqueRecord
 from registry.manifest.wire import RECIPE, Wire
 
 __all__ = [
@@ -28,6 +28,6 @@ __all__ = [
     "Part",
     "Segment",
     "SourceVerification",
-    "Technique",
+    "TechniqueRecord",
     "Wire",
 ]

@@ -21,7 +21,7 @@ from registry.manifest.origin import Origin
 from registry.manifest.parity import Parity
 from registry.manifest.part import Part
 from registry.manifest.segment import Segment
-from registry.manifest.technique import Json, Technique
+from registry.manifest.technique import Json, TechniqueRecord
 from registry.manifest.wire import RECIPE, Wire
 from registry.names import Transfer
 from registry.signature import Signature
@@ -67,7 +67,7 @@ class Manifest:
 
     transfer: Transfer
     modality: str
-    technique: Technique
+    technique: TechniqueRecord
     origin: Origin
     recipe: Digest
     segments: tuple[Segment, ...]
@@ -210,7 +210,7 @@ class Manifest:
         manifest = cls(
             transfer=Transfer.parse(entry.take("transfer", str)),
             modality=entry.take("modality", str),
-            technique=Technique.from_json(entry.take("technique", dict)),
+            technique=TechniqueRecord.from_json(entry.take("technique", dict)),
             origin=Origin.from_json(entry.take("origin", dict)),
             recipe=Digest(entry.take("recipe", str)),
             segments=tuple(Segment.from_json(each) for each in entry.take("segments", list)),

@@ -10,7 +10,7 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 
 
 @dataclass(frozen=True, slots=True)
-class Technique:
+class TechniqueRecord:
     """How the source was carried over.
 
     Attributes:

@@ -198,7 +198,7 @@ class Graph:
         proto, weights = (
             (from_bytes(model.model), model.weights) if isinstance(model, Detached) else (model, {})
         )
-        return _Reader(self, proto, weights, wired or {}).read()
+        return _GraphReader(self, proto, weights, wired or {}).read()
 
     def write(self, outputs: Mapping[str, Value], store: "Store | None" = None) -> ModelProto:
         """Return the one model that computes some values.
@@ -251,7 +251,7 @@ def inputs_of(value: Value) -> tuple[Value, ...]:
     return tuple(v for v in value.call.inputs if v is not None) if isinstance(value, Result) else ()
 
 
-class _Reader:
+class _GraphReader:
     """Adds one model to a graph."""
 
     def __init__(

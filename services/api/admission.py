@@ -1,6 +1,6 @@
 """Who comes in, and for how long: limits on requests and bytes, deadlines, clients that left.
 
-A request is a ``Visit``. Timers for each one would cost more than small answers do, so a sweep
+A request is a ``AdmittedRequest``. Timers for each one would cost more than small answers do, so a sweep
 looks at those that have been here for a while: it ends visits whose time is up and, where the server does not
 tell of itself that the client left, begins to listen for that.
 """
@@ -30,7 +30,7 @@ class ClientLeft(Exception):
     """Nobody waits for the answer any more; there is nobody to tell."""
 
 
-class Visit:
+class AdmittedRequest:
     """One request under way.
 
     Attributes:
@@ -199,14 +199,14 @@ class Admission:
         self.max_body_bytes = max_body_bytes
         self.max_held_bytes = max_held_bytes
         self.deadline_s = deadline_s
-        self.visits: set[Visit] = set()
+        self.visits: set[AdmittedRequest] = set()
         self.held_bytes = 0
         self.leaving = False
         self._kept_for_small = min(max_held_bytes // _KEPT_FOR_SMALL, max_held_bytes - max_body_bytes)
         self._sweeping = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def enter(self, receive: Receive, when_left: TellsWhenLeft | None = None) -> Visit:
+    def enter(self, receive: Receive, when_left: TellsWhenLeft | None = None) -> AdmittedRequest:
         """Let a request in; its own task is the one that calls.
 
         Args:
@@ -224,7 +224,7 @@ class Admission:
         task = asyncio.current_task(self._loop)
         if task is None:
             raise RuntimeError("a visit belongs to a task")
-        visit = Visit(self, receive, when_left, task, perf_counter())
+        visit = AdmittedRequest(self, receive, when_left, task, perf_counter())
         self.visits.add(visit)
         if not self._sweeping:
             self._sweeping = True
@@ -244,7 +244,7 @@ class Admission:
         if body_bytes > self.max_body_bytes:
             raise InputTooLarge(f"a body has at most {self.max_body_bytes:,} bytes, got more")
 
-    def make_room_for(self, visit: Visit, more: int) -> None:
+    def make_room_for(self, visit: AdmittedRequest, more: int) -> None:
         """See that a visit may hold more bytes: larger bodies that are still on their way give way, the largest first.
 
         So a few clients that announce large bodies, and send them slowly or never, keep nobody else out.

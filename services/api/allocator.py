@@ -14,7 +14,7 @@ def give_memory_back() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
-class Afterwards:
+class DelayedTrim:
     """Gives memory back some time after large bodies, once for all that came meanwhile.
 
     The allocator keeps what a thread has freed for that thread: some hundred mebibytes after a few bodies of 32.

@@ -17,14 +17,14 @@ import orjson
 from registry.tokens import Grant
 from services import metrics
 from services.api import bento_body, codec, landing_page, npy, request, status
-from services.api.admission import Admission, ClientLeft, Visit
-from services.api.allocator import Afterwards
-from services.api.auth import Doorkeeper, hand_on, pick, visible
-from services.api.bento_pages import PATHS, Pages
+from services.api.admission import Admission, AdmittedRequest, ClientLeft
+from services.api.allocator import DelayedTrim
+from services.api.auth import Authenticator, hand_on, pick, visible
+from services.api.bento_pages import PATHS, BentoPages
 from services.api.reply import Headers, Reply, allow, problem, refusal
-from services.api.request import Asking
-from services.deployment.identity import Identity
-from services.deployment.loading import Opened
+from services.api.request import RequestHead
+from services.deployment.identity import AnswerIdentity
+from services.deployment.loading import LoadedVersion
 from services.deployment.snapshot import Snapshot
 from services.errors import (
     DeadlineExceeded,
@@ -46,7 +46,7 @@ from services.httpd.asgi import (
     TakesWholeAnswer,
 )
 from services.inference.inputs import Inputs
-from services.inference.pipeline import Inference, Urgency
+from services.inference.pipeline import InferencePipeline, Urgency
 
 _NONE: Mapping[str, object] = {}
 
@@ -72,11 +72,11 @@ MODERATE_BODY_BYTES = 4 << 20
 """Bodies of up to as many bytes have a thread of their own, and never wait for larger ones."""
 
 _MODERATE, _LARGE = ThreadPoolExecutor(1, "parse"), ThreadPoolExecutor(1, "parse-large")
-_AFTERWARDS = Afterwards()
+_AFTERWARDS = DelayedTrim()
 _T = TypeVar("_T")
 
 
-class Hot:
+class HttpApplication:
     """Answers Cultivar's routes, and hands BentoML's to BentoML.
 
     Args:
@@ -90,9 +90,9 @@ class Hot:
 
     def __init__(
         self,
-        inference: Callable[[], Inference | None],
+        inference: Callable[[], InferencePipeline | None],
         admission: Admission,
-        doorkeeper: Doorkeeper,
+        doorkeeper: Authenticator,
         max_rows: int,
         beyond: Application | None = None,
     ) -> None:
@@ -101,7 +101,7 @@ class Hot:
         self._doorkeeper = doorkeeper
         self._max_rows = max_rows
         self._beyond = beyond
-        self._pages = None if beyond is None else Pages(beyond)
+        self._pages = None if beyond is None else BentoPages(beyond)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI connection."""
@@ -122,7 +122,7 @@ class Hot:
         else:
             await _send(scope, send, self._describe(scope, path))
 
-    async def _page(self, pages: Pages, scope: Scope, send: Send) -> None:
+    async def _page(self, pages: BentoPages, scope: Scope, send: Send) -> None:
         """Answer one of BentoML's pages to those who may see it."""
         path: str = scope["path"]
         method: str = scope["method"]
@@ -152,7 +152,7 @@ class Hot:
         if scope["method"] != "POST":
             await _send(scope, send, _other_method(scope["method"]))
             return
-        visit: Visit | None = None
+        visit: AdmittedRequest | None = None
         hand_on(None)
         try:
             hand_on(self._doorkeeper.admit(scope["headers"], operation))
@@ -226,7 +226,7 @@ class Hot:
             await _send(scope, send, _other_method(method))
             return
         started = perf_counter()
-        visit: Visit | None = None
+        visit: AdmittedRequest | None = None
         reply: Reply | None = None
         labels: Sequence[str] = (metrics.UNKNOWN,)
         outcome = metrics.OK
@@ -270,7 +270,13 @@ class Hot:
                 visit.leave()
 
     async def _answer(
-        self, inference: Inference, visit: Visit, head: Asking, operation: str, target: str, grant: Grant
+        self,
+        inference: InferencePipeline,
+        visit: AdmittedRequest,
+        head: RequestHead,
+        operation: str,
+        target: str,
+        grant: Grant,
     ) -> Reply:
         # Looked up before the body is read, so that a request in vain is refused early, and again
         # after, so that a slow upload is answered by the version that is in force by then.
@@ -298,7 +304,12 @@ class Hot:
         return Reply(200, content_type, answer, identity.headers)
 
     async def _classify_all(
-        self, inference: Inference, visit: Visit, head: Asking, targets: Sequence[str], grant: Grant
+        self,
+        inference: InferencePipeline,
+        visit: AdmittedRequest,
+        head: RequestHead,
+        targets: Sequence[str],
+        grant: Grant,
     ) -> Reply:
         for target in targets:
             inference.check_time(_pick(inference.snapshot, grant, target, head), visit.deadline)
@@ -318,21 +329,21 @@ class Hot:
         return Reply(200, codec.JSON, answer)
 
 
-def _pick(snapshot: Snapshot, grant: Grant, target: str, head: Asking) -> Opened:
+def _pick(snapshot: Snapshot, grant: Grant, target: str, head: RequestHead) -> LoadedVersion:
     opened = pick(snapshot, grant, target, head.selector)
     if head.expected_space is not None:
         _check_space(opened.identity, head.expected_space)
     return opened
 
 
-def _check_space(identity: Identity, expected: str) -> None:
+def _check_space(identity: AnswerIdentity, expected: str) -> None:
     if identity.space_id != expected:
         raise SpaceDiffers(
             f"{identity.ref} answers in space {identity.space_id}, the request expects {expected[:100]}"
         )
 
 
-async def _parse(head: Asking, body: bytes, max_rows: int) -> Inputs:
+async def _parse(head: RequestHead, body: bytes, max_rows: int) -> Inputs:
     """Read a body: here if that takes no time, else in a thread for that."""
     if codec.is_read_at_once(head.content_type):
         return codec.parse(head.content_type, body, max_rows)

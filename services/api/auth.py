@@ -13,8 +13,8 @@ from datetime import datetime
 from registry import instants
 from registry.registry import Registry
 from registry.tokens import ACTIVE, EVERYTHING, Grant, Token, id_of
-from services.deployment.loading import Opened
-from services.deployment.registry_poller import Follower
+from services.deployment.loading import LoadedVersion
+from services.deployment.registry_poller import RegistryPoller
 from services.deployment.snapshot import Selector, Snapshot
 from services.errors import Forbidden, TargetUnavailable, Unauthorized
 
@@ -25,7 +25,7 @@ _MAX_HEADER_BYTES = 256
 _NONE = "expected 'Authorization: Bearer TOKEN', got none; 'cultivar tokens add' makes a token"
 
 
-class Keyring:
+class TokenCache:
     """The tokens of a registry, followed.
 
     Args:
@@ -41,7 +41,7 @@ class Keyring:
         self._tokens: Mapping[str, Token] = {}
         self._changes: int | None = None
         self._read_from: Registry | None = None
-        self._follower = Follower(
+        self._follower = RegistryPoller(
             connect,
             self._look,
             name="tokens",
@@ -80,7 +80,7 @@ class Keyring:
             self.settled = True
 
 
-class Doorkeeper:
+class Authenticator:
     """Tells from a request's headers what it may ask for.
 
     Args:
@@ -88,7 +88,7 @@ class Doorkeeper:
         clock: tells the time, in UTC.
     """
 
-    def __init__(self, keyring: Keyring | None, clock: Callable[[], datetime] = instants.now) -> None:
+    def __init__(self, keyring: TokenCache | None, clock: Callable[[], datetime] = instants.now) -> None:
         self._keyring = keyring
         self._clock = clock
 
@@ -141,7 +141,7 @@ _ADMITTED: ContextVar[Grant | None] = ContextVar("admitted", default=None)
 
 
 def hand_on(grant: Grant | None) -> None:
-    """Let whoever answers this request find what it may ask for, as ``Doorkeeper.admitted``.
+    """Let whoever answers this request find what it may ask for, as ``Authenticator.admitted``.
 
     None takes away what it may have inherited: a pipelined request begins within the one before.
     """
@@ -170,7 +170,7 @@ def visible(snapshot: Snapshot, grant: Grant) -> Snapshot:
     )
 
 
-def pick(snapshot: Snapshot, grant: Grant, target: str, selector: Selector) -> Opened:
+def pick(snapshot: Snapshot, grant: Grant, target: str, selector: Selector) -> LoadedVersion:
     """Return the version that a request means, as ``Snapshot.pick``; an error names no target beyond the grant."""
     seen = snapshot if target in snapshot.targets else visible(snapshot, grant)
     return seen.pick(target, selector)

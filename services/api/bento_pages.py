@@ -17,7 +17,7 @@ _CONTENT_TYPE = b"content-type"
 _LENGTH = b"content-length"
 
 
-class Pages:
+class BentoPages:
     """Pages of an application, for ``GET`` without a query.
 
     Args:

@@ -11,7 +11,7 @@ import orjson
 
 from registry.errors import InputTooLarge, UndecodableInput
 from services.api import base64_picture, json_document, multipart, npy
-from services.deployment.identity import Identity
+from services.deployment.identity import AnswerIdentity
 from services.errors import MalformedRequest, UnsupportedMedia
 from services.inference.inputs import IMAGE, TEXT, Inputs
 from services.inference.ranking import Ranking
@@ -59,7 +59,7 @@ def parse(content_type: str, body: bytes, max_rows: int) -> Inputs:
     )
 
 
-def classification(identity: Identity, rankings: Sequence[Ranking]) -> bytes:
+def classification(identity: AnswerIdentity, rankings: Sequence[Ranking]) -> bytes:
     """Return the answer to classify: one result for each input, in order."""
     results = [
         {"labels": [{"label": label, "score": score} for label, score in ranking]} for ranking in rankings
@@ -67,7 +67,7 @@ def classification(identity: Identity, rankings: Sequence[Ranking]) -> bytes:
     return b'%b,"results":%b}' % (identity.classified_prefix, orjson.dumps(results))
 
 
-def classifications(answers: Mapping[str, tuple[Identity, Sequence[Ranking]]]) -> bytes:
+def classifications(answers: Mapping[str, tuple[AnswerIdentity, Sequence[Ranking]]]) -> bytes:
     """Return the answer to classify by several targets: what each would answer by itself, by name."""
     each = [
         orjson.dumps(target) + b":" + classification(identity, rankings)
@@ -76,7 +76,7 @@ def classifications(answers: Mapping[str, tuple[Identity, Sequence[Ranking]]]) -
     return b'{"results":{%b}}' % b",".join(each)
 
 
-def embedding(identity: Identity, features: np.ndarray) -> bytes:
+def embedding(identity: AnswerIdentity, features: np.ndarray) -> bytes:
     """Return the answer to embed: float32 [rows, dim] as lists."""
     rows = np.ascontiguousarray(features)
     return b'%b,"dim":%d,"embeddings":%b}' % (

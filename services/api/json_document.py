@@ -47,10 +47,10 @@ def read(body: bytes, max_items: int) -> dict[str, Value]:
         text = decoded(body)
     except UnicodeDecodeError as error:
         raise MalformedRequest(f"expected a JSON document in UTF-8: byte {error.start} is not") from error
-    return _Reader(text, max_items).document()
+    return _JsonReader(text, max_items).document()
 
 
-class _Reader:
+class _JsonReader:
     """A place in a text."""
 
     def __init__(self, text: str, max_items: int) -> None:

@@ -23,7 +23,7 @@ _TARGETS = "targets"
 _PRIORITIES = {b"high": HIGH, b"normal": NORMAL, b"low": LOW}
 
 
-class Asking(NamedTuple):
+class RequestHead(NamedTuple):
     """The head of a request.
 
     Attributes:
@@ -47,7 +47,7 @@ class Asking(NamedTuple):
     timeout_s: float
 
 
-def read(scope: Mapping[str, Any], operation: str, *, several: bool = False) -> Asking:
+def read(scope: Mapping[str, Any], operation: str, *, several: bool = False) -> RequestHead:
     """Read the head of a request.
 
     Args:
@@ -85,7 +85,7 @@ def read(scope: Mapping[str, Any], operation: str, *, several: bool = False) -> 
         fields = _fields(query, _FIELDS[operation] | {_TARGETS} if several else _FIELDS[operation], operation)
         selector = Selector.parse(fields.get("stage"), fields.get("version"), fields.get("source"))
         top_k = _top_k(fields.get("top_k"))
-    return Asking(
+    return RequestHead(
         content_type.decode("latin-1"),
         content_length(length),
         NPY in accept,

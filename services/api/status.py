@@ -1,6 +1,6 @@
 """What a server says of itself: the targets that it serves, and whether it is ready."""
 
-from services.deployment.loading import Opened
+from services.deployment.loading import LoadedVersion
 from services.deployment.sharing import sharing
 from services.deployment.snapshot import Refusal, Snapshot, Target
 
@@ -65,7 +65,7 @@ def _entry(target: Target, stage: str) -> dict[str, object]:
     return entry
 
 
-def _version(opened: Opened) -> dict[str, object]:
+def _version(opened: LoadedVersion) -> dict[str, object]:
     manifest, head = opened.manifest, opened.head
     return {
         "ref": opened.identity.ref,

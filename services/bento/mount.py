@@ -3,10 +3,10 @@
 from services.api.application import GUARDED
 from services.api.bento_pages import PATHS
 from services.httpd.asgi import Application, Receive, Scope, Send
-from services.process.worker import Worker
+from services.process.worker import ServerWorker
 
 
-class DoorFirst:
+class MountMiddleware:
     """Answers health and the page at the root in front of BentoML's own routes, and guards its operations.
 
     The mount's middleware.
@@ -18,7 +18,7 @@ class DoorFirst:
 
     _PATHS = frozenset({"/", "/livez", "/readyz", *GUARDED, *PATHS})
 
-    def __init__(self, app: Application, worker: Worker) -> None:
+    def __init__(self, app: Application, worker: ServerWorker) -> None:
         self._app = app
         self._front = worker.front(app)
 

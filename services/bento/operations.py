@@ -15,19 +15,19 @@ from services.api import bento_body
 from services.api.auth import check, pick
 from services.api.codec import read_document
 from services.api.reply import refusal
-from services.deployment.loading import Opened
+from services.deployment.loading import LoadedVersion
 from services.deployment.snapshot import ANY
 from services.errors import TargetUnavailable
 from services.inference.inputs import Inputs
-from services.inference.pipeline import Inference, Urgency
-from services.process.worker import Worker
+from services.inference.pipeline import InferencePipeline, Urgency
+from services.process.worker import ServerWorker
 
 Answer: TypeAlias = Any
 """A JSON object that BentoML writes, or a refusal as a Starlette response, which it sends as it is."""
 
 
 async def classify(
-    worker: Worker,
+    worker: ServerWorker,
     target: str,
     images: list[str] | None,
     texts: list[str | list[str]] | None,
@@ -35,7 +35,7 @@ async def classify(
 ) -> Answer:
     """Return the best labels for each input, in order."""
 
-    async def run(inference: Inference, opened: Opened, inputs: Inputs) -> dict[str, Any]:
+    async def run(inference: InferencePipeline, opened: LoadedVersion, inputs: Inputs) -> dict[str, Any]:
         rankings = await inference.classify(opened, inputs, top_k, _urgency(worker))
         results = [
             {"labels": [{"label": label, "score": score} for label, score in ranking]} for ranking in rankings
@@ -47,11 +47,11 @@ async def classify(
 
 
 async def embed(
-    worker: Worker, target: str, images: list[str] | None, texts: list[str | list[str]] | None
+    worker: ServerWorker, target: str, images: list[str] | None, texts: list[str | list[str]] | None
 ) -> Answer:
     """Return a feature vector for each input, in order."""
 
-    async def run(inference: Inference, opened: Opened, inputs: Inputs) -> dict[str, Any]:
+    async def run(inference: InferencePipeline, opened: LoadedVersion, inputs: Inputs) -> dict[str, Any]:
         features = await inference.embed(opened, inputs, _urgency(worker))
         return {**opened.identity.to_json(), "dim": features.shape[1], "embeddings": features.tolist()}
 
@@ -59,12 +59,12 @@ async def embed(
 
 
 async def _answer(
-    worker: Worker,
+    worker: ServerWorker,
     operation: str,
     target: str,
     images: list[str] | None,
     texts: list[str | list[str]] | None,
-    run: Callable[[Inference, Opened, Inputs], Awaitable[dict[str, Any]]],
+    run: Callable[[InferencePipeline, LoadedVersion, Inputs], Awaitable[dict[str, Any]]],
 ) -> Answer:
     try:
         inputs = bento_body.handed_on()
@@ -85,5 +85,5 @@ async def _answer(
     return Response(reply.body, reply.status, headers, reply.content_type.decode())
 
 
-def _urgency(worker: Worker) -> Urgency:
+def _urgency(worker: ServerWorker) -> Urgency:
     return Urgency(perf_counter() + worker.settings.deadline_s)

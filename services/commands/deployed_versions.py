@@ -28,7 +28,7 @@ _NICENESS = 10
 """The server that starts meanwhile goes first."""
 
 
-class Deployed:
+class DeployedVersionsProcess:
     """A process that gets ready to read the registry, as a context manager; it ends with the first reading.
 
     Args:

@@ -13,8 +13,8 @@ from registry.names import PRODUCTION
 from registry.registry import Registry
 from registry.shell import Column, Shell, command, show_table
 from services.commands.input_files import Input, PictureFile, inputs_of, other_columns
-from services.commands.offline import Offline
-from services.commands.vector_files import Table, check_columns, check_output, write_vectors
+from services.commands.offline import OfflineModel
+from services.commands.vector_files import VectorTable, check_columns, check_output, write_vectors
 from services.deployment.identity import head_of, require_features
 from services.deployment.sharing import sharing, tree
 from services.inference.ranking import Ranking
@@ -99,7 +99,7 @@ def classify(shell: Shell, ref: str, paths: tuple[Path, ...], top_k: int) -> Non
         head_of(manifest)
         inputs = inputs_of(paths, manifest.modality, shell.note)
         with progress.step(f"opening {version.ref}"):
-            offline = Offline(registry, str(version.ref))
+            offline = OfflineModel(registry, str(version.ref))
     with progress.step("classify", len(inputs)) as step:
         rankings = offline.classify(inputs, top_k, step.advance)
     results = [
@@ -162,12 +162,12 @@ def embed(shell: Shell, ref: str, paths: tuple[Path, ...], output: Path | None) 
             check_columns(output, columns)
         with progress.step(f"opening {version.ref}"):
             store = DiskStore(shell.settings.features, shell.settings.cache_bytes)
-            offline = Offline(registry, str(version.ref), store)
+            offline = OfflineModel(registry, str(version.ref), store)
     identity, dimension = offline.identity, offline.dimension
     document: dict[str, object] = {**identity.to_json(), "dim": dimension}
     if output is not None:
         with progress.step("embed", len(inputs)) as step:
-            table = Table(identity, inputs, dimension, columns)
+            table = VectorTable(identity, inputs, dimension, columns)
             write_vectors(output, table, offline.embed(inputs, step.advance))
         document |= {"rows": len(inputs), "output": str(output)}
         shell.emit(

@@ -15,7 +15,7 @@ from registry.recipe import Prepared, Raw, content
 from registry.registry import Registry
 from registry.runtime import VERSION, cpu_quota
 from services.commands.input_files import Input
-from services.deployment.identity import Identity, head_of, require_features
+from services.deployment.identity import AnswerIdentity, head_of, require_features
 from services.deployment.loading import open_alone
 from services.engine import Arrays, Route
 from services.engine.batch import compute
@@ -31,7 +31,7 @@ Advance = Callable[[int], None]
 """Told how many inputs are done since the last call."""
 
 
-class Offline:
+class OfflineModel:
     """A version opened in this process.
 
     Args:
@@ -50,7 +50,7 @@ class Offline:
         self._store = store or MemoryStore(0)
 
     @property
-    def identity(self) -> Identity:
+    def identity(self) -> AnswerIdentity:
         """Who answers."""
         return self._opened.identity
 

@@ -14,7 +14,7 @@ from registry.extras import SERVE
 from registry.modes import may_write
 from registry.settings import Settings
 from registry.shell import Shell, command
-from services.commands.deployed_versions import Deployed
+from services.commands.deployed_versions import DeployedVersionsProcess
 from services.deployment.states import READY, UNAVAILABLE
 from services.process.server import Server, stopped_by_signals
 from services.settings import AUTHS, REQUIRED, ServeSettings, split_names
@@ -71,7 +71,10 @@ def serve(
         shell.note("requests need a token; 'cultivar tokens add NAME' makes one")
     elif not settings.loopback:
         shell.note(f"warning: tokens are off, anybody who reaches {settings.host} may ask")
-    server, deployed = Server(settings, shell.settings), Deployed(shell.settings, settings.served_stages)
+    server, deployed = (
+        Server(settings, shell.settings),
+        DeployedVersionsProcess(shell.settings, settings.served_stages),
+    )
     with stopped_by_signals(server, deployed):
         try:
             _serve(shell, server, deployed)
@@ -80,7 +83,7 @@ def serve(
                 raise
 
 
-def _serve(shell: Shell, server: Server, deployed: Deployed) -> None:
+def _serve(shell: Shell, server: Server, deployed: DeployedVersionsProcess) -> None:
     """Run a server until it ends, and show what it serves."""
     with deployed:
         if not _opens(shell.settings):

@@ -18,7 +18,7 @@ from registry.disk import Need, check_space
 from registry.errors import InvalidSetting
 from registry.extras import PARQUET
 from services.commands.input_files import Input, others
-from services.deployment.identity import Identity
+from services.deployment.identity import AnswerIdentity
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,7 +33,7 @@ _BYTES = {".csv": 14, ".npy": 4, ".parquet": 4}
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class VectorTable:
     """What goes into a file beside the vectors.
 
     Attributes:
@@ -43,7 +43,7 @@ class Table:
         columns: names of the input tables' other columns, in order; see ``input_files.other_columns``.
     """
 
-    identity: Identity
+    identity: AnswerIdentity
     inputs: Sequence[Input]
     dimension: int
     columns: Sequence[str] = ()
@@ -115,7 +115,7 @@ def check_columns(output: Path, columns: Sequence[str]) -> None:
         )
 
 
-def write_vectors(output: Path, table: Table, batches: Iterator[np.ndarray]) -> None:
+def write_vectors(output: Path, table: VectorTable, batches: Iterator[np.ndarray]) -> None:
     """Write feature vectors to a file, in the form that its name says, row by row as the inputs stand.
 
     ``.csv``: ``input`` (and ``input_pair`` where there are pairs), the input's other columns, ``f0`` to ``f{D-1}`` with
@@ -153,7 +153,7 @@ def _replacing(output: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
-def _csv(partial: Path, table: Table, batches: Iterator[np.ndarray]) -> None:
+def _csv(partial: Path, table: VectorTable, batches: Iterator[np.ndarray]) -> None:
     names = [INPUT, INPUT_PAIR] if table.paired else [INPUT]
     components = [f"f{number}" for number in range(table.dimension)]
     with partial.open("w", encoding="utf-8", newline="") as stream:
@@ -167,7 +167,7 @@ def _csv(partial: Path, table: Table, batches: Iterator[np.ndarray]) -> None:
                 writer.writerow([*texts, *values, *(f"{value:.9g}" for value in vector)])
 
 
-def _npy(partial: Path, table: Table, batches: Iterator[np.ndarray]) -> None:
+def _npy(partial: Path, table: VectorTable, batches: Iterator[np.ndarray]) -> None:
     shape = (len(table.inputs), table.dimension)
     header = {"descr": "<f4", "fortran_order": False, "shape": shape}
     with partial.open("wb") as stream:
@@ -176,7 +176,7 @@ def _npy(partial: Path, table: Table, batches: Iterator[np.ndarray]) -> None:
             stream.write(np.ascontiguousarray(vectors, "<f4").tobytes())
 
 
-def _parquet(partial: Path, table: Table, batches: Iterator[np.ndarray]) -> None:
+def _parquet(partial: Path, table: VectorTable, batches: Iterator[np.ndarray]) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -201,7 +201,7 @@ def _parquet(partial: Path, table: Table, batches: Iterator[np.ndarray]) -> None
             writer.write_table(pa.table(columns, schema=schema))
 
 
-def _kinds(table: Table) -> "dict[str, pa.DataType]":
+def _kinds(table: VectorTable) -> "dict[str, pa.DataType]":
     """Return the type of each of the input's columns: truth or numbers where all of it is that, else text."""
     import pyarrow as pa
 
@@ -227,7 +227,7 @@ def _text(value: object) -> str | None:
     return str(value)
 
 
-_WRITERS: Mapping[str, Callable[[Path, Table, Iterator[np.ndarray]], None]] = {
+_WRITERS: Mapping[str, Callable[[Path, VectorTable, Iterator[np.ndarray]], None]] = {
     ".csv": _csv,
     ".npy": _npy,
     ".parquet": _parquet,

@@ -11,7 +11,7 @@ from services.errors import MissingOutput
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class AnswerIdentity:
     """Who answers: the fields that every answer begins with.
 
     Attributes:
@@ -37,7 +37,7 @@ class Identity:
     headers: tuple[tuple[bytes, bytes], ...]
 
     @classmethod
-    def of(cls, ref: Ref, number: int, manifest: Manifest) -> "Identity":
+    def of(cls, ref: Ref, number: int, manifest: Manifest) -> "AnswerIdentity":
         """Return the identity of a registered version."""
         document = {
             "target": manifest.transfer.target,

@@ -9,10 +9,10 @@ from registry.recipe import Recipe
 from registry.registry import Registry
 from registry.runtime import cpu_quota
 from registry.versions import Version
-from services.deployment.identity import Identity, head_of
-from services.deployment.plan import Path, Plan
+from services.deployment.identity import AnswerIdentity, head_of
+from services.deployment.plan import Plan, PlannedPath
 from services.deployment.sessions import Sessions
-from services.engine import Route, Step
+from services.engine import Route, RouteStep
 from services.engine.batch import compute
 
 _WARM_ROWS = (1, 2)
@@ -20,7 +20,7 @@ _WARM_ROWS = (1, 2)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Loaded:
+class VersionContents:
     """A version, read and checked; nothing is opened yet.
 
     Attributes:
@@ -34,7 +34,7 @@ class Loaded:
     recipe: Recipe
 
     @classmethod
-    def read(cls, registry: Registry, version: Version) -> "Loaded":
+    def read(cls, registry: Registry, version: Version) -> "VersionContents":
         """Read a version.
 
         Raises:
@@ -53,7 +53,7 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Opened:
+class LoadedVersion:
     """A version that can answer.
 
     Attributes:
@@ -64,10 +64,10 @@ class Opened:
         head: what classify uses, or None.
     """
 
-    loaded: Loaded
-    path: Path
+    loaded: VersionContents
+    path: PlannedPath
     route: Route
-    identity: Identity
+    identity: AnswerIdentity
     head: Head | None
 
     @property
@@ -94,11 +94,11 @@ class Opened:
     def open(
         cls,
         registry: Registry,
-        loaded: Loaded,
-        path: Path,
+        loaded: VersionContents,
+        path: PlannedPath,
         sessions: Sessions,
-        proven: frozenset[Step] = frozenset(),
-    ) -> "Opened":
+        proven: frozenset[RouteStep] = frozenset(),
+    ) -> "LoadedVersion":
         """Open what a version's way needs, run it on blank inputs and check what comes out.
 
         Args:
@@ -122,16 +122,16 @@ class Opened:
             loaded,
             path,
             route,
-            Identity.of(loaded.version.ref, loaded.version.number, manifest),
+            AnswerIdentity.of(loaded.version.ref, loaded.version.number, manifest),
             head_of(manifest) if manifest.heads else None,
         )
 
 
-def open_alone(registry: Registry, version: Version) -> Opened:
-    """Open one version by itself, on all cores; raises as ``Loaded.read`` and ``Opened.open`` do."""
-    loaded = Loaded.read(registry, version)
+def open_alone(registry: Registry, version: Version) -> LoadedVersion:
+    """Open one version by itself, on all cores; raises as ``VersionContents.read`` and ``LoadedVersion.open`` do."""
+    loaded = VersionContents.read(registry, version)
     cores = cpu_quota()
-    return Opened.open(
+    return LoadedVersion.open(
         registry,
         loaded,
         Plan.of({version.digest: loaded.manifest}).paths[version.digest],
@@ -139,7 +139,7 @@ def open_alone(registry: Registry, version: Version) -> Opened:
     )
 
 
-def _warm(loaded: Loaded, route: Route, widths: Mapping[str, int]) -> None:
+def _warm(loaded: VersionContents, route: Route, widths: Mapping[str, int]) -> None:
     for alone in (False, True) if route.wide else (False,):
         for blank in loaded.recipe.blanks():
             for rows in sorted({*_WARM_ROWS, *route.sizes}):

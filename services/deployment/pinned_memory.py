@@ -39,7 +39,7 @@ def page_locked(size: int) -> np.ndarray | None:
     return np.frombuffer(memoryview(memory), np.uint8)
 
 
-class Staging:
+class PinnedBuffers:
     """Buffers for the rows of one session's inputs: one for each thread and input, as large as was needed yet.
 
     Args:

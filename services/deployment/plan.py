@@ -22,7 +22,7 @@ Consumer = tuple[Digest, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PlannedSegment:
     """A segment in its place.
 
     Attributes:
@@ -39,7 +39,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class PlannedRun:
     """Places that are merged into one session.
 
     Attributes:
@@ -51,7 +51,7 @@ class Run:
     """
 
     key: Digest
-    places: tuple[Place, ...] = field(repr=False)
+    places: tuple[PlannedSegment, ...] = field(repr=False)
     takes: tuple[str, ...]
     gives: tuple[str, ...]
     depth: int
@@ -63,7 +63,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
+class PlannedPath:
     """A version's way through the plan.
 
     Attributes:
@@ -71,10 +71,10 @@ class Path:
         outputs: for each output of the version the wire that carries it.
     """
 
-    runs: tuple[Run, ...]
+    runs: tuple[PlannedRun, ...]
     outputs: Mapping[str, str]
 
-    def towards(self, names: Iterable[str]) -> "Path":
+    def towards(self, names: Iterable[str]) -> "PlannedPath":
         """Return the part of the way that leads to some outputs."""
         outputs = {name: self.outputs[name] for name in names}
         wanted = set(outputs.values())
@@ -83,7 +83,7 @@ class Path:
             if wanted & set(run.gives):
                 kept.append(run)
                 wanted.update(run.takes)
-        return Path(tuple(reversed(kept)), outputs)
+        return PlannedPath(tuple(reversed(kept)), outputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +96,14 @@ class Plan:
         consumers: for each run's key the outputs that it serves.
     """
 
-    runs: tuple[Run, ...] = ()
-    paths: Mapping[Digest, Path] = field(default_factory=dict)
+    runs: tuple[PlannedRun, ...] = ()
+    paths: Mapping[Digest, PlannedPath] = field(default_factory=dict)
     consumers: Mapping[Digest, frozenset[Consumer]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, versions: Mapping[Digest, Manifest]) -> "Plan":
         """Return the plan of some versions, each by its manifest's digest."""
-        places: dict[Digest, Place] = {}
+        places: dict[Digest, PlannedSegment] = {}
         outputs: dict[Digest, dict[str, str]] = {}
         consumers: dict[Digest, set[Consumer]] = {}
         for digest, manifest in versions.items():
@@ -115,7 +115,7 @@ class Plan:
             }
             for name, wire in outputs[digest].items():
                 _consume(places, consumers, _producer(wire), (digest, name))
-        groups: dict[frozenset[Consumer], list[Place]] = {}
+        groups: dict[frozenset[Consumer], list[PlannedSegment]] = {}
         for key, place in places.items():
             if key in consumers:
                 groups.setdefault(frozenset(consumers[key]), []).append(place)
@@ -126,7 +126,7 @@ class Plan:
         return cls(
             tuple(made[users] for users in order),
             {
-                digest: Path(
+                digest: PlannedPath(
                     tuple(made[users] for users in order if any(user[0] == digest for user in users)),
                     outputs[digest],
                 )
@@ -136,9 +136,9 @@ class Plan:
         )
 
 
-def _placed(manifest: Manifest) -> dict[str, Place]:
+def _placed(manifest: Manifest) -> dict[str, PlannedSegment]:
     """Return a version's segments in their places, by name."""
-    placed: dict[str, Place] = {}
+    placed: dict[str, PlannedSegment] = {}
     for segment in manifest.segments:
         feeds, depth = {}, 1
         for port, wire in segment.inputs.items():
@@ -148,12 +148,15 @@ def _placed(manifest: Manifest) -> dict[str, Place]:
                 feeds[port] = f"{placed[wire.segment].key}:{wire.port}"
                 depth = max(depth, placed[wire.segment].depth + 1)
         key = Digest.of_json([segment.digest, sorted(feeds.items())])
-        placed[segment.name] = Place(key, segment, feeds, depth)
+        placed[segment.name] = PlannedSegment(key, segment, feeds, depth)
     return placed
 
 
 def _consume(
-    places: Mapping[Digest, Place], consumers: dict[Digest, set[Consumer]], key: Digest, consumer: Consumer
+    places: Mapping[Digest, PlannedSegment],
+    consumers: dict[Digest, set[Consumer]],
+    key: Digest,
+    consumer: Consumer,
 ) -> None:
     """Note that an output needs a place and all that feeds it."""
     waiting = [key]
@@ -166,7 +169,7 @@ def _consume(
         waiting += [_producer(wire) for wire in place.feeds.values() if not wire.startswith(f"{RECIPE}:")]
 
 
-def _run(group: list[Place], places: Iterable[Place], needed: set[str]) -> Run:
+def _run(group: list[PlannedSegment], places: Iterable[PlannedSegment], needed: set[str]) -> PlannedRun:
     inside = {place.key for place in group}
     takes = dict.fromkeys(
         wire
@@ -182,7 +185,7 @@ def _run(group: list[Place], places: Iterable[Place], needed: set[str]) -> Run:
         if (wire := f"{place.key}:{port}") in leaving
     ]
     key = Digest.of_json([[place.key for place in group], gives])
-    return Run(key, tuple(group), tuple(takes), tuple(gives), min(place.depth for place in group))
+    return PlannedRun(key, tuple(group), tuple(takes), tuple(gives), min(place.depth for place in group))
 
 
 def _producer(wire: str) -> Digest:

@@ -22,7 +22,7 @@ _LEAVE_S = 5.0
 """A look may wait for a lock or a database; the process ends without it."""
 
 
-class Follower(Generic[_T]):
+class RegistryPoller(Generic[_T]):
     """Looks at a registry.
 
     Args:

@@ -25,7 +25,7 @@ _POLL_S = 0.004
 _ARRIVED, _MOMENT = ".at", ".moment"
 
 
-class Meeting:
+class RolloutBarrier:
     """The place where the workers of a server meet, as one of them sees it.
 
     Args:

@@ -20,7 +20,7 @@ It keeps one plan a node (microsoft/onnxruntime#23006).
 """
 
 
-class Variants(ABC):
+class SessionPool(ABC):
     """The sessions of one run."""
 
     @property
@@ -48,7 +48,7 @@ class Variants(ABC):
         """
 
 
-class ByCores(Variants):
+class PoolByCores(SessionPool):
     """One session for a run among others, and one for a run on all cores.
 
     ONNX Runtime settles a session's threads when it opens it, and neither number is best for both a lonely
@@ -88,7 +88,7 @@ class ByCores(Variants):
         return self._wide if alone else self._narrow
 
 
-class BySize(Variants):
+class PoolByBatchSize(SessionPool):
     """One session for each size of a batch, over one copy of the weights.
 
     On a GPU a session with convolutions plans them anew whenever its batch has another size than the one
@@ -128,7 +128,7 @@ class BySize(Variants):
         return self._of_size.get(size) or self._of_size[max(self._of_size)]
 
 
-def open_variants(model: Detached, name: str, *, threads: int, cores: int, largest: int) -> Variants:
+def open_pool(model: Detached, name: str, *, threads: int, cores: int, largest: int) -> SessionPool:
     """Open the sessions that a run needs where it runs.
 
     Args:
@@ -143,5 +143,5 @@ def open_variants(model: Detached, name: str, *, threads: int, cores: int, large
         RuntimeFailure: ONNX Runtime refuses the model.
     """
     if largest and usable_providers()[0] == CUDA and not _PLANNED.isdisjoint(model.operators()):
-        return BySize(model, name, largest=largest)
-    return ByCores(model, name, threads=threads, cores=cores)
+        return PoolByBatchSize(model, name, largest=largest)
+    return PoolByCores(model, name, threads=threads, cores=cores)

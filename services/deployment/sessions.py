@@ -15,9 +15,9 @@ from registry.manifest import RECIPE
 from registry.runtime import CUDA, OnDevice, Tensor, on_host, usable_providers
 from registry.segments import Linear, Node, merge_detached, read_linear
 from registry.signature import TensorSpec
-from services.deployment.pinned_memory import Staging
-from services.deployment.plan import Path, Place, Run
-from services.deployment.session_pool import open_variants
+from services.deployment.pinned_memory import PinnedBuffers
+from services.deployment.plan import PlannedPath, PlannedRun, PlannedSegment
+from services.deployment.session_pool import open_pool
 from services.engine import Route, batch_sizes
 from services.engine.route import Tensors
 
@@ -25,7 +25,7 @@ Read: TypeAlias = Callable[[Digest], bytes]
 """Returns the bytes of a segment, checked against its digest."""
 
 
-class OpenRun:
+class RunStep:
     """A run of the plan, in the sessions that it needs here.
 
     Args:
@@ -46,7 +46,9 @@ class OpenRun:
         "providers", "takes",
     )  # fmt: skip
 
-    def __init__(self, run: Run, read: Read, *, threads: int, cores: int, largest: int, stays: bool) -> None:
+    def __init__(
+        self, run: PlannedRun, read: Read, *, threads: int, cores: int, largest: int, stays: bool
+    ) -> None:
         self.key = run.key
         self.takes = run.takes
         self.gives = run.gives
@@ -66,9 +68,9 @@ class OpenRun:
         self._names = [f"y{number}" for number in range(len(run.gives))]
         merged = merge_detached(nodes, dict(zip(self._names, run.gives, strict=True)))
         name = f"segment {run.places[0].segment.digest.short}"
-        self._variants = open_variants(merged, name, threads=threads, cores=cores, largest=largest)
+        self._variants = open_pool(merged, name, threads=threads, cores=cores, largest=largest)
         self._stays = stays
-        self._staging = Staging()
+        self._staging = PinnedBuffers()
         self.providers = self._variants.providers
 
     @property
@@ -129,7 +131,7 @@ class OpenRun:
         return {wire: given[name] for wire, name in zip(self.gives, self._names, strict=True)}
 
 
-class OpenHead:
+class HeadWeights:
     """A linear head; several on one wire are computed as one product.
 
     Attributes:
@@ -142,7 +144,7 @@ class OpenHead:
 
     __slots__ = ("__weakref__", "bias", "gives", "key", "takes", "weight")
 
-    def __init__(self, run: Run, linear: Linear) -> None:
+    def __init__(self, run: PlannedRun, linear: Linear) -> None:
         self.key = run.key
         self.takes = run.takes[0]
         self.gives = run.gives[0]
@@ -165,9 +167,9 @@ class Sessions:
         self._cores = cores
         self._largest = largest
         self._stays = usable_providers()[0] == CUDA if stays is None else stays
-        self._open: WeakValueDictionary[Digest, OpenRun | OpenHead] = WeakValueDictionary()
+        self._open: WeakValueDictionary[Digest, RunStep | HeadWeights] = WeakValueDictionary()
 
-    def open(self, run: Run, read: Read) -> OpenRun | OpenHead:
+    def open(self, run: PlannedRun, read: Read) -> RunStep | HeadWeights:
         """Return a run opened, the same object for as long as anybody holds it.
 
         Raises:
@@ -178,9 +180,9 @@ class Sessions:
         if found is None:
             linear = _linear(run, read)
             if linear is not None:
-                found = OpenHead(run, linear)
+                found = HeadWeights(run, linear)
             else:
-                found = OpenRun(
+                found = RunStep(
                     run,
                     read,
                     threads=self._threads,
@@ -191,7 +193,7 @@ class Sessions:
             self._open[run.key] = found
         return found
 
-    def route(self, path: Path, inputs: tuple[TensorSpec, ...], read: Read) -> Route:
+    def route(self, path: PlannedPath, inputs: tuple[TensorSpec, ...], read: Read) -> Route:
         """Return a version's way with every run on it opened; raises as ``open`` does.
 
         Args:
@@ -203,15 +205,15 @@ class Sessions:
         return Route(
             path.runs[0].places[0].segment.digest.short,
             inputs,
-            [each for each in opened if isinstance(each, OpenRun)],
-            [each for each in opened if isinstance(each, OpenHead)],
+            [each for each in opened if isinstance(each, RunStep)],
+            [each for each in opened if isinstance(each, HeadWeights)],
             path.outputs,
         )
 
 
-def _linear(run: Run, read: Read) -> Linear | None:
+def _linear(run: PlannedRun, read: Read) -> Linear | None:
     """Return a run as a linear layer, where it is nothing but the last one of a version."""
-    place: Place = run.places[0]
+    place: PlannedSegment = run.places[0]
     if len(run.places) > 1 or place.segment.role != "head" or run.from_recipe:
         return None
     return read_linear(read(place.segment.digest))

@@ -5,7 +5,7 @@ from typing import Any
 
 from registry.digests import Digest
 from registry.manifest import Manifest
-from services.deployment.plan import Plan, Run
+from services.deployment.plan import Plan, PlannedRun
 
 
 def sharing(versions: Iterable[tuple[str, Digest, Manifest]]) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def tree(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _described(
-    run: Run, plan: Plan, made_by: Mapping[str, Digest], names: Mapping[Digest, Sequence[str]]
+    run: PlannedRun, plan: Plan, made_by: Mapping[str, Digest], names: Mapping[Digest, Sequence[str]]
 ) -> dict[str, Any]:
     versions = dict.fromkeys(digest for digest, _ in sorted(plan.consumers[run.key]))
     return {

@@ -7,7 +7,7 @@ from registry.digests import PREFIX
 from registry.errors import AmbiguousRef, UnknownTarget, UnknownVersion
 from registry.names import PRODUCTION
 from registry.versions import Version
-from services.deployment.loading import Opened
+from services.deployment.loading import LoadedVersion
 from services.deployment.plan import Plan
 from services.deployment.states import READY, STALE, UNAVAILABLE
 from services.errors import MalformedRequest, TargetUnavailable
@@ -83,7 +83,7 @@ class Target:
     """
 
     name: str
-    stages: Mapping[str, Opened] = field(default_factory=dict)
+    stages: Mapping[str, LoadedVersion] = field(default_factory=dict)
     refused: Mapping[str, Refusal] = field(default_factory=dict)
 
     def state(self, stage: str) -> str:
@@ -92,7 +92,7 @@ class Target:
             return UNAVAILABLE
         return STALE if stage in self.refused else READY
 
-    def pick(self, selector: Selector) -> Opened:
+    def pick(self, selector: Selector) -> LoadedVersion:
         """Return the version that a request means.
 
         Raises:
@@ -144,7 +144,7 @@ class Snapshot:
     behind: bool = False
     away: bool = False
 
-    def pick(self, target: str, selector: Selector) -> Opened:
+    def pick(self, target: str, selector: Selector) -> LoadedVersion:
         """Return the version that a request means.
 
         Raises:
@@ -167,7 +167,7 @@ class Snapshot:
         """Return the targets that nothing answers for."""
         return sorted(name for name, target in self.targets.items() if not target.stages)
 
-    def opened(self) -> Iterator[Opened]:
+    def opened(self) -> Iterator[LoadedVersion]:
         """Yield every version that answers, once for each stage."""
         for target in self.targets.values():
             yield from target.stages.values()

@@ -18,10 +18,10 @@ from registry.errors import CultivarError
 from registry.registry import Registry
 from registry.versions import Version
 from services import metrics
-from services.deployment.loading import Loaded, Opened
+from services.deployment.loading import LoadedVersion, VersionContents
 from services.deployment.plan import Plan
-from services.deployment.registry_poller import Follower
-from services.deployment.rollout_barrier import Meeting
+from services.deployment.registry_poller import RegistryPoller
+from services.deployment.rollout_barrier import RolloutBarrier
 from services.deployment.sessions import Sessions
 from services.deployment.snapshot import Refusal, Snapshot, Target
 
@@ -34,7 +34,7 @@ _FIRST_RETRY_S = 1.0
 _LAST_RETRY_S = 60.0
 
 
-class Deployment:
+class DeploymentWatcher:
     """Follows a registry.
 
     Args:
@@ -58,7 +58,7 @@ class Deployment:
         targets: tuple[str, ...] = (),
         sessions: Sessions,
         poll_s: float = 0.1,
-        meeting: Meeting | None = None,
+        meeting: RolloutBarrier | None = None,
         swapped: Callable[[Snapshot], None] = lambda snapshot: None,
     ) -> None:
         self.snapshot = Snapshot()
@@ -72,7 +72,7 @@ class Deployment:
         self._ahead: Snapshot | None = None
         self._retry_s = _FIRST_RETRY_S
         self._retry_at = float("inf")
-        self._follower = Follower(
+        self._follower = RegistryPoller(
             connect,
             self._look,
             name="deployment",
@@ -166,7 +166,7 @@ class Deployment:
             for stage, opened in target.stages.items()
         }
         read = {_name(opened.version): opened.loaded for opened in before.values()}
-        chosen: dict[Slot, Loaded] = {}
+        chosen: dict[Slot, VersionContents] = {}
         refused: dict[Slot, Refusal] = {}
 
         def refuse(slot: Slot, error: Exception) -> None:
@@ -188,7 +188,7 @@ class Deployment:
             try:
                 if slot not in before or _name(before[slot].version) != _name(version):
                     registry.check_stage(*slot)
-                chosen[slot] = read.get(_name(version)) or Loaded.read(registry, version)
+                chosen[slot] = read.get(_name(version)) or VersionContents.read(registry, version)
                 read[_name(version)] = chosen[slot]
             except Exception as error:
                 refuse(slot, error)
@@ -205,16 +205,16 @@ class Deployment:
         self,
         registry: Registry,
         plan: Plan,
-        chosen: Mapping[Slot, Loaded],
-        before: Mapping[Slot, Opened],
-    ) -> tuple[dict[Slot, Opened], dict[Slot, Exception]]:
+        chosen: Mapping[Slot, VersionContents],
+        before: Mapping[Slot, LoadedVersion],
+    ) -> tuple[dict[Slot, LoadedVersion], dict[Slot, Exception]]:
         """Open versions as a plan has them; return them, and those that failed.
 
         A version that answers already and cannot be opened in its new place stays where it was.
         """
         known = {_name(each.version): each for each in before.values()}
         proven = frozenset(step for each in before.values() for step in each.route.steps)
-        opened: dict[Slot, Opened] = {}
+        opened: dict[Slot, LoadedVersion] = {}
         failed: dict[Slot, Exception] = {}
         for slot, loaded in chosen.items():
             name = _name(loaded.version)
@@ -222,7 +222,7 @@ class Deployment:
             current = known.get(name)
             if current is None or current.path != path:
                 try:
-                    known[name] = Opened.open(registry, loaded, path, self._sessions, proven)
+                    known[name] = LoadedVersion.open(registry, loaded, path, self._sessions, proven)
                 except Exception as error:
                     if current is None:
                         failed[slot] = error
@@ -234,9 +234,9 @@ class Deployment:
     def _targets(
         self,
         wanted: Mapping[Slot, Version],
-        opened: Mapping[Slot, Opened],
+        opened: Mapping[Slot, LoadedVersion],
         refused: Mapping[Slot, Refusal],
-        before: Mapping[Slot, Opened],
+        before: Mapping[Slot, LoadedVersion],
     ) -> dict[str, Target]:
         """Return the targets, and count and log what changes."""
         names = dict.fromkeys(target for target, _ in wanted)
@@ -283,7 +283,7 @@ class Deployment:
             metrics.LOADED.labels(*label).set(1)
 
 
-def _label(opened: Opened) -> tuple[str, str, str]:
+def _label(opened: LoadedVersion) -> tuple[str, str, str]:
     return opened.identity.target, opened.identity.ref, opened.providers[0]
 
 

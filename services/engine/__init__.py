@@ -1,12 +1,12 @@
 """The engine: rows in, futures out. Plain arrays; it knows nothing of HTTP."""
 
 from services.engine.engine import Engine
-from services.engine.limits import Limits
+from services.engine.limits import QueueLimits
 from services.engine.observer import Observer
-from services.engine.preparation import Effort, Preparation, TooMuch
+from services.engine.preparation import Effort, EffortExceeded, Preparation
 from services.engine.queue import HIGH, LOW, NORMAL, PRIORITIES
 from services.engine.request import Answer
-from services.engine.route import Arrays, Head, Route, Step
+from services.engine.route import Arrays, GemmHead, Route, RouteStep
 
 __all__ = [
     "HIGH",
@@ -16,12 +16,12 @@ __all__ = [
     "Answer",
     "Arrays",
     "Effort",
+    "EffortExceeded",
     "Engine",
-    "Head",
-    "Limits",
+    "GemmHead",
     "Observer",
     "Preparation",
+    "QueueLimits",
     "Route",
-    "Step",
-    "TooMuch",
+    "RouteStep",
 ]

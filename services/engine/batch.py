@@ -14,7 +14,7 @@ import numpy as np
 from registry.errors import RuntimeFailure
 from registry.runtime import Tensor, on_host
 from services.engine.request import Piece
-from services.engine.route import Arrays, Route, Step
+from services.engine.route import Arrays, Route, RouteStep
 
 Members: TypeAlias = tuple[int, ...]
 """Numbers of the groups that take part, ascending."""
@@ -106,10 +106,10 @@ class Forked:
             found |= zip(group, _shared_out(self._group(number, route), group), strict=True)
         return [found[piece] for piece in self._pieces]
 
-    def _steps(self, everyone: Members) -> list[tuple[Step, Members]]:
+    def _steps(self, everyone: Members) -> list[tuple[RouteStep, Members]]:
         """Return the steps of all routes, each after those that feed it, with the groups that need it."""
         members: dict[str, list[int]] = {}
-        steps: dict[str, Step] = {}
+        steps: dict[str, RouteStep] = {}
         for number, route in enumerate(self._routes):
             for step in route.steps:
                 steps[step.key] = step

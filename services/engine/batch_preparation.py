@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 
-from services.engine.preparation import Effort, TooMuch
+from services.engine.preparation import Effort, EffortExceeded
 from services.engine.request import Piece, Request, Unprepared, Waiting
 from services.errors import DeadlineExceeded
 
@@ -13,7 +13,7 @@ MOST_S = 0.05
 
 
 @dataclass(slots=True)
-class Outcome:
+class PreparationOutcome:
     """What became of a batch's rows.
 
     Attributes:
@@ -36,14 +36,14 @@ class Outcome:
         return sum(piece.rows for piece in self.ready)
 
 
-def prepare(batch: Sequence[Waiting], more: Callable[[int], Sequence[Waiting]]) -> Outcome:
+def prepare(batch: Sequence[Waiting], more: Callable[[int], Sequence[Waiting]]) -> PreparationOutcome:
     """Prepare the inputs of a batch, as far as time allows; one that cannot be prepared fails its request alone.
 
     Args:
         batch: rows, some of which are to be prepared.
         more: returns what else may join a batch that has so many rows: what came meanwhile.
     """
-    outcome = Outcome()
+    outcome = PreparationOutcome()
     until = perf_counter() + MOST_S
     while batch:
         for piece in batch:
@@ -59,7 +59,7 @@ def prepare(batch: Sequence[Waiting], more: Callable[[int], Sequence[Waiting]]) 
     return outcome
 
 
-def _prepare(piece: Unprepared, until: float, outcome: Outcome) -> None:
+def _prepare(piece: Unprepared, until: float, outcome: PreparationOutcome) -> None:
     """Prepare inputs, each as a piece of its own."""
     request = piece.request
     assert request.preparation is not None
@@ -76,7 +76,7 @@ def _prepare(piece: Unprepared, until: float, outcome: Outcome) -> None:
             row = request.preparation.prepare(index, Effort.MODERATE)
             fields = request.preparation.collate((row,))
             outcome.ready.append(Piece(request, index, 1, fields, piece.since))
-        except TooMuch as error:
+        except EffortExceeded as error:
             outcome.put_off.append((request, index, error.effort))
         # Whatever a recipe raises, the request must hear of it and the worker must live on.
         except Exception as error:

@@ -23,15 +23,15 @@ from registry.errors import InvalidInput
 from services.engine.batch import Batch
 from services.engine.batch_preparation import check_time, prepare
 from services.engine.latency_model import CHEAP_S
-from services.engine.limits import Limits
+from services.engine.limits import QueueLimits
 from services.engine.observer import Observer
-from services.engine.preparation import Effort, Preparation, TooMuch
+from services.engine.preparation import Effort, EffortExceeded, Preparation
 from services.engine.queue import NORMAL, RootQueue
 from services.engine.request import Answer, Piece, Request, Waiting
 from services.engine.route import Arrays, Route
 from services.engine.scheduler import Scheduler
-from services.engine.threads import Prepare, Run, Worker
-from services.engine.wait_estimate import Line
+from services.engine.threads import PrepareInput, RunBatch, WorkerThread
+from services.engine.wait_estimate import WaitEstimate
 from services.errors import DeadlineExceeded, Overloaded
 
 Settled = Sequence[tuple[Piece, Arrays | Exception]]
@@ -52,14 +52,14 @@ class Engine:
     """
 
     def __init__(
-        self, limits: Limits, *, workers: int, preparing: int = 0, fill: bool = False, observer: Observer
+        self, limits: QueueLimits, *, workers: int, preparing: int = 0, fill: bool = False, observer: Observer
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._limits = limits
         # A thread's own seconds are all of a run's only where neither a device nor other threads take part.
         self._counts_work = not fill
         self._observer = observer
-        self._lines: dict[str, Line] = {}
+        self._lines: dict[str, WaitEstimate] = {}
         self._cheap: list[RootQueue] = []
         self._at_once_s = 0.0
         self._closed = False
@@ -119,11 +119,11 @@ class Engine:
                 self._loop.call_soon(self._run_turn)
         return future
 
-    def line(self, route: Route) -> Line:
+    def line(self, route: Route) -> WaitEstimate:
         """Return the line that a route's rows stand in until they are answered."""
         line = self._lines.get(route.root)
         if line is None:
-            line = self._lines[route.root] = Line(self._limits.line_s, self._limits.batch_rows)
+            line = self._lines[route.root] = WaitEstimate(self._limits.line_s, self._limits.batch_rows)
         return line
 
     @property
@@ -149,14 +149,14 @@ class Engine:
         for thread in self._threads:
             thread.join()
 
-    def _serve(self, worker: Worker) -> None:
+    def _serve(self, worker: WorkerThread) -> None:
         while (work := self._scheduler.next(worker)) is not None:
-            if isinstance(work, Run):
+            if isinstance(work, RunBatch):
                 self._run_batch(worker, work.queue, work.pieces)
             else:
                 self._prepare(worker, work)
 
-    def _run_batch(self, worker: Worker, queue: RootQueue, batch: Sequence[Waiting]) -> None:
+    def _run_batch(self, worker: WorkerThread, queue: RootQueue, batch: Sequence[Waiting]) -> None:
         pieces = [piece for piece in batch if isinstance(piece, Piece)]
         if len(pieces) < len(batch):
             pieces = self._prepared(worker, queue, batch)
@@ -165,7 +165,7 @@ class Engine:
             self._scheduler.end(worker)
             self._tell(_settle, settled)
 
-    def _prepared(self, worker: Worker, queue: RootQueue, batch: Sequence[Waiting]) -> list[Piece]:
+    def _prepared(self, worker: WorkerThread, queue: RootQueue, batch: Sequence[Waiting]) -> list[Piece]:
         """Prepare a batch; return the pieces that can run."""
         outcome = prepare(batch, partial(self._scheduler.take_more, queue))
         for request, error in outcome.failed:
@@ -181,7 +181,7 @@ class Engine:
             self._scheduler.claim_all_cores(worker, queue, outcome.ready[0].request.route, outcome.rows)
         return outcome.ready
 
-    def _prepare(self, worker: Worker, work: Prepare) -> None:
+    def _prepare(self, worker: WorkerThread, work: PrepareInput) -> None:
         """Prepare an input, or all of a request where they are small, and queue the rows that can run now."""
         request, index = work.request, work.index
         preparation = request.preparation
@@ -199,7 +199,7 @@ class Engine:
                 first, rows = (index, [row]) if whole is None else (0, whole)
             piece = Piece(request, first, len(rows), preparation.collate(rows), request.queued_at)
             self._scheduler.put_prepared(worker, piece)
-        except TooMuch as error:
+        except EffortExceeded as error:
             self._put_off(request, index, error.effort)
         # Whatever a recipe raises, the request must hear of it and the worker must live on.
         except Exception as error:

@@ -31,7 +31,7 @@ _FIRST = 8
 """Rows of a batch at most before any size was measured often enough."""
 
 
-class Clock:
+class LatencyModel:
     """Seconds of a batch by its rows, alone on all cores or on one core among others.
 
     Averages are exponential, and no run counts for much more than the average. What was not measured yet is scaled

@@ -21,7 +21,7 @@ class Effort(IntEnum):
     """So much memory besides that one is prepared at a time."""
 
 
-class TooMuch(InputTooLarge):
+class EffortExceeded(InputTooLarge):
     """An input is more work than the worker that began with it takes on; not an error of the request.
 
     Attributes:

@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from services.engine.latency_model import Clock
+from services.engine.latency_model import LatencyModel
 from services.engine.request import Request, Unprepared, Waiting
 from services.engine.route import Route
 
@@ -39,7 +39,7 @@ class RootQueue:
         self.row_tokens = row_tokens
         self.rows = 0
         self.unprepared = 0
-        self.clock = Clock(workers)
+        self.clock = LatencyModel(workers)
         self.in_loop = False
         self._levels: tuple[deque[Waiting], ...] = tuple(deque() for _ in PRIORITIES)
 

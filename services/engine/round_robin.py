@@ -16,7 +16,7 @@ class _Entry:
         self.indices: deque[int] = deque()
 
 
-class Turns:
+class RoundRobin:
     """Inputs to be prepared one by one, of each request in turn."""
 
     __slots__ = ("_entries",)

@@ -13,7 +13,7 @@ Arrays: TypeAlias = Mapping[str, np.ndarray]
 Tensors: TypeAlias = Mapping[str, Tensor]
 
 
-class Step(Protocol):
+class RouteStep(Protocol):
     """What the engine runs: one session, shared by every route that leads through it.
 
     Attributes:
@@ -51,7 +51,7 @@ class Step(Protocol):
         ...
 
 
-class Head(Protocol):
+class GemmHead(Protocol):
     """A linear layer on features, known by its arrays so that several become one product.
 
     Attributes:
@@ -76,7 +76,7 @@ class Stack:
 
     __slots__ = ("_bias", "_columns", "_weight", "takes")
 
-    def __init__(self, heads: Sequence[Head]) -> None:
+    def __init__(self, heads: Sequence[GemmHead]) -> None:
         self.takes = heads[0].takes
         self._columns: list[tuple[str, int, int]] = []
         start = 0
@@ -129,8 +129,8 @@ class Route:
         self,
         root: str,
         inputs: tuple[TensorSpec, ...],
-        steps: Iterable[Step],
-        heads: Iterable[Head],
+        steps: Iterable[RouteStep],
+        heads: Iterable[GemmHead],
         outputs: Mapping[str, str],
     ) -> None:
         self.root = root
@@ -142,7 +142,7 @@ class Route:
         self.onward = tuple(not taken.isdisjoint(step.gives) for step in self.steps)
         self.outputs = dict(outputs)
         self.heads = tuple(heads)
-        by_wire: dict[str, list[Head]] = {}
+        by_wire: dict[str, list[GemmHead]] = {}
         for head in self.heads:
             by_wire.setdefault(head.takes, []).append(head)
         self.stacks = tuple(Stack(group) for group in by_wire.values())

@@ -19,14 +19,14 @@ from typing import TypeAlias
 
 from services.engine import batch_sizes
 from services.engine.latency_model import CHEAP_S
-from services.engine.limits import Limits
+from services.engine.limits import QueueLimits
 from services.engine.observer import Observer
 from services.engine.preparation import Effort
 from services.engine.queue import RootQueue
 from services.engine.request import Piece, Request, Unprepared, Waiting
-from services.engine.round_robin import Turns
+from services.engine.round_robin import RoundRobin
 from services.engine.route import Arrays, Route
-from services.engine.threads import Prepare, Role, Run, Work, Worker, crew
+from services.engine.threads import PrepareInput, Role, RunBatch, Work, WorkerThread, worker_threads
 from services.errors import Overloaded
 
 _RUNS = attrgetter("runs")
@@ -54,7 +54,7 @@ class Scheduler:
 
     def __init__(
         self,
-        limits: Limits,
+        limits: QueueLimits,
         *,
         workers: int,
         preparing: int,
@@ -72,16 +72,16 @@ class Scheduler:
         self._queues: dict[tuple[object, ...], RootQueue] = {}
         self._by_root: dict[str, list[RootQueue]] = {}
         self._small: deque[Request] = deque()
-        self._ahead = Turns()
-        self._large = Turns()
-        self._huge = Turns()
+        self._ahead = RoundRobin()
+        self._large = RoundRobin()
+        self._huge = RoundRobin()
         self._huge_under_way = False
         self._large_next = True
         self._busy = 0
         self._alone = False
         self._closed = False
-        self.workers = crew(workers, preparing, self._lock)
-        self._idle: list[Worker] = []
+        self.workers = worker_threads(workers, preparing, self._lock)
+        self._idle: list[WorkerThread] = []
 
     @property
     def queues(self) -> tuple[RootQueue, ...]:
@@ -167,7 +167,7 @@ class Scheduler:
                 queue.put_last(piece, perf_counter())
             self._wake(_RUNS)
 
-    def put_prepared(self, worker: Worker, piece: Piece) -> None:
+    def put_prepared(self, worker: WorkerThread, piece: Piece) -> None:
         """Queue rows that a worker prepared, in front if others of their request are at work.
 
         Raises:
@@ -186,7 +186,7 @@ class Scheduler:
             elif not worker.role.runs:
                 self._wake(_RUNS)
 
-    def next(self, worker: Worker) -> Work | None:
+    def next(self, worker: WorkerThread) -> Work | None:
         """End a worker's work if that was not done, and wait for its next one; None when the scheduler closes."""
         with self._lock:
             self._end(worker)
@@ -200,7 +200,7 @@ class Scheduler:
                 worker.wake.wait()
         return None
 
-    def end(self, worker: Worker) -> None:
+    def end(self, worker: WorkerThread) -> None:
         """End a worker's work before others hear of it: what they ask next finds its core free."""
         with self._lock:
             self._end(worker)
@@ -213,7 +213,7 @@ class Scheduler:
                 return []
             return self._take(queue, self._at_once, room)
 
-    def claim_all_cores(self, worker: Worker, queue: RootQueue, route: Route, rows: int) -> None:
+    def claim_all_cores(self, worker: WorkerThread, queue: RootQueue, route: Route, rows: int) -> None:
         """Let a worker run a batch that it prepared alone on all cores, where nothing else is to be done."""
         with self._lock:
             if (
@@ -319,21 +319,21 @@ class Scheduler:
             self._ahead.add_all(request)
             self._wake(_PREPARES)
 
-    def _begin(self, worker: Worker, work: Work) -> None:
+    def _begin(self, worker: WorkerThread, work: Work) -> None:
         worker.work = work
         if not worker.role.quick:
             self._busy += 1
-        if isinstance(work, Prepare) and work.most == Effort.HUGE:
+        if isinstance(work, PrepareInput) and work.most == Effort.HUGE:
             self._huge_under_way = True
         self._wake(self._has_work)
 
-    def _end(self, worker: Worker) -> None:
+    def _end(self, worker: WorkerThread) -> None:
         work, worker.work = worker.work, None
         if work is None:
             return
         if not worker.role.quick:
             self._busy -= 1
-        if isinstance(work, Prepare) and work.most == Effort.HUGE:
+        if isinstance(work, PrepareInput) and work.most == Effort.HUGE:
             self._huge_under_way = False
         if worker.alone:
             self._alone = worker.alone = False
@@ -347,10 +347,10 @@ class Scheduler:
         ]
         for queue in waiting:
             if (not self._small or queue.rows >= self.most(queue)) and (pieces := self._take(queue, 1)):
-                return Run(queue, pieces)
-        return Prepare(self._small.popleft(), None, Effort.SMALL) if self._small else None
+                return RunBatch(queue, pieces)
+        return PrepareInput(self._small.popleft(), None, Effort.SMALL) if self._small else None
 
-    def _work(self, worker: Worker) -> Work | None:
+    def _work(self, worker: WorkerThread) -> Work | None:
         """Return what another worker does next: what is oldest, and large inputs every other time."""
         if self._alone:
             return None
@@ -370,23 +370,25 @@ class Scheduler:
         if not huge and not self._large:
             return None
         request, index = (self._huge if huge else self._large).take(perf_counter())
-        return Prepare(request, index, Effort.HUGE if huge else Effort.LARGE)
+        return PrepareInput(request, index, Effort.HUGE if huge else Effort.LARGE)
 
-    def _oldest_work(self, worker: Worker) -> Work | None:
+    def _oldest_work(self, worker: WorkerThread) -> Work | None:
         while True:
             queue, since = self._oldest() if worker.role.runs else (None, float("inf"))
             if worker.role.prepares:
                 if self._small and self._small[0].queued_at < min(since, self._ahead.since):
-                    return Prepare(self._small.popleft(), None, Effort.SMALL)
+                    return PrepareInput(self._small.popleft(), None, Effort.SMALL)
                 if self._ahead and self._ahead.since < since:
                     request, index = self._ahead.take(perf_counter())
-                    return Prepare(request, index, Effort.LARGE if worker.role.large else Effort.MODERATE)
+                    return PrepareInput(
+                        request, index, Effort.LARGE if worker.role.large else Effort.MODERATE
+                    )
             if queue is None:
                 return None
             alone = not self._busy and self._should_run_alone(queue)
             if pieces := self._take(queue, 1 if alone else self._at_once, alone=alone):
                 self._alone = worker.alone = alone
-                return Run(queue, pieces)
+                return RunBatch(queue, pieces)
 
     def _oldest(self) -> tuple[RootQueue | None, float]:
         """Return the queue that is served next, if any, and since when it waits: not one for the event loop."""

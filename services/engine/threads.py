@@ -11,7 +11,7 @@ from services.engine.request import Request, Waiting
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RunBatch:
     """A batch to run, once its unprepared rows are prepared."""
 
     queue: RootQueue
@@ -19,7 +19,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepare:
+class PrepareInput:
     """An input of a request to prepare, or all of them where the index is None, within some effort."""
 
     request: Request
@@ -27,7 +27,7 @@ class Prepare:
     most: Effort
 
 
-Work: TypeAlias = Run | Prepare
+Work: TypeAlias = RunBatch | PrepareInput
 
 
 class Role(NamedTuple):
@@ -46,7 +46,7 @@ class Role(NamedTuple):
     quick: bool = False
 
 
-class Worker:
+class WorkerThread:
     """One thread, as the scheduler knows it.
 
     Attributes:
@@ -67,7 +67,7 @@ class Worker:
         self.alone = False
 
 
-def crew(workers: int, preparing: int, lock: threading.Lock) -> list[Worker]:
+def worker_threads(workers: int, preparing: int, lock: threading.Lock) -> list[WorkerThread]:
     """Return the workers; of several that prepare the first takes no large inputs.
 
     Args:
@@ -86,4 +86,4 @@ def crew(workers: int, preparing: int, lock: threading.Lock) -> list[Worker]:
             *((f"worker-{n}", Role(True, True, n > 0 or workers == 1)) for n in range(workers)),
             ("quick", Role(False, False, False, quick=True)),
         ]
-    return [Worker(name, role, lock) for name, role in roles]
+    return [WorkerThread(name, role, lock) for name, role in roles]

@@ -22,7 +22,7 @@ _CALM_S = 1.0
 """Without a refusal for so long an overload is over: those who were told to come again after it have come."""
 
 
-class Line:
+class WaitEstimate:
     """The rows of one root that were let in and are not answered yet; one event loop's.
 
     Args:
@@ -86,24 +86,24 @@ class Line:
         if not self._requests[rows]:
             del self._requests[rows]
 
-    def place(self, rows: int, deadline: float) -> "Place":
+    def place(self, rows: int, deadline: float) -> "Reservation":
         """Return a place in the line, to be held from now until the answer; raises as ``check`` does."""
         self.check(rows, deadline)
-        return Place(self, rows)
+        return Reservation(self, rows)
 
-    def moved(self, place: "Place", *, answered: bool) -> None:
+    def moved(self, place: "Reservation", *, answered: bool) -> None:
         """Learn from a request that got to the end, or gave up: then it would have taken longer still."""
         pace = (perf_counter() - place.since) / place.ahead
         if answered or pace > self._pace:
             self._pace += _WEIGHT * (pace - self._pace) if self._pace else pace
 
 
-class Place:
+class Reservation:
     """Some rows' place in a line, held as a context manager."""
 
     __slots__ = ("_line", "_rows", "ahead", "since")
 
-    def __init__(self, line: Line, rows: int) -> None:
+    def __init__(self, line: WaitEstimate, rows: int) -> None:
         self._line = line
         self._rows = rows
         self.ahead = 0

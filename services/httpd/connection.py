@@ -22,7 +22,7 @@ from services.httpd import head
 from services.httpd.asgi import WHEN_LEFT, WHOLE_ANSWER, Application, Headers, Scope
 from services.httpd.connections import Connections
 from services.httpd.exchange import Exchange
-from services.httpd.limits import Limits
+from services.httpd.limits import ConnectionLimits
 
 MAX_HEAD_BYTES = 64 << 10
 """Of a request's line and headers, as they come in pieces; what comes at once is no more than 256 KiB."""
@@ -103,7 +103,7 @@ class Connection(asyncio.Protocol):
         self._application: Application = config.loaded_app
         self._root_path = config.root_path
         self._keep_alive_s = config.timeout_keep_alive
-        self._connections = Connections(Limits()) if connections is None else connections
+        self._connections = Connections(ConnectionLimits()) if connections is None else connections
         self._limits = self._connections.limits
         self._state = server_state
         self._app_state = app_state
@@ -514,7 +514,7 @@ configured: Callable[..., Connection] = Connection
 """What uvicorn's servers of this process make for each client, after ``stand_in``."""
 
 
-def stand_in(limits: Limits) -> None:
+def stand_in(limits: ConnectionLimits) -> None:
     """Let uvicorn's servers of this process make connections of this kind, where nothing else is asked for."""
     global configured
     configured = partial(Connection, connections=Connections(limits.within_files()))

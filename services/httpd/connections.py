@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from typing import Protocol
 
-from services.httpd.limits import Limits
+from services.httpd.limits import ConnectionLimits
 
 SWEEP_S = 0.5
 """Between two checks of all connections: a timer for each request would cost a part of every small answer."""
@@ -43,7 +43,7 @@ class Connections:
         refused: connections that were closed at once because there was no place.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ConnectionLimits) -> None:
         self.limits = limits
         self.refused = 0
         self._held: set[Held] = set()

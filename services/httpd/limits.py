@@ -14,7 +14,7 @@ RESERVED_FILES = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ConnectionLimits:
     """Limits of one process on its connections. Times are in seconds.
 
     Attributes:

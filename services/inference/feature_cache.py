@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from services.deployment.loading import Opened
+from services.deployment.loading import LoadedVersion
 
 Key: TypeAlias = tuple[str, str, str, bytes]
 """Wire of the features (a digest of every segment up to it), recipe, provider, and the input's sha256."""
@@ -21,7 +21,7 @@ _ENTRY_BYTES = 600
 """What a key, an array object and a place in the table take beside the vector itself (measured)."""
 
 
-class Remembered:
+class FeatureCache:
     """Feature vectors up to a number of bytes; those not asked for longest go first.
 
     Belongs to one event loop. What it gives is what was put, bit for bit.
@@ -57,7 +57,7 @@ class Remembered:
             self.bytes -= gone.nbytes + _ENTRY_BYTES
 
 
-def keys_of(opened: Opened, wire: str, contents: Sequence[bytes]) -> list[Key]:
+def keys_of(opened: LoadedVersion, wire: str, contents: Sequence[bytes]) -> list[Key]:
     """Return what the features of some inputs are known by.
 
     Args:

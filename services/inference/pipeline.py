@@ -12,11 +12,11 @@ from registry.manifest import FEATURES
 from registry.runtime import CUDA, usable_providers
 from services import metrics
 from services.deployment.identity import head_of, require_features
-from services.deployment.loading import Opened
+from services.deployment.loading import LoadedVersion
 from services.deployment.snapshot import Snapshot
-from services.deployment.watcher import Deployment
-from services.engine import NORMAL, Arrays, Engine, Limits, Preparation, Route
-from services.inference.feature_cache import Key, Remembered, keys_of
+from services.deployment.watcher import DeploymentWatcher
+from services.engine import NORMAL, Arrays, Engine, Preparation, QueueLimits, Route
+from services.inference.feature_cache import FeatureCache, Key, keys_of
 from services.inference.inputs import Inputs
 from services.inference.preprocessing import ItemLimits, RawInputs, Shared, load_plugins
 from services.inference.ranking import Ranking, rank
@@ -43,7 +43,7 @@ class Urgency(NamedTuple):
     priority: int = NORMAL
 
 
-class Inference:
+class InferencePipeline:
     """What answers requests in one process; made in the event loop that it serves.
 
     Args:
@@ -52,7 +52,7 @@ class Inference:
         cores: cores that this process may use.
     """
 
-    def __init__(self, settings: ServeSettings, deployment: Deployment, cores: int) -> None:
+    def __init__(self, settings: ServeSettings, deployment: DeploymentWatcher, cores: int) -> None:
         self.settings = settings
         self._deployment = deployment
         self._item_limits = ItemLimits(
@@ -61,7 +61,7 @@ class Inference:
         load_plugins()
         gpu = usable_providers()[0] == CUDA
         self._engine = Engine(
-            Limits(
+            QueueLimits(
                 settings.max_batch_rows,
                 settings.max_batch_tokens,
                 settings.max_queue_rows,
@@ -73,7 +73,7 @@ class Inference:
             fill=gpu,
             observer=metrics.EngineMetrics(),
         )
-        self._remembered = Remembered(settings.feature_cache_bytes)
+        self._remembered = FeatureCache(settings.feature_cache_bytes)
         self._joint: dict[_Joint, Route] = {}
 
     @property
@@ -81,7 +81,9 @@ class Inference:
         """What is served at this moment."""
         return self._deployment.snapshot
 
-    async def classify(self, opened: Opened, inputs: Inputs, top_k: int, urgency: Urgency) -> list[Ranking]:
+    async def classify(
+        self, opened: LoadedVersion, inputs: Inputs, top_k: int, urgency: Urgency
+    ) -> list[Ranking]:
         """Return the best labels for each input, in order.
 
         Args:
@@ -101,7 +103,7 @@ class Inference:
         return rank(head, await self._outputs(opened, opened.route, inputs, urgency), top_k)
 
     async def classify_all(
-        self, targets: Mapping[str, Opened], inputs: Inputs, top_k: int, urgency: Urgency
+        self, targets: Mapping[str, LoadedVersion], inputs: Inputs, top_k: int, urgency: Urgency
     ) -> dict[str, list[Ranking]]:
         """Return the best labels by several targets; what they share is prepared and run once.
 
@@ -119,7 +121,7 @@ class Inference:
             RuntimeFailure: one of the versions could not be run on these inputs.
         """
         heads = {name: opened.head or head_of(opened.manifest) for name, opened in targets.items()}
-        groups: dict[tuple[str, str], dict[str, Opened]] = {}
+        groups: dict[tuple[str, str], dict[str, LoadedVersion]] = {}
         for name, opened in targets.items():
             key = (opened.manifest.recipe, opened.route.steps[0].key)
             groups.setdefault(key, {})[name] = opened
@@ -134,13 +136,13 @@ class Inference:
                 task.cancel()
         return {name: rank(heads[name], outputs[name], top_k) for name in targets}
 
-    async def embed(self, opened: Opened, inputs: Inputs, urgency: Urgency) -> np.ndarray:
+    async def embed(self, opened: LoadedVersion, inputs: Inputs, urgency: Urgency) -> np.ndarray:
         """Return a feature vector for each input, float32 [rows, dimension]; raises as ``classify`` does."""
         require_features(opened.manifest)
         outputs = await self._outputs(opened, opened.route.towards(FEATURES), inputs, urgency)
         return outputs[FEATURES]
 
-    def check_time(self, opened: Opened, deadline: float) -> None:
+    def check_time(self, opened: LoadedVersion, deadline: float) -> None:
         """Check that a request for a version can be answered in time, before anything is spent on it.
 
         Raises:
@@ -158,7 +160,7 @@ class Inference:
         self._engine.close()
 
     async def _group(
-        self, group: Mapping[str, Opened], inputs: Inputs, urgency: Urgency, prepared: "_Prepared"
+        self, group: Mapping[str, LoadedVersion], inputs: Inputs, urgency: Urgency, prepared: "_Prepared"
     ) -> dict[str, Arrays]:
         """Return the outputs of versions that share recipe and root, by name."""
         routes = tuple((name, opened.route) for name, opened in group.items())
@@ -171,7 +173,7 @@ class Inference:
 
     async def _outputs(
         self,
-        opened: Opened,
+        opened: LoadedVersion,
         route: Route,
         inputs: Inputs,
         urgency: Urgency,
@@ -204,7 +206,7 @@ class Inference:
         known = route.after(np.stack([row for row in found if row is not None]))
         return {name: _interleaved(rows, known[name], lacking) for name, rows in outputs.items()}
 
-    async def _keys(self, opened: Opened, route: Route, inputs: Inputs) -> list[Key] | None:
+    async def _keys(self, opened: LoadedVersion, route: Route, inputs: Inputs) -> list[Key] | None:
         """Return what the inputs' features are known by, or None where it is not worth while."""
         if not self.settings.feature_cache_bytes or route.pivot is None:
             return None
@@ -219,7 +221,12 @@ class Inference:
             return None
 
     async def _run(
-        self, opened: Opened, route: Route, inputs: Inputs, urgency: Urgency, prepared: "_Prepared | None"
+        self,
+        opened: LoadedVersion,
+        route: Route,
+        inputs: Inputs,
+        urgency: Urgency,
+        prepared: "_Prepared | None",
     ) -> Arrays:
         with self._engine.line(route).place(len(inputs), urgency.deadline):
             rows: Arrays | Preparation
@@ -229,7 +236,9 @@ class Inference:
                 rows = self._preparation(opened, inputs, prepared)
             return await self._engine.submit(route, rows, urgency.deadline, urgency.priority)
 
-    def _preparation(self, opened: Opened, inputs: Inputs, prepared: "_Prepared | None") -> Preparation:
+    def _preparation(
+        self, opened: LoadedVersion, inputs: Inputs, prepared: "_Prepared | None"
+    ) -> Preparation:
         """Return what prepares inputs, the same for every version that has the same recipe where several are asked."""
         if prepared is None:
             return self._raw(opened, inputs)
@@ -238,7 +247,7 @@ class Inference:
             prepared[recipe] = Shared(self._raw(opened, inputs))
         return prepared[recipe]
 
-    def _raw(self, opened: Opened, inputs: Inputs) -> RawInputs:
+    def _raw(self, opened: LoadedVersion, inputs: Inputs) -> RawInputs:
         return RawInputs(opened.recipe, inputs.items, self._item_limits, metrics.DECODE_SECONDS.observe)
 
 

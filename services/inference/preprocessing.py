@@ -17,7 +17,7 @@ from registry.errors import InputTooLarge, InvalidInput
 from registry.recipe import ImageRecipe, Prepared, Raw, Recipe, TextRecipe
 from registry.recipe.image import MAX_PIXELS
 from registry.recipe.text import MAX_TEXT_CHARACTERS
-from services.engine import Arrays, Effort, Preparation, TooMuch
+from services.engine import Arrays, Effort, EffortExceeded, Preparation
 
 HUGE_PIXELS = 16_000_000
 """Pictures of more pixels than this are decoded one at a time: in RGB and twice in memory, 96 MB."""
@@ -92,7 +92,7 @@ class RawInputs(Preparation):
         def room(pixels: int) -> AbstractContextManager[None]:
             effort = _effort(pixels)
             if effort > most:
-                raise TooMuch(effort)
+                raise EffortExceeded(effort)
             self._count(pixels)
             return nullcontext()
 

@@ -38,7 +38,7 @@ from services.metrics.record import (
     rejected,
     settle,
 )
-from services.metrics.stalls import Stalls
+from services.metrics.stalls import StallMonitor
 
 __all__ = [
     "ABANDONED",
@@ -71,7 +71,7 @@ __all__ = [
     "UNAVAILABLE",
     "UNKNOWN",
     "EngineMetrics",
-    "Stalls",
+    "StallMonitor",
     "answered",
     "feature_cache",
     "rejected",

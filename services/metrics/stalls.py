@@ -12,7 +12,7 @@ WINDOW_S = 60.0
 """The longest stall of so long is shown, so that a scrape a minute misses none."""
 
 
-class Stalls:
+class StallMonitor:
     """Checks the running event loop until it is stopped, and shows the longest stall of the last minute."""
 
     def __init__(self) -> None:

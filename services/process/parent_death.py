@@ -18,7 +18,7 @@ VARIABLE = "CULTIVAR_SERVE_LIFELINE"
 """Where a child finds the number of its end of the pipe."""
 
 
-class Lifeline:
+class ParentPipe:
     """The parent's end, held as long as this object is, or the process."""
 
     def __init__(self) -> None:

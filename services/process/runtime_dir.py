@@ -17,7 +17,7 @@ _PREFIX = "cultivar-serve-"
 _LOCK = "owner.lock"
 
 
-class Home:
+class RuntimeDir:
     """A new home; making it removes the homes that were left behind.
 
     Args:

@@ -24,8 +24,8 @@ from registry.extras import SERVE
 from registry.settings import Settings
 from services.deployment.rollout_barrier import FOLDER
 from services.httpd.address import url_of
-from services.process.parent_death import VARIABLE, Lifeline
-from services.process.runtime_dir import Home
+from services.process.parent_death import VARIABLE, ParentPipe
+from services.process.runtime_dir import RuntimeDir
 from services.settings import ServeSettings
 
 SERVICE = "services.app:service"
@@ -56,8 +56,8 @@ class Server:
         self.settings = settings.decided()
         self._registry = registry
         self._log = log
-        self._home: Home | None = None
-        self._lifeline: Lifeline | None = None
+        self._home: RuntimeDir | None = None
+        self._lifeline: ParentPipe | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = False
 
@@ -81,15 +81,15 @@ class Server:
 
     def __enter__(self) -> Self:
         check_port(self.settings.host, self.settings.port)
-        self._home = Home()
-        self._lifeline = Lifeline()
+        self._home = RuntimeDir()
+        self._lifeline = ParentPipe()
         if not self._stopping:
             self._process = self._start(self._home, self._lifeline)
         if self._stopping and self._process is not None:  # told while it started
             self._end(self._process)
         return self
 
-    def _start(self, home: Home, lifeline: Lifeline) -> "subprocess.Popen[bytes]":
+    def _start(self, home: RuntimeDir, lifeline: ParentPipe) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
             [sys.executable, "-m", "bentoml", "serve", SERVICE, *self._options()],
             env={**self._environment(home.path), VARIABLE: str(lifeline.child_end)},

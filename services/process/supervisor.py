@@ -14,7 +14,7 @@ from types import FrameType
 
 from services.process import heartbeat
 from services.process.heartbeat import Heartbeats, Watchdog
-from services.process.parent_death import VARIABLE, Lifeline, hold_on
+from services.process.parent_death import VARIABLE, ParentPipe, hold_on
 
 _IN_CONTAINER = "BENTOML_CONTAINERIZED"
 """With this BentoML would start no worker for one that died, and end with the last one."""
@@ -32,7 +32,7 @@ def supervise(patience_s: float, silence_s: float) -> None:
     # Circus would end all workers and start others. Children inherit this.
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP,))
     hold_on(patience_s)
-    lifeline = Lifeline()
+    lifeline = ParentPipe()
     os.set_inheritable(lifeline.child_end, True)
     # Circus hands this environment, and every inheritable file, to the workers.
     os.environ[VARIABLE] = str(lifeline.child_end)

@@ -15,15 +15,15 @@ from registry.settings import Settings
 from services import metrics
 from services.api.admission import Admission
 from services.api.allocator import give_memory_back
-from services.api.application import Hot
-from services.api.auth import Doorkeeper, Keyring
-from services.deployment.rollout_barrier import FOLDER, Meeting
+from services.api.application import HttpApplication
+from services.api.auth import Authenticator, TokenCache
+from services.deployment.rollout_barrier import FOLDER, RolloutBarrier
 from services.deployment.sessions import Sessions
 from services.deployment.snapshot import Snapshot
-from services.deployment.watcher import Deployment
+from services.deployment.watcher import DeploymentWatcher
 from services.httpd.asgi import Application
 from services.httpd.listener import FILE, Counts, share_out
-from services.inference.pipeline import Inference
+from services.inference.pipeline import InferencePipeline
 from services.process import gc_tuning
 from services.process.graceful_shutdown import leave_on_sigterm
 from services.process.heartbeat import Heartbeats, Pulse
@@ -35,7 +35,7 @@ _log = logging.getLogger("cultivar.worker")
 _JOIN_POLL_S = 0.01
 
 
-class Worker:
+class ServerWorker:
     """The parts of one process and their life.
 
     Making it costs nothing and touches nothing; ``start`` belongs to the event loop that serves.
@@ -51,16 +51,16 @@ class Worker:
 
     def __init__(self, settings: ServeSettings, registry: Settings) -> None:
         self.settings = settings
-        self.inference: Inference | None = None
+        self.inference: InferencePipeline | None = None
         self._registry = registry
-        self._deployment: Deployment | None = None
+        self._deployment: DeploymentWatcher | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._stalls: metrics.Stalls | None = None
+        self._stalls: metrics.StallMonitor | None = None
         self._calm = False
         self._pulse: Pulse | None = None
         # A process that ``cultivar serve`` did not start cannot know who reaches it: ``auto`` asks for tokens.
-        self._keyring = None if settings.auth == OFF else Keyring(self._connect)
-        self.doorkeeper = Doorkeeper(self._keyring)
+        self._keyring = None if settings.auth == OFF else TokenCache(self._connect)
+        self.doorkeeper = Authenticator(self._keyring)
         self._admission = Admission(
             max_requests=settings.max_requests,
             max_body_bytes=settings.max_body_bytes,
@@ -77,10 +77,10 @@ class Worker:
         """Whether every target's first attempt at loading has ended, and the process is to stay."""
         return self.inference is not None and self.inference.snapshot.settled and not self._admission.leaving
 
-    def front(self, beyond: Application | None = None) -> Hot:
+    def front(self, beyond: Application | None = None) -> HttpApplication:
         """Return the HTTP application, before or after ``start``; BentoML's is beyond it."""
         rows = self.settings.max_rows
-        return Hot(lambda: self.inference, self._admission, self.doorkeeper, rows, beyond)
+        return HttpApplication(lambda: self.inference, self._admission, self.doorkeeper, rows, beyond)
 
     async def start(self) -> None:
         """Begin to follow the registry. Nothing that is wrong with it stops the process: readiness tells."""
@@ -98,7 +98,7 @@ class Worker:
         cores = max(1, cpu_quota() // settings.workers)
         lanes = settings.lanes_of(cores, gpu=usable_providers()[0] == CUDA)
         self._loop = asyncio.get_running_loop()
-        self._deployment = Deployment(
+        self._deployment = DeploymentWatcher(
             self._connect,
             stages=settings.served_stages,
             targets=settings.targets,
@@ -111,7 +111,7 @@ class Worker:
             meeting=meeting,
             swapped=self._swapped,
         )
-        self.inference = Inference(settings, self._deployment, cores)
+        self.inference = InferencePipeline(settings, self._deployment, cores)
         self._deployment.start()
         if self._keyring is not None:
             self._keyring.start()
@@ -124,9 +124,9 @@ class Worker:
             await self._join(meeting, heartbeats)
         if heartbeats is not None:
             heartbeats.serve()
-        self._stalls = metrics.Stalls()
+        self._stalls = metrics.StallMonitor()
 
-    async def _join(self, meeting: Meeting | None, heartbeats: Heartbeats | None) -> None:
+    async def _join(self, meeting: RolloutBarrier | None, heartbeats: Heartbeats | None) -> None:
         """Wait before connections are taken: for what is loaded, and for the workers met with.
 
         Until this worker is ready the others can answer, if there are any, however long it takes; and at the
@@ -175,9 +175,9 @@ class Worker:
             self.inference.forget_all_but(snapshot)
 
 
-def _meeting(settings: ServeSettings) -> Meeting | None:
+def _meeting(settings: ServeSettings) -> RolloutBarrier | None:
     """Return where the workers meet, where there are several and ``cultivar serve`` started them."""
     folder = os.environ.get(FOLDER)
     if settings.workers == 1 or folder is None:
         return None
-    return Meeting(Path(folder), patience_s=settings.flip_s)
+    return RolloutBarrier(Path(folder), patience_s=settings.flip_s)

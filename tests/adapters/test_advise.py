@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from adapters.advise.advice import Advice, adapt_command, advise, conclude
 from adapters.advise.decision import Preference
 from adapters.advise.measurements import Measurements, measure
-from adapters.advise.proposal import Proposal
+from adapters.advise.proposal import TechniqueProposal
 from adapters.advise.ranking import advise_all
 from adapters.advise.trial import attempt, ground
 from adapters.datasets import TRAIN, VALIDATION, Dataset, load
@@ -124,7 +124,7 @@ def test_advice_ends_in_a_command_that_can_be_run(advice: Advice) -> None:
     line, rest = adapt_command(advice, "some pictures", None)
     assert line == ("cultivar adapt 'some pictures' --source bundled:glyphs --target TASK --technique frozen")
     assert rest == {}
-    deeper = replace(advice, recommended=Proposal("partial", {"depth": 2, "epochs": 5}))
+    deeper = replace(advice, recommended=TechniqueProposal("partial", {"depth": 2, "epochs": 5}))
     line, rest = adapt_command(deeper, "data", "test")
     assert line.endswith("--technique partial --test test --depth 2 --config advice.toml")
     assert rest == {"epochs": 5}
@@ -180,7 +180,7 @@ def test_the_validation_part_judges_where_there_is_one() -> None:
 
 
 def test_a_trial_is_of_items_that_it_did_not_learn_from(digits: Dataset) -> None:
-    trial = attempt(Proposal("lp-ft"), glyph_source(), digits, ground(digits, seed=0), CONTEXT)
+    trial = attempt(TechniqueProposal("lp-ft"), glyph_source(), digits, ground(digits, seed=0), CONTEXT)
     assert len(trial.right) == len(trial.errors) == 30
     assert trial.accuracy.value > 0.8 and (trial.errors >= 0).all() and (trial.errors <= 2).all()
 
@@ -206,7 +206,7 @@ def test_groups_stay_whole_when_some_are_kept_for_judging(shapes_data: Dataset) 
 
 def test_trials_on_groups_count_the_groups(shapes_data: Dataset) -> None:
     data = grouped(shapes_data, 3).divided({TRAIN: shapes_data.index(TRAIN)})
-    trial = attempt(Proposal("frozen"), TinySource(), data, ground(data, seed=0), CONTEXT)
+    trial = attempt(TechniqueProposal("frozen"), TinySource(), data, ground(data, seed=0), CONTEXT)
     assert trial.accuracy.groups < trial.accuracy.examples == len(trial.right)
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from adapters.advise.cost import Cost, Paces, costs
-from adapters.advise.proposal import Proposal
+from adapters.advise.proposal import TechniqueProposal
 from adapters.datasets import TRAIN, VALIDATION, Dataset
-from adapters.techniques import TECHNIQUES, Context, Effort, technique
+from adapters.techniques import TECHNIQUES, Context, TrainingEffort, technique
 from adapters.training import Callback, Epoch
 from tests.adapters.tiny import TinySource
 
@@ -48,20 +48,20 @@ def test_early_stopping_makes_an_upper_bound() -> None:
 
 def test_a_frozen_head_takes_one_pass_and_one_search() -> None:
     stages = TinySource().load()
-    assert technique("frozen").effort(stages, 100, 20) == Effort(passes=1, searches=1)
-    assert technique("frozen", {"head": "centroid"}).effort(stages, 100, 20) == Effort(passes=1)
-    assert technique("as-is").effort(stages, 100, 20) == Effort()
+    assert technique("frozen").effort(stages, 100, 20) == TrainingEffort(passes=1, searches=1)
+    assert technique("frozen", {"head": "centroid"}).effort(stages, 100, 20) == TrainingEffort(passes=1)
+    assert technique("as-is").effort(stages, 100, 20) == TrainingEffort()
 
 
 def test_paces_times_effort_are_seconds() -> None:
     paces = Paces(forward=0.5, search=3.0, export=7.0, load=1.0, steps={"full": 2.0})
-    effort = Effort(passes=2, steps=10, batch_size=4, checks=3, searches=1)
+    effort = TrainingEffort(passes=2, steps=10, batch_size=4, checks=3, searches=1)
     assert paces.seconds("full", effort, learnt=20, held=4) == 0.5 * (2 * 24 + 3 * 4) + 20.0 + 3.0
 
 
 def test_every_technique_is_expected_to_take_some_time(shapes_data: Dataset) -> None:
     context = Context(device=torch.device("cpu"))
-    found = costs([Proposal(name) for name in EVERY], TinySource(), shapes_data, 2.0, context)
+    found = costs([TechniqueProposal(name) for name in EVERY], TinySource(), shapes_data, 2.0, context)
     assert set(found) == set(EVERY)
     assert all(cost.fit > 0 and cost.rest > 2.0 and cost.trial > 0 for cost in found.values())
 
@@ -69,7 +69,11 @@ def test_every_technique_is_expected_to_take_some_time(shapes_data: Dataset) -> 
 def test_longer_schedules_are_dearer(shapes_data: Dataset) -> None:
     context = Context(device=torch.device("cpu"), clock=map(float, count()).__next__)
     found = costs(
-        [Proposal(name) for name in ("frozen", "full", "scratch")], TinySource(), shapes_data, 0.0, context
+        [TechniqueProposal(name) for name in ("frozen", "full", "scratch")],
+        TinySource(),
+        shapes_data,
+        0.0,
+        context,
     )
     assert found["frozen"].fit < found["full"].fit < found["scratch"].fit
     assert found["frozen"].trial < found["full"].trial < found["full"].fit
@@ -79,7 +83,7 @@ def test_timing_leaves_the_source_and_the_random_generator_as_they_were(shapes_d
     source, context = TinySource(), Context(device=torch.device("cpu"))
     before = torch.random.get_rng_state()
     digests = [parameter.clone() for parameter in source.load().parameters()]
-    costs([Proposal("full"), Proposal("lora")], source, shapes_data, 0.0, context)
+    costs([TechniqueProposal("full"), TechniqueProposal("lora")], source, shapes_data, 0.0, context)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert all(map(torch.equal, digests, source.load().parameters()))
 

@@ -15,17 +15,21 @@ from adapters.advise.decision import (
     decide,
     shortlist,
 )
-from adapters.advise.proposal import Proposal
+from adapters.advise.proposal import TechniqueProposal
 from adapters.advise.trial import Ground, Trial
-from registry.progress import SILENT, Step
+from registry.progress import SILENT, ProgressStep
 
-FROZEN, TUNED = Proposal("frozen"), Proposal("lp-ft", retrained=3)
+FROZEN, TUNED = TechniqueProposal("frozen"), TechniqueProposal("lp-ft", retrained=3)
 WHERE = Ground(np.arange(300), np.arange(300, 400))
 CHEAP, DEAR = Cost(fit=6.0, rest=12.0, trial=1.0), Cost(fit=588.0, rest=12.0, trial=90.0, at_most=True)
 
 
 def trial(
-    proposal: Proposal, wrong: Sequence[int], error: float = 0.3, count: int = 100, groups: int | None = None
+    proposal: TechniqueProposal,
+    wrong: Sequence[int],
+    error: float = 0.3,
+    count: int = 100,
+    groups: int | None = None,
 ) -> Trial:
     """Return a trial that is wrong on some examples."""
     right = np.ones(count, bool)
@@ -38,8 +42,8 @@ def trial(
 def pair(
     costs: tuple[Cost, Cost] = (CHEAP, DEAR),
     prefer: Preference = Preference.COST,
-    first: Proposal = FROZEN,
-    second: Proposal = TUNED,
+    first: TechniqueProposal = FROZEN,
+    second: TechniqueProposal = TUNED,
 ) -> Pair:
     return Pair(first, second, costs, prefer)
 
@@ -51,7 +55,7 @@ class Trials:
         self.trials = {each.proposal.technique: each for each in trials}
         self.made: list[str] = []
 
-    def __call__(self, proposal: Proposal, step: Step) -> Trial:
+    def __call__(self, proposal: TechniqueProposal, step: ProgressStep) -> Trial:
         self.made.append(proposal.technique)
         return self.trials[proposal.technique]
 
@@ -158,14 +162,14 @@ def test_of_two_alike_the_one_that_retrains_less_wins() -> None:
 
 
 def test_where_trials_settle_nothing_the_rules_choose() -> None:
-    first = trial(Proposal("scratch", retrained=3), range(10), 0.2)
-    apart = by_error(first, trial(Proposal("layers"), range(13), 0.2))
+    first = trial(TechniqueProposal("scratch", retrained=3), range(10), 0.2)
+    apart = by_error(first, trial(TechniqueProposal("layers"), range(13), 0.2))
     assert apart.proposal.technique == "scratch" and "the rules put scratch first" in apart.reasons[0]
 
 
 def test_of_two_alike_that_retrain_as_much_the_rules_choose() -> None:
-    first = trial(Proposal("scratch", retrained=3), range(10))
-    tie = by_error(first, trial(Proposal("full", retrained=3), range(10)))
+    first = trial(TechniqueProposal("scratch", retrained=3), range(10))
+    tie = by_error(first, trial(TechniqueProposal("full", retrained=3), range(10)))
     assert tie.proposal.technique == "scratch"
 
 
@@ -180,7 +184,7 @@ def test_no_reason_claims_what_its_interval_does_not(prefer: Preference) -> None
 
 
 def test_a_cheap_third_takes_the_place_of_the_second_of_two_dear_ones() -> None:
-    lora = Proposal("lora", retrained=3)
+    lora = TechniqueProposal("lora", retrained=3)
     costs = {"lora": DEAR, "lp-ft": DEAR, "frozen": CHEAP}
     found = shortlist([lora, TUNED, FROZEN], costs, Preference.COST)
     assert found is not None and (found.first, found.second) == (lora, FROZEN)

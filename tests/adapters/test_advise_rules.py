@@ -5,7 +5,7 @@ from typing import Any
 
 from adapters.advise.curve import Curve
 from adapters.advise.measurements import Baseline, Cut, Measurements
-from adapters.advise.proposal import Proposal
+from adapters.advise.proposal import TechniqueProposal
 from adapters.advise.rules import LEAST_REMOVED, Ruling, rule
 from adapters.techniques import TECHNIQUES
 from registry.statistics import Interval
@@ -126,7 +126,7 @@ def test_a_middle_that_beats_raw_inputs_is_a_way_out_of_a_bad_end() -> None:
     cuts = (cut("low", 1, 0.7, -0.1), cut("middle", 2, 0.95, 0.15), cut("pool", 4, 0.8))
     bad = Baseline(around(0.85), around(-0.05), around(-0.1))
     first, second = rule(replace(HELPFUL, cuts=cuts, raw=bad)).proposals[:2]
-    assert first.technique == "scratch" and second == Proposal("layers")
+    assert first.technique == "scratch" and second == TechniqueProposal("layers")
     better = Baseline(around(0.97), around(-0.17), around(-0.3))
     assert rule(replace(HELPFUL, cuts=cuts, raw=better)).proposals[1].technique == "full"
 

@@ -11,7 +11,7 @@ from adapters import heads
 from adapters.calibration import calibrate, sharpness, solved
 from adapters.datasets.rows import DenseRows
 from adapters.evaluation import measure
-from adapters.sources.stages import Run
+from adapters.sources.stages import StageRun
 from adapters.training import Examples, predict
 
 CPU = torch.device("cpu")
@@ -45,7 +45,7 @@ def test_answers_that_are_all_right_are_sharpened_to_the_bound_and_no_further() 
 
 def test_a_networks_last_layer_is_scaled_and_its_answers_stay() -> None:
     logits, targets = _drawn(600)
-    body = Run(OrderedDict(same=nn.Identity()), [()], "pixels")
+    body = StageRun(OrderedDict(same=nn.Identity()), [()], "pixels")
     head = nn.Linear(4, 4)
     with torch.no_grad():
         head.weight.copy_(6 * torch.eye(4))

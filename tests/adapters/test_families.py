@@ -23,7 +23,7 @@ from adapters.parity import MIN_INPUTS
 from adapters.publish import weights_digests
 from adapters.sources.providers import SCHEMES, find, offered
 from adapters.sources.source import Source
-from adapters.sources.stages import Frozen, Stages
+from adapters.sources.stages import FrozenStage, Stages
 from adapters.sources.weights import holds_weights
 from adapters.techniques import TECHNIQUES, Context
 from adapters.techniques.trained import Trained
@@ -339,7 +339,7 @@ class Drift(Callback):
     pixels: torch.Tensor
 
     def on_epoch(self, network: nn.Module, epoch: Epoch) -> None:
-        (lower,) = (part for part in network.modules() if isinstance(part, Frozen))
+        (lower,) = (part for part in network.modules() if isinstance(part, FrozenStage))
         for module in lower.stages.modules():
             module.training = True
         with torch.no_grad():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from adapters.datasets import TEST, TRAIN, Dataset
-from adapters.datasets.rows import CarriedRows, DenseRows, Rows
+from adapters.datasets.rows import CarriedRows, DenseRows, PreparedRows
 from adapters.features import batches, carry, compute, taps, tensors
 from registry.cache import FeatureKey, FeatureStore, MemoryStore
 from registry.digests import Digest
@@ -84,7 +84,7 @@ def test_other_stages_have_features_of_their_own(shapes_data: Dataset) -> None:
     assert store.given == 2 * len(index) and not np.array_equal(first, other)
 
 
-def _carry(data: Dataset, stop: int, store: FeatureStore) -> Rows:
+def _carry(data: Dataset, stop: int, store: FeatureStore) -> PreparedRows:
     everything = np.arange(len(data))
     return carry(TinyTextSource().load(), stop, data, everything, device=CPU, store=store, progress=SILENT)
 

@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from adapters.datasets import TEST, TRAIN, VALIDATION, Dataset, load
-from adapters.few_shot import LP_FT, SCRATCH, Comparison, Contender, Protocol, Score, draw, measure
+from adapters.few_shot import LP_FT, SCRATCH, Contender, FewShotComparison, Protocol, Score, draw, measure
 from adapters.sources.providers import find
 from registry.digests import canonical_json
 from registry.errors import DatasetError, InvalidValue
@@ -26,11 +26,11 @@ def digits() -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def comparison() -> Comparison:
+def comparison() -> FewShotComparison:
     return measure(TINY, processes=2)
 
 
-def test_every_technique_is_measured_at_every_number_of_shots(comparison: Comparison) -> None:
+def test_every_technique_is_measured_at_every_number_of_shots(comparison: FewShotComparison) -> None:
     places = [(score.technique, score.shots) for score in comparison.scores]
     assert places == [("scratch", 1), ("scratch", 2), ("frozen", 1), ("frozen", 2)]
     for score in comparison.scores:
@@ -38,22 +38,22 @@ def test_every_technique_is_measured_at_every_number_of_shots(comparison: Compar
         assert all(0 <= value <= 1 for value in (*score.accuracies, *score.validation))
 
 
-def test_letters_help_with_digits(comparison: Comparison) -> None:
+def test_letters_help_with_digits(comparison: FewShotComparison) -> None:
     assert min(comparison.lead("frozen", "scratch", 2)) > 0.1
     assert comparison.score("frozen", 2).mean > 0.7
 
 
-def test_the_winner_is_the_best_on_the_validation_part(comparison: Comparison) -> None:
+def test_the_winner_is_the_best_on_the_validation_part(comparison: FewShotComparison) -> None:
     for score in comparison.scores:
         contender = next(each for each in TINY.contenders if each.technique == score.technique)
         assert score.validation[contender.grid.index(score.chosen)] == max(score.validation)
 
 
-def test_figures_do_not_depend_on_the_number_of_processes(comparison: Comparison) -> None:
+def test_figures_do_not_depend_on_the_number_of_processes(comparison: FewShotComparison) -> None:
     assert measure(TINY, processes=1).to_json() == comparison.to_json()
 
 
-def test_it_shows_figures_grids_and_what_was_chosen(comparison: Comparison) -> None:
+def test_it_shows_figures_grids_and_what_was_chosen(comparison: FewShotComparison) -> None:
     console = Console(file=io.StringIO(), width=200)
     console.print(comparison)
     assert isinstance(console.file, io.StringIO)
@@ -74,9 +74,9 @@ def test_a_draw_is_of_the_training_part_balanced_and_grows(digits: Dataset) -> N
 
 def test_a_lead_is_taken_seed_by_seed() -> None:
     scores = (Score("frozen", 1, {}, (), (0.9, 0.75)), Score("scratch", 1, {}, (), (0.65, 0.75)))
-    assert Comparison(TINY, scores, {}).lead("frozen", "scratch", 1) == (0.25, 0.0)
+    assert FewShotComparison(TINY, scores, {}).lead("frozen", "scratch", 1) == (0.25, 0.0)
     with pytest.raises(InvalidValue, match="lp-ft at 1"):
-        Comparison(TINY, scores, {}).score("lp-ft", 1)
+        FewShotComparison(TINY, scores, {}).score("lp-ft", 1)
 
 
 def test_a_step_is_a_step_however_few_the_examples() -> None:

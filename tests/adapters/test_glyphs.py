@@ -13,7 +13,7 @@ from adapters.sources import providers
 from adapters.sources.bundled import GLYPHS, glyph_source
 from adapters.sources.glyphs import train
 from adapters.sources.glyphs.card import CARD, SKETCH, WEIGHTS, Card
-from adapters.sources.glyphs.fonts import Family, Package, families, pinned
+from adapters.sources.glyphs.fonts import FontFamily, Package, families, pinned
 from adapters.sources.glyphs.handwriting import Hand, write
 from adapters.sources.glyphs.letters import LABELS, LETTERS, label_of
 from adapters.sources.glyphs.network import GlyphNet
@@ -45,7 +45,7 @@ def fonts(font: ImageFont.FreeTypeFont, tmp_path_factory: pytest.TempPathFactory
 
 def package(*held_out: bool) -> Package:
     found = tuple(
-        Family(f"Builtin {number}", (FACE,), capitals=False, package="fonts-builtin", held_out=held)
+        FontFamily(f"Builtin {number}", (FACE,), capitals=False, package="fonts-builtin", held_out=held)
         for number, held in enumerate(held_out)
     )
     return Package("fonts-builtin", "1", "OFL-1.1", found)
@@ -172,7 +172,7 @@ def test_a_still_hand_leaves_dark_ink_on_light_paper(font: ImageFont.FreeTypeFon
 
 
 def test_a_family_of_capitals_has_no_small_letters(fonts: Path) -> None:
-    family = Family("Builtin", (FACE,), capitals=True, package="fonts-builtin", held_out=False)
+    family = FontFamily("Builtin", (FACE,), capitals=True, package="fonts-builtin", held_out=False)
     assert set(render([family], fonts).labels) == set(range(26))
 
 

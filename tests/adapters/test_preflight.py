@@ -22,7 +22,7 @@ from registry.blobs import LocalBlobs
 from registry.cache import DiskStore
 from registry.digests import Digest
 from registry.errors import CultivarError, SourceUnavailable, StorageFailure
-from registry.progress import SILENT, Lines, Progress, Step
+from registry.progress import SILENT, Lines, Progress, ProgressStep
 from registry.recipe import ImageRecipe
 from registry.registry import Registry
 from registry.settings import Settings
@@ -180,7 +180,7 @@ class Interrupting(Progress):
         self.steps: list[str] = []
 
     @contextmanager
-    def step(self, what: str, total: float | None = None) -> Iterator[Step]:
+    def step(self, what: str, total: float | None = None) -> Iterator[ProgressStep]:
         self.steps.append(what)
         if self.at == len(self.steps):
             raise KeyboardInterrupt

@@ -14,8 +14,8 @@ from rich.console import Console
 from torch import nn
 
 from adapters.datasets.rows import DenseRows, RaggedRows
-from adapters.sources.stages import Run
-from adapters.training import Callback, Epoch, Examples, Plan, predict, train
+from adapters.sources.stages import StageRun
+from adapters.training import Callback, Epoch, Examples, TrainingPlan, predict, train
 from registry.errors import AdaptationError, InvalidSetting
 from registry.progress import SILENT, Bars
 from tests.builders import text_recipe
@@ -23,7 +23,7 @@ from tests.builders import text_recipe
 CPU = torch.device("cpu")
 
 
-PLAN = Plan(
+PLAN = TrainingPlan(
     epochs=20,
     batch_size=8,
     optimiser="sgd",
@@ -39,7 +39,7 @@ PLAN = Plan(
 )
 
 
-def plan(**changed: Any) -> Plan:
+def plan(**changed: Any) -> TrainingPlan:
     return replace(PLAN, **changed)
 
 
@@ -59,22 +59,22 @@ def inputs_of(data: Examples) -> np.ndarray:
     return data.rows.arrays["h"]
 
 
-def body_of(*modules: nn.Module) -> Run:
-    return Run(
+def body_of(*modules: nn.Module) -> StageRun:
+    return StageRun(
         OrderedDict((str(place), module) for place, module in enumerate(modules)),
         [()] * len(modules),
         "pixels",
     )
 
 
-def network(seed: int = 0) -> tuple[Run, nn.Module]:
+def network(seed: int = 0) -> tuple[StageRun, nn.Module]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return body_of(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2)), nn.Linear(8, 3)
 
 
 def run(
-    settings: Plan, data: Examples | None = None, seed: int = 0, **more: Any
+    settings: TrainingPlan, data: Examples | None = None, seed: int = 0, **more: Any
 ) -> tuple[nn.Module, nn.Module, tuple[Epoch, ...]]:
     body, head = network()
     history = train(body, head, data or examples(), settings, seed=seed, device=CPU, progress=SILENT, **more)
@@ -137,7 +137,7 @@ def test_every_hook_is_called_in_its_place() -> None:
     calls: list[str] = []
 
     class Trace(Callback):
-        def on_start(self, network: nn.Module, plan: Plan) -> None:
+        def on_start(self, network: nn.Module, plan: TrainingPlan) -> None:
             calls.append("start")
 
         def on_step(self, network: nn.Module, loss: float) -> None:
@@ -229,14 +229,16 @@ def test_a_plan_that_cannot_be_run_is_refused(changed: dict[str, Any], message: 
         plan(**changed)
 
 
-def tower(stages: int = 4) -> tuple[Run, nn.Linear]:
+def tower(stages: int = 4) -> tuple[StageRun, nn.Linear]:
     """Return a body of linear stages, and a head."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
         return body_of(*(nn.Linear(6, 6) for _ in range(stages))), nn.Linear(6, 3)
 
 
-def fit(body: Run, head: nn.Module, data: Examples, settings: Plan, **more: Any) -> tuple[Epoch, ...]:
+def fit(
+    body: StageRun, head: nn.Module, data: Examples, settings: TrainingPlan, **more: Any
+) -> tuple[Epoch, ...]:
     return train(body, head, data, settings, seed=0, device=CPU, progress=SILENT, **more)
 
 
@@ -265,7 +267,7 @@ class Moves(Callback):
     def __init__(self) -> None:
         self.moved: list[list[bool]] = []
 
-    def on_start(self, network: nn.Module, plan: Plan) -> None:
+    def on_start(self, network: nn.Module, plan: TrainingPlan) -> None:
         self.last = _weights(network)
 
     def on_epoch(self, network: nn.Module, epoch: Epoch) -> None:
@@ -313,7 +315,7 @@ def test_all_stages_can_be_trained_after_an_early_stop() -> None:
     assert all(parameter.requires_grad for parameter in body.parameters())
 
 
-def still(**changed: Any) -> Plan:
+def still(**changed: Any) -> TrainingPlan:
     """Return a plan of one step that moves next to nothing."""
     return plan(epochs=1, batch_size=64, learning_rate=1e-9, warmup=0.0, **changed)
 

@@ -13,7 +13,7 @@ from adapters.sources import verifier as ours
 from adapters.sources.source import Source
 from adapters.sources.verifier import Verifier
 from registry.errors import SourceDiffers
-from registry.progress import SILENT, Progress, Step
+from registry.progress import SILENT, Progress, ProgressStep
 from registry.recipe import TextRecipe
 from registry.registry import Registry
 from registry.settings import Settings
@@ -28,7 +28,7 @@ class Counting(Progress):
     def __init__(self) -> None:
         self.times = 0
 
-    def step(self, what: str, total: float | None = None) -> AbstractContextManager[Step]:
+    def step(self, what: str, total: float | None = None) -> AbstractContextManager[ProgressStep]:
         self.times += what.startswith("verifying ")
         return SILENT.step(what, total)
 

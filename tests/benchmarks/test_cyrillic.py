@@ -7,7 +7,7 @@ import pytest
 from PIL import ImageFont
 
 from adapters.datasets import TEST, TRAIN
-from adapters.sources.glyphs.fonts import FOLDER, Family
+from adapters.sources.glyphs.fonts import FOLDER, FontFamily
 from adapters.sources.glyphs.letters import LETTERS
 from adapters.sources.glyphs.render import letter
 from benchmarks.cells import Cell
@@ -50,7 +50,9 @@ def test_no_family_is_learnt_from_and_tested_on() -> None:
 
 @fonts
 @pytest.mark.parametrize("family", chosen() if installed() else (), ids=lambda family: family.name)
-def test_every_face_draws_every_capital_and_none_as_a_letter_that_the_trunk_learnt(family: Family) -> None:
+def test_every_face_draws_every_capital_and_none_as_a_letter_that_the_trunk_learnt(
+    family: FontFamily,
+) -> None:
     for face in family.faces:
         font = ImageFont.truetype(FOLDER / face, 96, layout_engine=ImageFont.Layout.BASIC)
         drawn = [letter(font, capital) for capital in CAPITALS]

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import pytest
 
-from registry.catalog import Catalog, Head
+from registry.catalog import Catalog, CatalogHead
 from registry.catalog.catalog import CONDEMNED, LIVE, STAGED
 from registry.digests import Digest
 from registry.errors import (
@@ -340,14 +340,14 @@ class CatalogContract:
         )
         assert (second.reason, second.forced, second.digest) == ("looks good", True, version.digest)
         check_chain([first, second])
-        assert catalog.head("digits") == Head(2, second.hash)
+        assert catalog.head("digits") == CatalogHead(2, second.hash)
         assert [event.seq for event in catalog.events("digits", until=NOW)] == [1]
         assert catalog.events("digits", until=NOW - HOUR) == []
 
     def test_a_target_that_nobody_registered_has_no_story(self, catalog: Catalog) -> None:
         assert catalog.events("digits") == []
         assert catalog.standing("digits").stages == {}
-        assert catalog.head("digits") == Head(0, None)
+        assert catalog.head("digits") == CatalogHead(0, None)
         assert catalog.targets() == []
 
     def test_the_position_grows_with_every_event(self, catalog: Catalog) -> None:

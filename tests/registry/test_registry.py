@@ -29,7 +29,7 @@ from registry.errors import (
 from registry.lifecycle import REGISTERED
 from registry.names import PRODUCTION, RETIRED, STAGING, Ref
 from registry.program import Program
-from registry.promotion import FAIL, INCONCLUSIVE, PASS, Outcome
+from registry.promotion import FAIL, INCONCLUSIVE, PASS, PromotionOutcome
 from registry.recipe import ImageRecipe
 from registry.registry import Registry
 from registry.settings import Settings
@@ -332,9 +332,9 @@ def test_a_stage_that_moves_while_the_gates_are_asked_is_noticed(settings: Setti
     with Registry.open(settings) as other:
         one, two = (publish(other, tiny(seed=seed)) for seed in range(2))
 
-        def gate(registry: Registry, version: Version, stage: str, rival: Version | None) -> Outcome:
+        def gate(registry: Registry, version: Version, stage: str, rival: Version | None) -> PromotionOutcome:
             other.promote(two.ref, STAGING)
-            return Outcome("slow", PASS, {})
+            return PromotionOutcome("slow", PASS, {})
 
         with Registry.open(settings, gates=[gate]) as registry, pytest.raises(StaleExpectation):
             registry.promote(one.ref, PRODUCTION)
@@ -344,9 +344,9 @@ def test_a_stage_that_moves_while_the_gates_are_asked_is_noticed(settings: Setti
 def test_a_gate_that_does_not_pass_stops_a_promotion_unless_forced(settings: Settings, outcome: str) -> None:
     asked: list[tuple[Ref, str, Ref | None]] = []
 
-    def gate(registry: Registry, version: Version, stage: str, rival: Version | None) -> Outcome:
+    def gate(registry: Registry, version: Version, stage: str, rival: Version | None) -> PromotionOutcome:
         asked.append((version.ref, stage, None if rival is None else rival.ref))
-        return Outcome("accuracy", outcome if rival else PASS, {"difference": -0.1})
+        return PromotionOutcome("accuracy", outcome if rival else PASS, {"difference": -0.1})
 
     with Registry.open(settings, gates=[gate]) as registry:
         one, two = (publish(registry, tiny(seed=seed)).ref for seed in range(2))

@@ -13,7 +13,7 @@ from registry.catalog.engine import open_engine, writing
 from registry.catalog.schema import blobs, events, refs, stages, targets, versions
 from registry.digests import Digest
 from registry.names import PRODUCTION
-from registry.progress import Progress, Step
+from registry.progress import Progress, ProgressStep
 from registry.registry import Registry
 from registry.settings import Settings
 from registry.verification import Report
@@ -172,7 +172,7 @@ def test_a_catalog_that_points_nowhere_is_found(
     assert any(kind == "catalog" for kind, _ in kinds(registry.verify()))
 
 
-class Meddler(Progress, Step):
+class Meddler(Progress, ProgressStep):
     """Acts when the first bytes are hashed, and counts what is done."""
 
     def __init__(self, act: Callable[[], None]) -> None:
@@ -180,7 +180,7 @@ class Meddler(Progress, Step):
         self.done = self.total = 0.0
 
     @contextmanager
-    def step(self, what: str, total: float | None = None) -> Iterator[Step]:
+    def step(self, what: str, total: float | None = None) -> Iterator[ProgressStep]:
         self.total += total or 0
         yield self
 

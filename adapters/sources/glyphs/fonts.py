@@ -18,7 +18,7 @@ _HELD_OUT_SHARE = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class FontFamily:
     """Faces that were drawn to belong together.
 
     Attributes:
@@ -50,7 +50,7 @@ class Package:
     name: str
     version: str
     licence: str
-    families: tuple[Family, ...]
+    families: tuple[FontFamily, ...]
 
 
 def pinned() -> tuple[Package, ...]:
@@ -64,7 +64,7 @@ def pinned() -> tuple[Package, ...]:
             package["version"],
             package["licence"],
             tuple(
-                Family(
+                FontFamily(
                     family["name"],
                     tuple(family["faces"]),
                     family.get("capitals", False),
@@ -78,7 +78,7 @@ def pinned() -> tuple[Package, ...]:
     )
 
 
-def families(packages: Sequence[Package], folder: Path = FOLDER) -> tuple[Family, ...]:
+def families(packages: Sequence[Package], folder: Path = FOLDER) -> tuple[FontFamily, ...]:
     """Return every family of some packages.
 
     Raises:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFont
 
-from adapters.sources.glyphs.fonts import Family
+from adapters.sources.glyphs.fonts import FontFamily
 from adapters.sources.glyphs.letters import LABELS, LETTERS, label_of
 from registry.errors import SourceUnavailable
 
@@ -72,7 +72,7 @@ def alphabet(font: ImageFont.FreeTypeFont, characters: str = LETTERS) -> tuple[n
     return pictures, np.array([LABELS.index(label_of(character)) for character in there], np.int64)
 
 
-def render(families: Sequence[Family], folder: Path) -> Renders:
+def render(families: Sequence[FontFamily], folder: Path) -> Renders:
     """Render every letter in every face of some families, numbered in their order.
 
     Raises:

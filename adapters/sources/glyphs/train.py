@@ -24,7 +24,7 @@ from safetensors.torch import save
 from torch import nn
 
 from adapters.sources.glyphs.card import CARD, SKETCH, WEIGHTS, Card
-from adapters.sources.glyphs.fonts import FOLDER, Family, Package, families, pinned
+from adapters.sources.glyphs.fonts import FOLDER, FontFamily, Package, families, pinned
 from adapters.sources.glyphs.handwriting import write
 from adapters.sources.glyphs.letters import LABELS
 from adapters.sources.glyphs.network import GlyphNet
@@ -121,7 +121,9 @@ def _weights(renders: Renders) -> np.ndarray:
 
 
 @torch.no_grad()
-def accuracy(network: GlyphNet, renders: Renders, families: Sequence[Family], seed: int) -> dict[str, float]:
+def accuracy(
+    network: GlyphNet, renders: Renders, families: Sequence[FontFamily], seed: int
+) -> dict[str, float]:
     """Return the share of right answers on renders written by hand, by family, rounded to 4 digits."""
     generator = torch.Generator().manual_seed(seed)
     reader = nn.Sequential(normalise(), network)

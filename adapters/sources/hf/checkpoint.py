@@ -9,7 +9,7 @@ from torch import nn
 from transformers import AutoConfig
 from transformers.utils import logging
 
-from adapters.sources.hf.folder import CONFIG, Folder
+from adapters.sources.hf.folder import CONFIG, ModelFolder
 from registry.digests import PREFIX, Digest
 from registry.errors import SourceUnavailable, UnknownSource
 from registry.quoting import quoted, several, shortened
@@ -46,7 +46,7 @@ _BRINGING_CODE = (CONFIG, "tokenizer_config.json", "preprocessor_config.json", "
 _SINGLE_LABEL = (None, "single_label_classification")
 
 
-def read_config(folder: Folder) -> Any:
+def read_config(folder: ModelFolder) -> Any:
     """Return a checkpoint's configuration.
 
     Raises:
@@ -67,7 +67,7 @@ def read_config(folder: Folder) -> Any:
         ) from error
 
 
-def _reasons_against(folder: Folder, given: Mapping[str, Any]) -> Iterator[str]:
+def _reasons_against(folder: ModelFolder, given: Mapping[str, Any]) -> Iterator[str]:
     """Yield why a checkpoint is refused by what its files say, before anything is loaded."""
     for name in _BRINGING_CODE:
         if folder.json(name).get("auto_map"):
@@ -111,7 +111,7 @@ def architecture_of(config: Any, names: Sequence[str]) -> str:
 
 
 def load_checkpoint(
-    auto: Any, folder: Folder, config: Any, seed: int | None, spare: Sequence[str] = ()
+    auto: Any, folder: ModelFolder, config: Any, seed: int | None, spare: Sequence[str] = ()
 ) -> nn.Module:
     """Return transformers' network, float32, with the checkpoint's weights or random ones.
 

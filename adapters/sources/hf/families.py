@@ -29,7 +29,7 @@ Head = tuple[nn.Module, tuple[str, ...], nn.Linear]
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class ModelFamily:
     """How the encoders of one ``model_type`` are taken apart.
 
     Attributes:
@@ -175,14 +175,14 @@ def _modern(model: Any) -> Head:
     return _Pooled(pool, model.head), sides, model.classifier
 
 
-_BERT = Family(
+_BERT = ModelFamily(
     embeddings=_Typed,
     layers="encoder.layer",
     group=_Group,
     head=lambda model: (model.bert.pooler, (), model.classifier),
     shape=("num_attention_heads", "hidden_act", "layer_norm_eps"),
 )
-_ROBERTA = Family(
+_ROBERTA = ModelFamily(
     embeddings=_Typed,
     layers="encoder.layer",
     group=_Group,
@@ -192,24 +192,24 @@ _ROBERTA = Family(
     reserved=lambda config: int(config.pad_token_id) + 1,
 )
 
-FAMILIES: Mapping[str, Family] = {
+FAMILIES: Mapping[str, ModelFamily] = {
     "bert": _BERT,
     "camembert": _ROBERTA,
-    "distilbert": Family(
+    "distilbert": ModelFamily(
         embeddings=lambda encoder: encoder.embeddings,
         layers="transformer.layer",
         group=_Group,
         head=lambda model: (_First(model.pre_classifier, functional.relu), (), model.classifier),
         shape=("n_heads", "activation"),
     ),
-    "electra": Family(
+    "electra": ModelFamily(
         embeddings=_Typed,
         layers="encoder.layer",
         group=_Group,
         head=_dense(functional.gelu),
         shape=_BERT.shape,
     ),
-    "modernbert": Family(
+    "modernbert": ModelFamily(
         embeddings=lambda encoder: encoder.embeddings,
         layers="layers",
         group=_Rotary,
@@ -225,7 +225,7 @@ FAMILIES: Mapping[str, Family] = {
             "classifier_activation",
         ),
     ),
-    "mpnet": Family(
+    "mpnet": ModelFamily(
         embeddings=lambda encoder: encoder.embeddings,
         layers="encoder.layer",
         group=_Biased,

@@ -21,7 +21,7 @@ _MAX_CARD = 8192
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
+class ModelFolder:
     """Where a checkpoint lies.
 
     Attributes:
@@ -33,7 +33,7 @@ class Folder:
     path: Path
 
     @classmethod
-    def find(cls, name: str) -> "Folder":
+    def find(cls, name: str) -> "ModelFolder":
         """Return the folder of that path or, where there is none, of that name in the hub's cache.
 
         Raises:
@@ -54,7 +54,7 @@ class Folder:
         return cls(name, Path(cached).parent)
 
     @classmethod
-    def cached(cls) -> "Iterator[Folder]":
+    def cached(cls) -> "Iterator[ModelFolder]":
         """Yield the checkpoints in the hub's cache, by name."""
         for folder in sorted(Path(huggingface_hub.constants.HF_HUB_CACHE).glob("models--*")):
             name = "/".join(folder.name.split("--")[1:])

@@ -17,7 +17,7 @@ _AUTO: Any = AutoImageProcessor
 """transformers' own has no types."""
 
 
-class PictureReference(Reference):
+class ProviderPictureReference(Reference):
     """An encoder of pictures, or a classifier.
 
     Pictures are prepared by transformers' processors on Pillow, which networks were trained and published

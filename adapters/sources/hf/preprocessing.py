@@ -6,7 +6,7 @@ from typing import Any
 from transformers import AutoImageProcessor
 
 from adapters.sources.hf.checkpoint import quiet
-from adapters.sources.hf.folder import Folder
+from adapters.sources.hf.folder import ModelFolder
 from adapters.sources.normalisation import Normalisation
 from registry.errors import UnknownSource
 from registry.quoting import shortened
@@ -25,7 +25,7 @@ _WHOLE = 384
 """From this side on, ConvNeXt's pictures are scaled straight to size (transformers, ConvNextImageProcessor)."""
 
 
-def preprocessing(folder: Folder) -> tuple[ImageRecipe, Normalisation]:
+def preprocessing(folder: ModelFolder) -> tuple[ImageRecipe, Normalisation]:
     """Return what is done to pictures before a network takes them.
 
     Read from the processor that transformers opens, because what the file leaves out is up to its class.
@@ -55,7 +55,7 @@ def preprocessing(folder: Folder) -> tuple[ImageRecipe, Normalisation]:
     return recipe, Normalisation.of(mean, std)
 
 
-def _opened(folder: Folder) -> Any:
+def _opened(folder: ModelFolder) -> Any:
     try:
         with quiet():
             return _AUTO.from_pretrained(folder.path, local_files_only=True, trust_remote_code=False)
@@ -66,7 +66,7 @@ def _opened(folder: Folder) -> Any:
         ) from error
 
 
-def _geometry(folder: Folder, processor: Any) -> tuple[tuple[int, int], int | None]:
+def _geometry(folder: ModelFolder, processor: Any) -> tuple[tuple[int, int], int | None]:
     """Return (height, width), and the length of the shorter side before the crop, None without one."""
     size = _given(processor.size)
     crop = _given(processor.crop_size) if processor.do_center_crop else {}
@@ -88,7 +88,7 @@ def _given(size: Any) -> dict[str, int]:
     return {name: int(value) for name, value in dict(size or {}).items() if value is not None}
 
 
-def _refused(folder: Folder, what: str) -> UnknownSource:
+def _refused(folder: ModelFolder, what: str) -> UnknownSource:
     return UnknownSource(
         f"{folder.name} asks for {what} in {PREPROCESSOR}, which no recipe does; choose another model"
     )

@@ -2,15 +2,15 @@
 
 from adapters.sources.hf.checkpoint import read_config
 from adapters.sources.hf.families import FAMILIES
-from adapters.sources.hf.folder import Folder
+from adapters.sources.hf.folder import ModelFolder
 from adapters.sources.hf.text import text_source
 from adapters.sources.hf.vision import PICTURES, picture_source
 from adapters.sources.pooling import Pooling
-from adapters.sources.source import Provider, Source
+from adapters.sources.source import Source, SourceProvider
 from registry.errors import CultivarError, UnknownSource
 
 
-class HfProvider(Provider):
+class HfProvider(SourceProvider):
     """``hf:PATH-OR-NAME``, with ``@mean``, ``@cls`` or ``@max``, and ``+l2``, for another pooling of texts."""
 
     scheme = "hf"
@@ -19,7 +19,7 @@ class HfProvider(Provider):
         """Return the spec of every checkpoint in the hub's cache that can be a source."""
         return [
             spec
-            for spec in (f"{self.scheme}:{folder.name}" for folder in Folder.cached())
+            for spec in (f"{self.scheme}:{folder.name}" for folder in ModelFolder.cached())
             if self._opens(spec)
         ]
 
@@ -32,7 +32,7 @@ class HfProvider(Provider):
         """
         _, _, rest = spec.partition(":")
         name, pooled = Pooling.divide(rest)
-        folder = Folder.find(name)
+        folder = ModelFolder.find(name)
         config = read_config(folder)
         if config.model_type in FAMILIES:
             return text_source(folder, config, pooled, f"{self.scheme}:{name}")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from adapters.sources.hf.folder import Folder
+from adapters.sources.hf.folder import ModelFolder
 from adapters.sources.pooling import KINDS, Pooling
 from registry.errors import UnknownSource
 from registry.quoting import quoted, shortened
@@ -44,7 +44,7 @@ class Sentence:
         prompt: what is put before every text by default.
     """
 
-    folder: Folder
+    folder: ModelFolder
     kinds: tuple[str, ...]
     pooling_config: Mapping[str, Any] = field(repr=False)
     max_length: int | None
@@ -52,7 +52,7 @@ class Sentence:
     prompt: str
 
     @classmethod
-    def read(cls, folder: Folder) -> Self | None:
+    def read(cls, folder: ModelFolder) -> Self | None:
         """Return what the files say, None where there are none.
 
         Raises:
@@ -118,7 +118,7 @@ class Sentence:
         return Pooling(modes[0], l2="Normalize" in self.kinds)
 
 
-def _default_prompt(folder: Folder) -> str:
+def _default_prompt(folder: ModelFolder) -> str:
     config = folder.json(CONFIG)
     name, prompts = config.get("default_prompt_name"), config.get("prompts") or {}
     if name is None:

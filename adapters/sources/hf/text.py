@@ -9,7 +9,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 
 from adapters.sources.hf.checkpoint import architecture_of, labels_of, load_checkpoint
 from adapters.sources.hf.families import FAMILIES, groups, typed
-from adapters.sources.hf.folder import Folder
+from adapters.sources.hf.folder import ModelFolder
 from adapters.sources.hf.sentence import Sentence
 from adapters.sources.hf.text_reference import SentenceReference, TransformersReference
 from adapters.sources.hf.tokenization import TYPES, text_recipe
@@ -38,7 +38,7 @@ class TextSource(Source):
         sentence: what sentence-transformers says of it, where its way is followed.
     """
 
-    folder: Folder
+    folder: ModelFolder
     config: Any = field(repr=False)
     pooled: Pooling
     sentence: Sentence | None = None
@@ -93,7 +93,7 @@ class TextSource(Source):
 
 
 def text_source(
-    folder: Folder,
+    folder: ModelFolder,
     config: Any,
     pooled: Pooling | None,
     spec: str,

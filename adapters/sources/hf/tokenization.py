@@ -6,7 +6,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from adapters.sources.hf.checkpoint import quiet
-from adapters.sources.hf.folder import Folder
+from adapters.sources.hf.folder import ModelFolder
 from adapters.sources.hf.sentence import Sentence
 from registry.errors import UnknownSource
 from registry.quoting import quoted, shortened
@@ -21,7 +21,7 @@ TYPES = "token_type_ids"
 
 
 def text_recipe(
-    folder: Folder, config: Any, sentence: Sentence | None, *, reserved: int, types: bool
+    folder: ModelFolder, config: Any, sentence: Sentence | None, *, reserved: int, types: bool
 ) -> TextRecipe:
     """Return the recipe of a text encoder.
 
@@ -64,7 +64,7 @@ def text_recipe(
     )
 
 
-def _opened(folder: Folder) -> Any:
+def _opened(folder: ModelFolder) -> Any:
     """Open a tokenizer as transformers does, whose own settings add to the file of the library."""
     if not any(folder.path.joinpath(name).is_file() for name in (TOKENIZER, *VOCABULARIES)):
         raise UnknownSource(f"expected {TOKENIZER} or {VOCABULARIES[0]} in {folder.path}, neither is there")
@@ -85,7 +85,7 @@ def _opened(folder: Folder) -> Any:
     return tokenizer
 
 
-def _text(folder: Folder, tokenizer: Any) -> str:
+def _text(folder: ModelFolder, tokenizer: Any) -> str:
     """Return the tokenizer in the library's format: the folder's own file where both mean the same."""
     opened = tokenizer.backend_tokenizer.to_str()
     text = folder.text(TOKENIZER)
@@ -111,7 +111,7 @@ def _lowered(text: str, *, lowered: bool) -> str:
     return json.dumps(value | {"normalizer": {"type": "Sequence", "normalizers": steps}})
 
 
-def _check_vocabulary(folder: Folder, tokenizer: Any, rows: int) -> None:
+def _check_vocabulary(folder: ModelFolder, tokenizer: Any, rows: int) -> None:
     """Refuse a tokenizer that gives ids for which there is no vector."""
     beyond = {number: word for word, number in tokenizer.get_vocab().items() if number >= rows}
     if beyond:

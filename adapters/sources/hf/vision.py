@@ -10,8 +10,8 @@ from transformers import AutoModel, AutoModelForImageClassification
 
 from adapters.sources.hf.checkpoint import architecture_of, labels_of, load_checkpoint
 from adapters.sources.hf.families import groups
-from adapters.sources.hf.folder import Folder
-from adapters.sources.hf.picture_reference import PictureReference
+from adapters.sources.hf.folder import ModelFolder
+from adapters.sources.hf.picture_reference import ProviderPictureReference
 from adapters.sources.hf.preprocessing import preprocessing
 from adapters.sources.normalisation import Normalise
 from adapters.sources.pooling import FirstPool
@@ -30,7 +30,7 @@ LEAST_SIDE = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class VisionFamily:
     """How the networks of one ``model_type`` are taken apart.
 
     Attributes:
@@ -102,7 +102,7 @@ def _convolution_stages(encoder: Any) -> list[nn.Module]:
     return [nn.Sequential(stem, first), *others, _Average(getattr(encoder, "layernorm", None))]
 
 
-_VIT = Family(
+_VIT = VisionFamily(
     cuts=_transformer_cuts,
     stages=_transformer_stages,
     dimension=lambda config: int(config.hidden_size),
@@ -111,8 +111,8 @@ _VIT = Family(
     fixed=True,
 )
 
-PICTURES: Mapping[str, Family] = {
-    "convnext": Family(
+PICTURES: Mapping[str, VisionFamily] = {
+    "convnext": VisionFamily(
         cuts=_convolution_cuts,
         stages=_convolution_stages,
         dimension=lambda config: int(config.hidden_sizes[-1]),
@@ -120,7 +120,7 @@ PICTURES: Mapping[str, Family] = {
         shape=("depths", "hidden_act", "layer_norm_eps", "patch_size"),
         fixed=False,
     ),
-    "resnet": Family(
+    "resnet": VisionFamily(
         cuts=_convolution_cuts,
         stages=_convolution_stages,
         dimension=lambda config: int(config.hidden_sizes[-1]),
@@ -142,7 +142,7 @@ class PictureSource(Source):
         config: transformers' configuration of it.
     """
 
-    folder: Folder
+    folder: ModelFolder
     config: Any = field(repr=False)
 
     def weights_at_hand(self) -> bool:
@@ -151,7 +151,7 @@ class PictureSource(Source):
 
     def reference(self) -> Reference:
         """Return the checkpoint as transformers runs it."""
-        return PictureReference(self.folder.path, classifies=bool(self.labels))
+        return ProviderPictureReference(self.folder.path, classifies=bool(self.labels))
 
     def load(self, seed: int | None = None) -> Stages:
         """Return the network in stages; see :meth:`Source.load`."""
@@ -173,7 +173,7 @@ class PictureSource(Source):
         ).eval()
 
 
-def picture_source(folder: Folder, config: Any, spec: str) -> PictureSource:
+def picture_source(folder: ModelFolder, config: Any, spec: str) -> PictureSource:
     """Return the source in a folder.
 
     Args:

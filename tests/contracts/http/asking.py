@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from registry.registry import Registry
-from services.commands.offline import Offline
+from services.commands.offline import OfflineModel
 from tests.builders import SIDE
 from tests.contracts.http.running import Running
 
@@ -34,9 +34,9 @@ class Asking:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def offline(cls, running: Running) -> Offline:
+    def offline(cls, running: Running) -> OfflineModel:
         with Registry.open(running.registry) as registry:
-            return Offline(registry, "letters/digits@1")
+            return OfflineModel(registry, "letters/digits@1")
 
 
 def npy(array: np.ndarray) -> bytes:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from services.commands.input_files import PictureFile
-from services.commands.offline import Offline
+from services.commands.offline import OfflineModel
 from tests.builders import LABELS, picture
 from tests.contracts.http.asking import NPY, PNG, Asking, base64_of, labels_of, npy, pixels
 from tests.services.pictures import GOOD
@@ -39,7 +39,7 @@ class Pictures(Asking):
         assert named["vectors", "production"]["kind"] == "embedding"
 
     def test_a_raw_picture_is_classified_as_offline(
-        self, client: httpx.Client, offline: Offline, tmp_path: Path
+        self, client: httpx.Client, offline: OfflineModel, tmp_path: Path
     ) -> None:
         (tmp_path / "a.png").write_bytes(picture(5))
         answer = client.post("/v1/classify/digits", content=picture(5), headers=PNG)
@@ -142,7 +142,7 @@ class Pictures(Asking):
 
     @pytest.mark.parametrize("name", GOOD)
     def test_every_kind_of_picture_is_understood_as_offline(
-        self, client: httpx.Client, offline: Offline, tmp_path: Path, name: str
+        self, client: httpx.Client, offline: OfflineModel, tmp_path: Path, name: str
     ) -> None:
         (tmp_path / name).write_bytes(GOOD[name])
         (ranking,) = offline.classify([PictureFile(tmp_path / name)], 5, lambda done: None)

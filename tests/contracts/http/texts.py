@@ -10,7 +10,7 @@ import pytest
 
 from registry.registry import Registry
 from services.commands.input_files import TextRow
-from services.commands.offline import Offline
+from services.commands.offline import OfflineModel
 from tests.builders import picture
 from tests.contracts.http.asking import (
     JSON,
@@ -39,7 +39,7 @@ class Texts(Asking):
 
     def test_texts_and_pairs_are_classified_as_offline(self, client: httpx.Client, running: Running) -> None:
         with Registry.open(running.registry) as registry:
-            offline = Offline(registry, "words/moods@1")
+            offline = OfflineModel(registry, "words/moods@1")
         rankings = offline.classify([TextRow(raw, "here") for raw in TEXTS], 5, lambda done: None)
         answer = client.post("/v1/classify/moods", json={"texts": TEXTS})
         assert answer.status_code == 200, answer.text
@@ -51,7 +51,7 @@ class Texts(Asking):
         self, client: httpx.Client, running: Running
     ) -> None:
         with Registry.open(running.registry) as registry:
-            offline = Offline(registry, "words/meanings@1")
+            offline = OfflineModel(registry, "words/meanings@1")
         expected = np.concatenate(
             list(offline.embed([TextRow(raw, "here") for raw in TEXTS], lambda done: None))
         )

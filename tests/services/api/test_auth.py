@@ -17,7 +17,7 @@ from registry.errors import StorageFailure
 from registry.registry import Registry
 from registry.settings import Settings
 from registry.tokens import EVERYTHING, Grant
-from services.api.auth import Doorkeeper, Keyring, check, hand_on, visible
+from services.api.auth import Authenticator, TokenCache, check, hand_on, visible
 from services.deployment.snapshot import Snapshot, Target
 from services.errors import Forbidden, TargetUnavailable, Unauthorized
 from services.process.server import ROOT, free_port
@@ -55,8 +55,8 @@ def registry(settings: Settings) -> Iterator[Registry]:
 
 
 @pytest.fixture
-def keyring(settings: Settings) -> Iterator[Keyring]:
-    keyring = Keyring(lambda: Registry.open(settings))
+def keyring(settings: Settings) -> Iterator[TokenCache]:
+    keyring = TokenCache(lambda: Registry.open(settings))
     yield keyring
     keyring.close()
 
@@ -66,16 +66,16 @@ def headers(text: str) -> list[tuple[bytes, bytes]]:
 
 
 def test_without_a_keyring_everybody_may_ask_for_everything() -> None:
-    door = Doorkeeper(None)
+    door = Authenticator(None)
     assert door.settled
     assert door.identify([]) == door.admitted() == EVERYTHING
 
 
 def test_before_the_tokens_are_read_nobody_is_told_to_be_unknown(
-    registry: Registry, keyring: Keyring
+    registry: Registry, keyring: TokenCache
 ) -> None:
     _, text = registry.add_token("ci")
-    door = Doorkeeper(keyring)
+    door = Authenticator(keyring)
     with pytest.raises(TargetUnavailable):
         door.identify(headers(text))
     assert not door.settled
@@ -83,7 +83,7 @@ def test_before_the_tokens_are_read_nobody_is_told_to_be_unknown(
     assert door.identify(headers(text)) == EVERYTHING
 
 
-def test_a_keyring_reads_the_tokens_only_when_they_changed(registry: Registry, keyring: Keyring) -> None:
+def test_a_keyring_reads_the_tokens_only_when_they_changed(registry: Registry, keyring: TokenCache) -> None:
     _, first = registry.add_token("first")
     keyring.look()
     _, second = registry.add_token("second")
@@ -94,7 +94,7 @@ def test_a_keyring_reads_the_tokens_only_when_they_changed(registry: Registry, k
 
 
 def test_while_the_catalog_is_away_the_tokens_known_stay_good_until_they_expire(
-    settings: Settings, registry: Registry, keyring: Keyring
+    settings: Settings, registry: Registry, keyring: TokenCache
 ) -> None:
     now = instants.now()
     _, text = registry.add_token("ci", expires=now + timedelta(hours=1))
@@ -104,16 +104,16 @@ def test_while_the_catalog_is_away_the_tokens_known_stay_good_until_they_expire(
     with pytest.raises(StorageFailure):
         keyring.look()
     times: list[datetime] = [now]
-    door = Doorkeeper(keyring, lambda: times[-1])
+    door = Authenticator(keyring, lambda: times[-1])
     assert door.identify(headers(text)) == EVERYTHING
     times.append(now + timedelta(hours=1))
     with pytest.raises(Unauthorized, match="expired"):
         door.identify(headers(text))
 
 
-def test_one_that_was_not_handed_on_bears_no_token(keyring: Keyring) -> None:
+def test_one_that_was_not_handed_on_bears_no_token(keyring: TokenCache) -> None:
     keyring.look()
-    door = Doorkeeper(keyring)
+    door = Authenticator(keyring)
     with pytest.raises(Unauthorized):
         door.admitted()
     hand_on(EVERYTHING)

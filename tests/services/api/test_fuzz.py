@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from registry.registry import Registry
 from registry.settings import Settings
-from services.process.worker import Worker
+from services.process.worker import ServerWorker
 from services.settings import ServeSettings
 from tests.builders import picture
 from tests.contracts.http.asking import base64_of, npy, pixels
@@ -73,7 +73,7 @@ class Served:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         limits = ServeSettings.read({}, stages=("staging",), auth="off", decode_threads=2, **LIMITS)
-        self._worker = Worker(limits, home)
+        self._worker = ServerWorker(limits, home)
         self._front = self._worker.front()
         self.unexpected: list[logging.LogRecord] = []
         self._handler = logging.Handler(logging.ERROR)
@@ -237,7 +237,7 @@ def fine(served: Served, asked: Asked) -> Answered:
         return answered
     assert answered.status in STATUSES, answered.body
     assert len(answered.messages) == 2
-    for word in ("Traceback", 'File "', str(served.home.home), str(Path(__file__).parents[2])):
+    for word in ("Traceback", 'File "', str(served.home.home), str(Path(__file__).parents[3])):
         assert word.encode() not in answered.body
     if answered.status >= 400:
         error = json.loads(answered.body)["error"]

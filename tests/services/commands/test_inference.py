@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from registry.registry import Registry
 from registry.settings import Settings
 from services.cli import COMMANDS, main
-from services.deployment.sessions import OpenRun
+from services.deployment.sessions import RunStep
 from tests.builders import picture, publish, tiny, tiny_text
 from tests.services.pictures import BROKEN
 from tests.terminal import on_terminal
@@ -248,13 +248,13 @@ def test_what_was_embedded_before_is_found_again(home: Path, monkeypatch: pytest
     pictures = home / "pictures"
     first = document(cultivar(home, "embed", "vectors", str(pictures), "--json"))
     ran: list[int] = []
-    run = OpenRun.run
+    run = RunStep.run
 
-    def counted(self: OpenRun, values: Any, *, alone: bool = False, onward: bool = False) -> Any:
+    def counted(self: RunStep, values: Any, *, alone: bool = False, onward: bool = False) -> Any:
         ran.append(len(next(iter(values.values()))))
         return run(self, values, alone=alone, onward=onward)
 
-    monkeypatch.setattr(OpenRun, "run", counted)
+    monkeypatch.setattr(RunStep, "run", counted)
     (pictures / "40.png").write_bytes(picture(40))
     again = document(cultivar(home, "embed", "vectors", str(pictures), "--json"))
     assert again["embeddings"][:40] == first["embeddings"]

@@ -13,10 +13,10 @@ from click.testing import Result
 
 from registry import disk
 from registry.recipe import ImageRecipe, TextRecipe
-from services.commands.offline import Offline
+from services.commands.offline import OfflineModel
 from tests.builders import picture
-from tests.services.pictures import BROKEN
 from tests.services.commands.test_inference import cultivar, document, home, written
+from tests.services.pictures import BROKEN
 
 __all__ = ["home"]
 
@@ -114,7 +114,7 @@ def forbid_work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(ImageRecipe, "decode", spied("decode"))
     monkeypatch.setattr(TextRecipe, "prepare", spied("tokenize"))
-    monkeypatch.setattr(Offline, "__init__", spied("open"))
+    monkeypatch.setattr(OfflineModel, "__init__", spied("open"))
     return done
 
 

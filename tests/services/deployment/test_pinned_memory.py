@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from registry.runtime import CUDA, usable_providers
-from services.deployment.pinned_memory import Staging, page_locked
+from services.deployment.pinned_memory import PinnedBuffers, page_locked
 
 
 def ordinary(size: int) -> None:
@@ -17,14 +17,14 @@ def ordinary(size: int) -> None:
 
 def test_rows_are_filled_up_with_the_last_one() -> None:
     rows = np.arange(6, dtype=np.float32).reshape(3, 2)
-    staged = Staging(ordinary).stage("x", rows, 4)
+    staged = PinnedBuffers(ordinary).stage("x", rows, 4)
     assert staged.dtype == np.float32
     np.testing.assert_array_equal(staged, [[0, 1], [2, 3], [4, 5], [4, 5]])
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int64", "float16"])
 def test_rows_of_every_kind_and_shape_are_the_same_there(dtype: str) -> None:
-    staging = Staging(ordinary)
+    staging = PinnedBuffers(ordinary)
     for shape in [(1, 8, 8, 3), (4, 5), (2, 16), (4,)]:
         rows = np.random.default_rng(0).integers(0, 100, shape).astype(dtype)
         staged = staging.stage("x", rows, len(rows))
@@ -39,7 +39,7 @@ def test_memory_is_taken_again_and_grows_with_what_is_asked_for() -> None:
         taken.append(size)
         return np.empty(size, np.uint8)
 
-    staging = Staging(allocate)
+    staging = PinnedBuffers(allocate)
     first = staging.stage("x", np.zeros((4, 25), np.uint8), 4)
     again = staging.stage("x", np.ones((2, 25), np.uint8), 2)
     assert np.shares_memory(first, again)
@@ -49,7 +49,7 @@ def test_memory_is_taken_again_and_grows_with_what_is_asked_for() -> None:
 
 
 def test_threads_and_inputs_do_not_share_memory() -> None:
-    staging = Staging(ordinary)
+    staging = PinnedBuffers(ordinary)
     rows = np.zeros((2, 3), np.uint8)
     staged = [staging.stage("x", rows, 2), staging.stage("y", rows, 2)]
     other = threading.Thread(target=lambda: staged.append(staging.stage("x", rows, 2)))
@@ -67,7 +67,7 @@ def test_memory_goes_with_the_staging() -> None:
         memory.append(ref(given))
         return given
 
-    staging = Staging(allocate)
+    staging = PinnedBuffers(allocate)
     staging.stage("x", np.zeros((2, 3), np.uint8), 2)
     assert memory[0]() is not None
     del staging

@@ -13,7 +13,7 @@ from registry.manifest import FEATURES, LOGITS
 from registry.runtime import OnDevice, on_host
 from services.deployment.plan import Plan
 from services.deployment.sessions import Sessions
-from services.engine import Arrays, Engine, Limits, Route
+from services.engine import Arrays, Engine, QueueLimits, Route
 from services.engine.batch import compute
 from tests.builders import SIDE, Tiny, chain, tiny
 from tests.services.engine.test_engine import Ledger
@@ -126,7 +126,7 @@ def test_shared_execution_answers_as_each_version_alone(
     ]
 
     async def serve() -> list[Arrays]:
-        engine = Engine(Limits(batch_rows=16), workers=1, fill=sessions is STAYING, observer=Ledger())
+        engine = Engine(QueueLimits(batch_rows=16), workers=1, fill=sessions is STAYING, observer=Ledger())
         try:
             futures = [
                 engine.submit(shared[at].towards(FEATURES) if embeds else shared[at], {"pixels": fields})

@@ -14,9 +14,9 @@ import pytest
 
 from registry.registry import Registry
 from registry.settings import Settings
-from services.api.auth import Keyring
+from services.api.auth import TokenCache
 from services.deployment.sessions import Sessions
-from services.deployment.watcher import Deployment
+from services.deployment.watcher import DeploymentWatcher
 from services.process.server import Server, free_port
 from services.settings import ServeSettings
 from tests.builders import picture, publish, tiny
@@ -42,8 +42,8 @@ def postgres() -> Iterator[Postgres]:
         yield server
 
 
-def deployment_of(settings: Settings, **options: Any) -> Deployment:
-    return Deployment(
+def deployment_of(settings: Settings, **options: Any) -> DeploymentWatcher:
+    return DeploymentWatcher(
         lambda: Registry.open(settings, anew=False),
         stages=("production",),
         sessions=Sessions(threads=1, cores=1),
@@ -52,7 +52,7 @@ def deployment_of(settings: Settings, **options: Any) -> Deployment:
     )
 
 
-def served(deployment: Deployment) -> dict[str, int | None]:
+def served(deployment: DeploymentWatcher) -> dict[str, int | None]:
     return {
         name: target.stages["production"].version.ref.number
         for name, target in deployment.snapshot.targets.items()
@@ -220,7 +220,7 @@ def test_a_database_that_goes_away_is_told_once_and_found_again(
         registry.promote(publish(registry, tiny(seed=1)).ref, "production")
         publish(registry, tiny(seed=2))
         registry.add_token("client")
-    keyring = Keyring(lambda: Registry.open(settings, anew=False), poll_s=0.01)
+    keyring = TokenCache(lambda: Registry.open(settings, anew=False), poll_s=0.01)
     deployment = deployment_of(settings)
     with caplog.at_level(logging.WARNING):
         deployment.start()

@@ -10,18 +10,18 @@ import pytest
 
 from registry.registry import Registry
 from registry.settings import Settings
-from services.deployment.rollout_barrier import Meeting
+from services.deployment.rollout_barrier import RolloutBarrier
 from services.deployment.sessions import Sessions
 from services.deployment.snapshot import Selector
-from services.deployment.watcher import Deployment
+from services.deployment.watcher import DeploymentWatcher
 from services.errors import TargetUnavailable
 from tests.builders import publish, tiny
 
 GONE = 999
 
 
-def meet(folder: Path, worker: int, patience_s: float = 20.0) -> Meeting:
-    return Meeting(folder, patience_s=patience_s, worker=worker, alive=lambda number: number != GONE)
+def meet(folder: Path, worker: int, patience_s: float = 20.0) -> RolloutBarrier:
+    return RolloutBarrier(folder, patience_s=patience_s, worker=worker, alive=lambda number: number != GONE)
 
 
 def test_nobody_changes_before_all_are_done_and_then_all_at_one_moment(tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_nobody_changes_before_all_are_done_and_then_all_at_one_moment(tmp_path:
         meeting.arrive(1)
     changed: list[float] = []
 
-    def prepare(meeting: Meeting, seconds: float) -> bool:
+    def prepare(meeting: RolloutBarrier, seconds: float) -> bool:
         time.sleep(seconds)
         prepared = time.monotonic()
         agreed = meeting.agree(2, threading.Event())
@@ -90,7 +90,7 @@ def test_a_deployment_left_behind_answers_nothing_until_it_has_caught_up(
     registry: Registry, tmp_path: Path
 ) -> None:
     place = tmp_path / "meeting"
-    deployment = Deployment(
+    deployment = DeploymentWatcher(
         lambda: registry,
         stages=("production",),
         sessions=Sessions(threads=1, cores=1),

@@ -11,9 +11,9 @@ from registry.registry import Registry
 from registry.runtime import Placed, Session
 from registry.segments import Detached, Node, merge_detached
 from registry.settings import Settings
-from services.deployment.loading import Loaded, Opened
+from services.deployment.loading import LoadedVersion, VersionContents
 from services.deployment.plan import Plan
-from services.deployment.session_pool import ByCores, BySize, Variants, open_variants
+from services.deployment.session_pool import PoolByBatchSize, PoolByCores, SessionPool, open_pool
 from services.deployment.sessions import Sessions
 from services.engine.batch_sizes import SIZES
 from tests.builders import publish, tiny
@@ -43,7 +43,7 @@ def test_every_size_has_a_session_of_its_own_and_all_give_the_same() -> None:
     model = convolution()
     assert model.weights, "nothing to share"
     reference = Session(model)
-    variants = BySize(model, "convolution", largest=32)
+    variants = PoolByBatchSize(model, "convolution", largest=32)
     assert variants.sizes == (1, 2, 4, 8, 16, 32)
     picked = [variants.pick(size, alone=False) for size in variants.sizes]
     assert len({id(session) for session in picked}) == len(picked)
@@ -55,11 +55,11 @@ def test_every_size_has_a_session_of_its_own_and_all_give_the_same() -> None:
     ("largest", "sizes"), [(1, (1,)), (24, (1, 2, 4, 8, 16, 32)), (64, SIZES), (99, SIZES)]
 )
 def test_sizes_reach_as_far_as_the_largest_batch(largest: int, sizes: tuple[int, ...]) -> None:
-    assert BySize(convolution(), "convolution", largest=largest).sizes == sizes
+    assert PoolByBatchSize(convolution(), "convolution", largest=largest).sizes == sizes
 
 
 def test_what_is_larger_than_the_largest_goes_to_its_session() -> None:
-    variants = BySize(convolution(), "convolution", largest=4)
+    variants = PoolByBatchSize(convolution(), "convolution", largest=4)
     assert variants.pick(64, alone=False) is variants.pick(4, alone=True)
     assert variants.pick(64, alone=False).run(rows(64))["y"].shape == (64, 16, SIDE, SIDE)
 
@@ -79,24 +79,24 @@ def test_placed_weights_live_as_long_as_a_session_on_them() -> None:
 
 
 def test_a_lonely_run_on_a_cpu_gets_the_session_of_all_cores() -> None:
-    variants = ByCores(convolution(), "convolution", threads=1, cores=2)
+    variants = PoolByCores(convolution(), "convolution", threads=1, cores=2)
     assert variants.pick(1, alone=True) is not variants.pick(1, alone=False)
-    assert ByCores(convolution(), "convolution", threads=2, cores=2).wide is False
+    assert PoolByCores(convolution(), "convolution", threads=2, cores=2).wide is False
 
 
 def test_sizes_are_kept_apart_only_on_a_gpu_and_only_for_convolutions(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def opened(model: Detached, largest: int) -> Variants:
-        return open_variants(model, "run", threads=1, cores=1, largest=largest)
+    def opened(model: Detached, largest: int) -> SessionPool:
+        return open_pool(model, "run", threads=1, cores=1, largest=largest)
 
     assert convolution().operators() == {"Conv"}
-    assert isinstance(opened(convolution(), 32), ByCores)
+    assert isinstance(opened(convolution(), 32), PoolByCores)
     monkeypatch.setattr(
         "services.deployment.session_pool.usable_providers", lambda: ("CUDAExecutionProvider",)
     )
-    assert isinstance(opened(convolution(), 32), BySize)
-    assert isinstance(opened(convolution(), 0), ByCores)
+    assert isinstance(opened(convolution(), 32), PoolByBatchSize)
+    assert isinstance(opened(convolution(), 0), PoolByCores)
 
 
 @pytest.mark.parametrize("stays", [False, True], ids=["host", "device"])
@@ -105,18 +105,18 @@ def test_each_session_of_a_version_runs_before_it_answers(
 ) -> None:
     ran: list[int] = []
 
-    class Noted(BySize):
+    class Noted(PoolByBatchSize):
         def pick(self, size: int, *, alone: bool) -> Session:
             ran.append(size)
             return super().pick(size, alone=alone)
 
-    def sized(model: Detached, name: str, *, threads: int, cores: int, largest: int) -> Variants:
+    def sized(model: Detached, name: str, *, threads: int, cores: int, largest: int) -> SessionPool:
         return Noted(model, name, largest=largest)
 
     monkeypatch.setattr("services.deployment.sessions.open_variants", sized)
     registry = Registry.open(Settings.read(tmp_path, actor="tests"))
     version = publish(registry, tiny())
-    loaded = Loaded.read(registry, version)
+    loaded = VersionContents.read(registry, version)
     path = Plan.of({version.digest: loaded.manifest}).paths[version.digest]
-    Opened.open(registry, loaded, path, Sessions(threads=1, cores=1, largest=16, stays=stays))
+    LoadedVersion.open(registry, loaded, path, Sessions(threads=1, cores=1, largest=16, stays=stays))
     assert ran == [1, 2, 4, 8, 16]

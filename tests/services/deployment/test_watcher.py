@@ -18,7 +18,7 @@ from services.deployment import watcher as module
 from services.deployment.sessions import Sessions
 from services.deployment.snapshot import Selector
 from services.deployment.states import READY, STALE, UNAVAILABLE
-from services.deployment.watcher import Deployment
+from services.deployment.watcher import DeploymentWatcher
 from services.engine.batch import compute
 from services.errors import MalformedRequest, TargetUnavailable
 from tests.builders import Tiny, publish, tiny, tiny_text, total, with_segment
@@ -32,8 +32,8 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
         yield registry
 
 
-def follow(registry: Registry, *stages: str, targets: tuple[str, ...] = ()) -> Deployment:
-    return Deployment(
+def follow(registry: Registry, *stages: str, targets: tuple[str, ...] = ()) -> DeploymentWatcher:
+    return DeploymentWatcher(
         lambda: registry,
         stages=("production", *stages),
         targets=targets,
@@ -103,7 +103,7 @@ def test_closing_lets_go_of_the_registry(tmp_path: Path) -> None:
         opened.append(Watched.open(Settings.read(tmp_path, actor="tests")))
         return opened[-1]
 
-    deployment = Deployment(connect, stages=("production",), sessions=Sessions(threads=1, cores=1))
+    deployment = DeploymentWatcher(connect, stages=("production",), sessions=Sessions(threads=1, cores=1))
     deployment.close()
     assert opened == []
     deployment.look()
@@ -305,7 +305,7 @@ def test_a_registry_that_cannot_be_reached_at_first_is_tried_again(registry: Reg
             raise OSError("not yet")
         return registry
 
-    deployment = Deployment(connect, stages=("production",), sessions=Sessions(threads=1, cores=1))
+    deployment = DeploymentWatcher(connect, stages=("production",), sessions=Sessions(threads=1, cores=1))
     with pytest.raises(OSError, match="not yet"):
         deployment.look()
     assert not deployment.snapshot.settled
@@ -316,7 +316,7 @@ def test_a_registry_that_cannot_be_reached_at_first_is_tried_again(registry: Reg
 def test_the_thread_follows_by_itself(registry: Registry) -> None:
     version = publish(registry, tiny())
     seen: list[object] = []
-    deployment = Deployment(
+    deployment = DeploymentWatcher(
         lambda: registry,
         stages=("production",),
         sessions=Sessions(threads=1, cores=1),

@@ -16,8 +16,8 @@ from registry.digests import Digest
 from registry.errors import InvalidInput, RuntimeFailure
 from registry.runtime import on_host
 from registry.signature import TensorSpec
-from services.engine import HIGH, LOW, NORMAL, Answer, Engine, Limits, Route
-from services.engine.latency_model import CHEAP_S, Clock
+from services.engine import HIGH, LOW, NORMAL, Answer, Engine, QueueLimits, Route
+from services.engine.latency_model import CHEAP_S, LatencyModel
 from services.engine.route import Tensors
 from services.errors import DeadlineExceeded, Overloaded
 
@@ -80,8 +80,8 @@ class Ledger:
 
 
 @contextmanager
-def engine(limits: Limits | None = None, workers: int = 1) -> Iterator[Engine]:
-    made = Engine(limits or Limits(batch_rows=4, queue_rows=100), workers=workers, observer=Ledger())
+def engine(limits: QueueLimits | None = None, workers: int = 1) -> Iterator[Engine]:
+    made = Engine(limits or QueueLimits(batch_rows=4, queue_rows=100), workers=workers, observer=Ledger())
     try:
         yield made
     finally:
@@ -155,7 +155,7 @@ def test_what_arrives_while_the_engine_is_busy_forms_the_next_batch_of_a_power_o
 def test_a_lonely_request_runs_at_once() -> None:
     async def trial() -> None:
         step = Doubling()
-        with engine(Limits(batch_rows=64)) as made:
+        with engine(QueueLimits(batch_rows=64)) as made:
             await made.submit(way(step), rows(1))
         assert step.batches == [[1]]
 
@@ -178,7 +178,7 @@ def test_whoever_shares_a_root_shares_its_batch_and_branches_take_their_own_rows
         root = Doubling(gives=("h",))
         left, right = (Doubling(takes=("h",), gives=(name,), depth=2) for name in ("left", "right"))
         ways = [way(root, left), way(root, right), way(root)]
-        with engine(Limits(batch_rows=8)) as made:
+        with engine(QueueLimits(batch_rows=8)) as made:
             first = await busy(made, root)
             asked = [(ways[value % 3], value) for value in range(1, 9)]
             rest = [made.submit(route, rows(value)) for route, value in asked]
@@ -211,7 +211,7 @@ def test_the_oldest_queue_is_served_first() -> None:
 def test_a_higher_priority_goes_first_and_a_lower_one_last() -> None:
     async def trial() -> None:
         step = Doubling()
-        with engine(Limits(batch_rows=1)) as made:
+        with engine(QueueLimits(batch_rows=1)) as made:
             first = await busy(made, step)
             asked = ((1, LOW), (2, NORMAL), (3, HIGH), (4, NORMAL))
             rest = [made.submit(way(step), rows(value), priority=level) for value, level in asked]
@@ -225,7 +225,7 @@ def test_a_higher_priority_goes_first_and_a_lower_one_last() -> None:
 def test_a_guilty_request_fails_alone() -> None:
     async def trial() -> None:
         step = Doubling()
-        with engine(Limits(batch_rows=32)) as made:
+        with engine(QueueLimits(batch_rows=32)) as made:
             first = await busy(made, step)
             futures = [made.submit(way(step), rows(13 if value == 20 else value)) for value in range(14, 46)]
             step.gate.set()
@@ -283,7 +283,7 @@ def test_an_expired_request_costs_nothing_and_is_told() -> None:
 def test_the_queue_is_bounded_in_rows() -> None:
     async def trial() -> None:
         step, other = Doubling(), Doubling()
-        with engine(Limits(batch_rows=4, queue_rows=5)) as made:
+        with engine(QueueLimits(batch_rows=4, queue_rows=5)) as made:
             first = await busy(made, step)
             waiting = [made.submit(way(step), rows(1, 2, 3)), made.submit(way(step), rows(4, 5))]
             with pytest.raises(Overloaded) as refused:
@@ -300,7 +300,7 @@ def test_the_queue_and_the_batch_of_texts_are_bounded_in_tokens() -> None:
     async def trial() -> None:
         step = Doubling()
         route = way(step, spec=TensorSpec("x", "int64", ("batch", "seq")))
-        with engine(Limits(batch_rows=8, batch_tokens=32, queue_tokens=64)) as made:
+        with engine(QueueLimits(batch_rows=8, batch_tokens=32, queue_tokens=64)) as made:
             first = await busy(made, step)
             texts = [{"x": np.full((1, 16), value)} for value in range(1, 6)]
             waiting = [made.submit(route, text) for text in texts[:4]]
@@ -314,7 +314,7 @@ def test_the_queue_and_the_batch_of_texts_are_bounded_in_tokens() -> None:
 
 
 def test_a_row_costs_what_it_costs_in_the_best_way_there_is() -> None:
-    clock = Clock(workers=2)
+    clock = LatencyModel(workers=2)
     random = np.random.default_rng(0)
     for _ in range(200):
         clock.observe(int(2 ** random.integers(4)), random.uniform(0.001, 0.1), alone=random.random() < 0.5)
@@ -345,7 +345,7 @@ def test_a_row_costs_what_it_costs_in_the_best_way_there_is() -> None:
 def test_a_batch_has_more_rows_for_as_long_as_that_pays(
     fixed_s: float, row_s: float, sizes: Sequence[int], expected: int, alone: bool
 ) -> None:
-    clock = Clock()
+    clock = LatencyModel()
     for size in [*sizes] * 3:
         clock.observe(size, fixed_s + size * row_s, alone=alone)
     assert clock.worthwhile(32, alone=alone) == expected
@@ -353,7 +353,7 @@ def test_a_batch_has_more_rows_for_as_long_as_that_pays(
 
 
 def test_a_batch_alone_on_all_cores_has_as_many_rows_as_one_on_a_lane() -> None:
-    clock = Clock(workers=2)
+    clock = LatencyModel(workers=2)
     for size in (1, 2, 4, 8) * 3:
         clock.observe(size, size * 0.015, alone=False)
         clock.observe(size, size * 0.0075, alone=True)
@@ -363,7 +363,7 @@ def test_a_batch_alone_on_all_cores_has_as_many_rows_as_one_on_a_lane() -> None:
 def test_no_single_measurement_decides_on_the_size_of_batches() -> None:
     for size in (1, 2, 4, 8, 16):
         for factor in (0.5, 2.0, 100.0):
-            clock = Clock()
+            clock = LatencyModel()
             for each in (1, 2, 4, 8) * 4:
                 clock.observe(each, 0.001 + each * 0.015, alone=False)
             clock.observe(size, factor * (0.001 + size * 0.015), alone=False)
@@ -372,7 +372,7 @@ def test_no_single_measurement_decides_on_the_size_of_batches() -> None:
 
 def test_noisy_measurements_leave_the_size_of_batches_as_it_is() -> None:
     random = np.random.default_rng(0)
-    clock = Clock()
+    clock = LatencyModel()
     for _ in range(300):
         size = int(2 ** random.integers(4))
         clock.observe(size, (0.001 + size * 0.015) * random.lognormal(0.0, 0.1), alone=False)
@@ -382,7 +382,7 @@ def test_noisy_measurements_leave_the_size_of_batches_as_it_is() -> None:
 
 
 def test_until_a_size_was_measured_three_times_batches_stay_small() -> None:
-    clock = Clock()
+    clock = LatencyModel()
     chosen = []
     for _ in range(3):
         for size in (1, 2, 4, 8):
@@ -392,7 +392,7 @@ def test_until_a_size_was_measured_three_times_batches_stay_small() -> None:
 
 
 def test_work_is_measured_where_it_is_unknown_and_after_a_run_that_took_long() -> None:
-    clock = Clock()
+    clock = LatencyModel()
     assert clock.doubted
     clock.weigh(2, 0.00015, 0.0001)
     assert (clock.doubted, clock.work) == (False, 0.00005)
@@ -501,7 +501,7 @@ def test_a_cheap_request_that_has_no_company_is_answered_at_once() -> None:
 def test_many_cheap_requests_in_one_turn_of_the_event_loop_share_batches() -> None:
     async def trial() -> None:
         step = spending(Doubling(), CHEAP_S / 4)
-        with engine(Limits(batch_rows=4, queue_rows=4000)) as made:
+        with engine(QueueLimits(batch_rows=4, queue_rows=4000)) as made:
             await prove_cheap(made, step)
             before = len(step.batches)
             answers = [made.submit(way(step), rows(value)) for value in range(100, 200)]
@@ -530,7 +530,7 @@ def test_a_cheap_request_that_came_too_late_costs_nothing_and_is_told() -> None:
 def test_a_backlog_of_cheap_rows_stays_in_the_event_loop() -> None:
     async def trial() -> None:
         step, here = watched(Doubling())
-        with engine(Limits(batch_rows=4, queue_rows=4000)) as made:
+        with engine(QueueLimits(batch_rows=4, queue_rows=4000)) as made:
             await prove_cheap(made, step)
             await asyncio.gather(*(made.submit(way(step), rows(*range(100, 200))) for _ in range(40)))
         assert len(here) >= 50 + 4000 / 4

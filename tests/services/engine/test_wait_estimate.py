@@ -7,12 +7,12 @@ from time import perf_counter
 
 import pytest
 
-from services.engine.wait_estimate import Line
+from services.engine.wait_estimate import WaitEstimate
 from services.errors import Overloaded
 
 
 @contextmanager
-def standing(line: Line, requests: int, rows: int = 1) -> Iterator[None]:
+def standing(line: WaitEstimate, requests: int, rows: int = 1) -> Iterator[None]:
     """Let some requests stand in line."""
     for _ in range(requests):
         line.enter(rows)
@@ -22,7 +22,7 @@ def standing(line: Line, requests: int, rows: int = 1) -> Iterator[None]:
 
 
 def test_a_few_requests_of_many_rows_keep_nobody_out_who_has_one() -> None:
-    line = Line(longest_s=0.5)
+    line = WaitEstimate(longest_s=0.5)
     with standing(line, 6, rows=256):
         assert line.rows == 6 * 256
         with line.place(1, perf_counter() + 1):
@@ -34,13 +34,13 @@ def test_a_few_requests_of_many_rows_keep_nobody_out_who_has_one() -> None:
 
 
 def test_rows_ahead_are_those_that_have_their_turn_before() -> None:
-    line = Line()
+    line = WaitEstimate()
     with standing(line, 2, rows=5), standing(line, 1, rows=100):
         assert [line.ahead_of(rows) for rows in (1, 3, 10, 200)] == [4, 12, 30, 310]
 
 
 def test_whoever_cannot_be_answered_in_time_is_refused_at_the_door() -> None:
-    line = Line()
+    line = WaitEstimate()
     with line.place(1, perf_counter() + 1):
         time.sleep(0.05)
     places = [line.place(1, perf_counter() + 10) for _ in range(40)]
@@ -53,7 +53,7 @@ def test_whoever_cannot_be_answered_in_time_is_refused_at_the_door() -> None:
 
 
 def test_a_line_is_no_longer_than_it_may_be_however_far_the_deadline_is() -> None:
-    line = Line(longest_s=0.5)
+    line = WaitEstimate(longest_s=0.5)
     with line.place(1, perf_counter() + 1):
         time.sleep(0.05)
     with line.place(5, perf_counter() + 100), pytest.raises(Overloaded):
@@ -61,7 +61,7 @@ def test_a_line_is_no_longer_than_it_may_be_however_far_the_deadline_is() -> Non
 
 
 def test_a_line_of_one_batch_may_take_as_long_as_there_is_time() -> None:
-    line = Line(longest_s=0.5, short=32)
+    line = WaitEstimate(longest_s=0.5, short=32)
     with line.place(1, perf_counter() + 1):
         time.sleep(0.05)
     with standing(line, 31):
@@ -75,7 +75,7 @@ def test_a_line_of_one_batch_may_take_as_long_as_there_is_time() -> None:
 def test_once_somebody_was_refused_a_short_line_is_held_to_its_length_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    line = Line(longest_s=0.5, short=32)
+    line = WaitEstimate(longest_s=0.5, short=32)
     with line.place(1, perf_counter() + 1):
         time.sleep(0.05)
     with standing(line, 31), pytest.raises(Overloaded):
@@ -89,14 +89,14 @@ def test_once_somebody_was_refused_a_short_line_is_held_to_its_length_too(
 
 
 def test_nobody_is_refused_where_nobody_waits() -> None:
-    line = Line()
+    line = WaitEstimate()
     with line.place(1, perf_counter()):
         time.sleep(0.05)
     line.check(256, perf_counter() + 0.01)
 
 
 def test_a_line_forgets_how_slow_it_was() -> None:
-    line = Line()
+    line = WaitEstimate()
     with line.place(1, perf_counter() + 1):
         time.sleep(0.2)
     for _ in range(60):
@@ -107,7 +107,7 @@ def test_a_line_forgets_how_slow_it_was() -> None:
 
 
 def test_whoever_was_refused_tells_nothing_of_the_pace() -> None:
-    line = Line()
+    line = WaitEstimate()
     with pytest.raises(Overloaded), line.place(1, perf_counter() + 1):
         time.sleep(0.05)
         raise Overloaded("elsewhere", "queue")

@@ -16,7 +16,7 @@ from uvicorn.config import HTTPProtocolType
 from services.httpd.asgi import Application, Receive, Scope, Send
 from services.httpd.connection import Connection
 from services.httpd.connections import Connections
-from services.httpd.limits import Limits
+from services.httpd.limits import ConnectionLimits
 
 HOST = "127.0.0.1"
 
@@ -46,11 +46,11 @@ def length(body: bytes) -> tuple[bytes, bytes]:
 def served(
     application: Application,
     keep_alive_s: int = 5,
-    limits: Limits | None = None,
+    limits: ConnectionLimits | None = None,
     http: HTTPProtocolType | None = None,
 ) -> Iterator[tuple[uvicorn.Server, int]]:
     """Serve on connections of our own, or on those of uvicorn that ``http`` names."""
-    ours = partial(Connection, connections=Connections(limits or Limits()))
+    ours = partial(Connection, connections=Connections(limits or ConnectionLimits()))
     config = uvicorn.Config(
         application,
         http=http or ours,  # type: ignore[arg-type]  # it is called as a class is

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from services.httpd.asgi import Receive, Scope, Send
 from services.httpd.connection import MAX_AHEAD, MAX_HEAD_BYTES, Connection, stand_in
-from services.httpd.limits import Limits
+from services.httpd.limits import ConnectionLimits
 from tests.services.httpd.clients import (
     answer,
     answered,
@@ -152,7 +152,7 @@ def test_a_body_that_nobody_read_is_skipped() -> None:
 
 @pytest.mark.parametrize("begun", [b"", b"GET / HT", post("/", b"body") + b"GET /"])
 def test_an_idle_connection_is_given_up(begun: bytes) -> None:
-    with served(echo, 1, Limits(head_s=1)) as (_, port), connected(port) as connection:
+    with served(echo, 1, ConnectionLimits(head_s=1)) as (_, port), connected(port) as connection:
         connection.sendall(begun)
         began = time.monotonic()
         rest(connection)
@@ -208,7 +208,7 @@ def test_a_server_that_stops_finishes_what_is_under_way_and_closes_the_rest() ->
 def test_servers_of_this_process_make_such_connections() -> None:
     before = dict(uvicorn.config.HTTP_PROTOCOLS)
     try:
-        stand_in(Limits(head_s=3))
+        stand_in(ConnectionLimits(head_s=3))
         config = uvicorn.Config(echo, log_config=None)
         config.load()
         made: Any = config.http_protocol_class

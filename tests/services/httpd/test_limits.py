@@ -13,7 +13,7 @@ import pytest
 from registry.errors import InvalidSetting
 from services.httpd.asgi import WHOLE_ANSWER, Receive, Scope, Send
 from services.httpd.connection import MAX_FRAMING_BYTES
-from services.httpd.limits import Limits, networks
+from services.httpd.limits import ConnectionLimits, networks
 from tests.services.httpd.clients import (
     HOST,
     answer,
@@ -68,7 +68,7 @@ def _send_without_end(connection: socket.socket, part: bytes, limit: int = 64 <<
     ],
 )
 def test_what_frames_a_body_is_bounded(beginning: bytes, part: bytes) -> None:
-    limits = Limits(drain_bytes=1 << 20)
+    limits = ConnectionLimits(drain_bytes=1 << 20)
     with served(echo, limits=limits) as (_, port), connected(port) as connection:
         connection.sendall(_CHUNKED + beginning)
         sent = _send_without_end(connection, part)
@@ -77,7 +77,10 @@ def test_what_frames_a_body_is_bounded(beginning: bytes, part: bytes) -> None:
 
 
 def test_framing_that_outweighs_the_body_is_refused() -> None:
-    with served(echo, limits=Limits(drain_bytes=1 << 20)) as (_, port), connected(port) as connection:
+    with (
+        served(echo, limits=ConnectionLimits(drain_bytes=1 << 20)) as (_, port),
+        connected(port) as connection,
+    ):
         connection.sendall(_CHUNKED)
         part = b"1;%b\r\nx\r\n" % (b"y" * 1000)
         assert _send_without_end(connection, part) < 16 << 20
@@ -123,7 +126,7 @@ def test_a_client_that_waits_to_be_asked_for_its_body_loses_the_connection_with_
 
 def test_what_is_dropped_is_bounded_in_bytes_and_time() -> None:
     head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000000\r\n\r\n"
-    with served(refuse, limits=Limits(drain_bytes=1 << 20, drain_s=1)) as (server, port):
+    with served(refuse, limits=ConnectionLimits(drain_bytes=1 << 20, drain_s=1)) as (server, port):
         with connected(port) as connection:
             connection.sendall(head)
             assert _send_without_end(connection, bytes(1 << 16)) < 32 << 20
@@ -135,7 +138,7 @@ def test_what_is_dropped_is_bounded_in_bytes_and_time() -> None:
 
 def test_no_more_connections_are_drained_than_allowed() -> None:
     head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000000\r\n\r\n"
-    with served(refuse, limits=Limits(drains=4)) as (server, port), ExitStack() as stack:
+    with served(refuse, limits=ConnectionLimits(drains=4)) as (server, port), ExitStack() as stack:
         for _ in range(12):
             connection = stack.enter_context(connected(port))
             connection.sendall(head)
@@ -150,7 +153,10 @@ def test_a_client_that_does_not_read_is_given_up() -> None:
         await answered(send, bytes(_BIG))
         done.set()
 
-    with served(pour_and_tell, limits=Limits(write_s=1)) as (server, port), connected(port) as connection:
+    with (
+        served(pour_and_tell, limits=ConnectionLimits(write_s=1)) as (server, port),
+        connected(port) as connection,
+    ):
         connection.sendall(get("/") * 8)
         assert done.wait(10)
         until(lambda: not server.server_state.connections, 10)
@@ -158,7 +164,7 @@ def test_a_client_that_does_not_read_is_given_up() -> None:
 
 
 def test_a_client_that_reads_a_byte_now_and_then_is_given_up() -> None:
-    with served(pour, limits=Limits(write_s=1)) as (server, port), socket.socket() as connection:
+    with served(pour, limits=ConnectionLimits(write_s=1)) as (server, port), socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect((HOST, port))
         connection.sendall(get("/"))
@@ -171,7 +177,7 @@ def test_a_client_that_reads_a_byte_now_and_then_is_given_up() -> None:
 
 
 def test_bytes_that_wait_for_clients_who_do_not_read_are_bounded_in_all() -> None:
-    with served(pour, limits=Limits(unsent_bytes=2 * _BIG)) as (server, port), ExitStack() as stack:
+    with served(pour, limits=ConnectionLimits(unsent_bytes=2 * _BIG)) as (server, port), ExitStack() as stack:
         slow = []
         for number in range(5):
             slow.append(stack.enter_context(connected(port)))
@@ -184,7 +190,7 @@ def test_bytes_that_wait_for_clients_who_do_not_read_are_bounded_in_all() -> Non
 
 
 def test_one_answer_may_be_larger_than_all_that_may_wait() -> None:
-    with served(pour, limits=Limits(unsent_bytes=1)) as (_, port), connected(port) as connection:
+    with served(pour, limits=ConnectionLimits(unsent_bytes=1)) as (_, port), connected(port) as connection:
         assert asked(connection, get("/")) == (200, bytes(_BIG))
 
 
@@ -201,7 +207,7 @@ def test_a_client_that_sends_ahead_and_does_not_read_holds_no_place() -> None:
 
 
 def test_a_client_that_reads_slowly_is_answered() -> None:
-    with served(pour, limits=Limits(write_s=1)) as (_, port), socket.socket() as connection:
+    with served(pour, limits=ConnectionLimits(write_s=1)) as (_, port), socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
         connection.connect((HOST, port))
         connection.settimeout(10)
@@ -215,13 +221,13 @@ def test_a_client_that_reads_slowly_is_answered() -> None:
 
 @pytest.mark.parametrize("begun", [b"G", b"GET / HTTP/1.1\r\nHost: a\r\nX: y"])
 def test_a_head_that_does_not_come_to_its_end_is_given_up(begun: bytes) -> None:
-    with served(echo, 60, Limits(head_s=1)) as (_, port), connected(port) as connection:
+    with served(echo, 60, ConnectionLimits(head_s=1)) as (_, port), connected(port) as connection:
         connection.sendall(begun)
         assert rest(connection).startswith(b"HTTP/1.1 408 ")
 
 
 def test_a_head_that_comes_drop_by_drop_is_given_up() -> None:
-    with served(echo, 60, Limits(head_s=1, drain_s=1)) as (_, port), connected(port) as connection:
+    with served(echo, 60, ConnectionLimits(head_s=1, drain_s=1)) as (_, port), connected(port) as connection:
         began = time.monotonic()
         with suppress(OSError):
             for byte in get("/" + "x" * 1000):
@@ -239,7 +245,7 @@ def test_a_body_that_stops_coming_is_given_up() -> None:
             pass
         left.set()
 
-    with served(wait_for_body, limits=Limits(body_s=1)) as (_, port), connected(port) as connection:
+    with served(wait_for_body, limits=ConnectionLimits(body_s=1)) as (_, port), connected(port) as connection:
         connection.sendall(post("/", b"body")[:-2])
         assert rest(connection).startswith(b"HTTP/1.1 408 ")
         assert left.wait(10)
@@ -250,13 +256,13 @@ def test_a_client_that_waits_for_a_slow_answer_is_not_hurried() -> None:
         await asyncio.sleep(2.5)
         await answered(send, b"done")
 
-    limits = Limits(head_s=1, body_s=1, write_s=1, drain_s=1)
+    limits = ConnectionLimits(head_s=1, body_s=1, write_s=1, drain_s=1)
     with served(slow, 1, limits) as (_, port), connected(port) as connection:
         assert asked(connection, post("/", b"body")) == (200, b"done")
 
 
 def test_the_connection_that_is_idle_for_longest_gives_way_to_a_new_one() -> None:
-    with served(echo, 60, Limits(connections=3, per_address=3)) as (_, port), ExitStack() as stack:
+    with served(echo, 60, ConnectionLimits(connections=3, per_address=3)) as (_, port), ExitStack() as stack:
         first, second, third = (stack.enter_context(connected(port)) for _ in range(3))
         for connection in (second, first, third):
             assert asked(connection, get("/"))[0] == 200
@@ -266,7 +272,7 @@ def test_the_connection_that_is_idle_for_longest_gives_way_to_a_new_one() -> Non
 
 
 def test_slow_heads_give_way_to_a_new_connection() -> None:
-    with served(echo, 60, Limits(connections=3, per_address=3)) as (_, port), ExitStack() as stack:
+    with served(echo, 60, ConnectionLimits(connections=3, per_address=3)) as (_, port), ExitStack() as stack:
         for _ in range(20):
             stack.enter_context(connected(port)).sendall(b"GET / HTTP/1.1\r\nHost:")
         assert asked_elsewhere(port) == 200
@@ -279,7 +285,10 @@ def test_a_connection_is_refused_where_all_are_at_work() -> None:
         await asyncio.to_thread(go.wait)
         await answered(send, b"late")
 
-    with served(late, 60, Limits(connections=2, per_address=2)) as (server, port), ExitStack() as stack:
+    with (
+        served(late, 60, ConnectionLimits(connections=2, per_address=2)) as (server, port),
+        ExitStack() as stack,
+    ):
         busy = [stack.enter_context(connected(port)) for _ in range(2)]
         for connection in busy:
             connection.sendall(get("/"))
@@ -294,11 +303,14 @@ def test_a_connection_is_refused_where_all_are_at_work() -> None:
 
 
 def test_one_address_has_no_more_than_its_share_and_a_trusted_proxy_all() -> None:
-    with served(echo, 60, Limits(connections=8, per_address=2)) as (server, port), ExitStack() as stack:
+    with (
+        served(echo, 60, ConnectionLimits(connections=8, per_address=2)) as (server, port),
+        ExitStack() as stack,
+    ):
         for _ in range(5):
             stack.enter_context(connected(port))
         until(lambda: len(server.server_state.connections) == 2)
-    trusting = Limits(connections=8, per_address=2, proxies=networks(("127.0.0.0/8",)))
+    trusting = ConnectionLimits(connections=8, per_address=2, proxies=networks(("127.0.0.0/8",)))
     with served(echo, 60, trusting) as (server, port), ExitStack() as stack:
         for _ in range(5):
             stack.enter_context(connected(port))
@@ -307,15 +319,15 @@ def test_one_address_has_no_more_than_its_share_and_a_trusted_proxy_all() -> Non
 
 def test_limits_are_checked() -> None:
     with pytest.raises(InvalidSetting, match="1 to 4"):
-        Limits(connections=4, per_address=5)
+        ConnectionLimits(connections=4, per_address=5)
     with pytest.raises(InvalidSetting, match="above 0"):
-        Limits(head_s=0)
+        ConnectionLimits(head_s=0)
     with pytest.raises(InvalidSetting, match="IP address or network"):
         networks(("proxy.example",))
 
 
 def test_a_proxy_is_trusted_by_its_address_or_network() -> None:
-    limits = Limits(proxies=networks(("10.0.0.0/8", "::1")))
+    limits = ConnectionLimits(proxies=networks(("10.0.0.0/8", "::1")))
     assert limits.trusts("10.1.2.3")
     assert limits.trusts("::1")
     assert not limits.trusts("11.0.0.1")

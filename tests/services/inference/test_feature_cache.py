@@ -11,14 +11,14 @@ import pytest
 from registry.errors import UndecodableInput
 from registry.registry import Registry
 from registry.settings import Settings
-from services.deployment.sessions import OpenRun, Sessions
+from services.deployment.sessions import RunStep, Sessions
 from services.deployment.snapshot import Selector
-from services.deployment.watcher import Deployment
+from services.deployment.watcher import DeploymentWatcher
 from services.engine.route import Tensors
 from services.inference import pipeline as module
-from services.inference.feature_cache import Key, Remembered
+from services.inference.feature_cache import FeatureCache, Key
 from services.inference.inputs import IMAGE, Inputs
-from services.inference.pipeline import Inference, Urgency
+from services.inference.pipeline import InferencePipeline, Urgency
 from services.settings import ServeSettings
 from tests.builders import DIMENSION, chain, picture, publish
 
@@ -30,7 +30,7 @@ def key(number: int) -> Key:
 
 
 def test_a_vector_comes_back_as_it_was_put() -> None:
-    remembered = Remembered(10_000)
+    remembered = FeatureCache(10_000)
     row = ROW.copy()
     remembered.put(key(1), row)
     row[:] = 0
@@ -41,7 +41,7 @@ def test_a_vector_comes_back_as_it_was_put() -> None:
 
 
 def test_what_was_not_asked_for_longest_goes_first() -> None:
-    remembered = Remembered(3 * (ROW.nbytes + 600))
+    remembered = FeatureCache(3 * (ROW.nbytes + 600))
     for number in (1, 2, 3):
         remembered.put(key(number), ROW)
     remembered.get(key(1))
@@ -51,7 +51,7 @@ def test_what_was_not_asked_for_longest_goes_first() -> None:
 
 
 def test_without_room_nothing_is_kept() -> None:
-    remembered = Remembered(0)
+    remembered = FeatureCache(0)
     remembered.put(key(1), ROW)
     assert (len(remembered), remembered.bytes) == (0, 0)
 
@@ -70,27 +70,30 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
 def rows_run(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Let everything be worth remembering, and note the rows that sessions run."""
     noted: list[int] = []
-    whole = OpenRun.run
+    whole = RunStep.run
 
-    def run(self: OpenRun, values: Tensors, *, alone: bool = False, onward: bool = False) -> Tensors:
+    def run(self: RunStep, values: Tensors, *, alone: bool = False, onward: bool = False) -> Tensors:
         noted.append(len(next(iter(values.values()))))
         return whole(self, values, alone=alone, onward=onward)
 
     monkeypatch.setattr(module, "WORTH_REMEMBERING_S", 0.0)
-    monkeypatch.setattr(OpenRun, "run", run)
+    monkeypatch.setattr(RunStep, "run", run)
     return noted
 
 
 def serve(
-    registry: Registry, rows_run: list[int], trial: Callable[[Inference], Awaitable[None]], **settings: int
+    registry: Registry,
+    rows_run: list[int],
+    trial: Callable[[InferencePipeline], Awaitable[None]],
+    **settings: int,
 ) -> None:
     async def within() -> None:
-        deployment = Deployment(
+        deployment = DeploymentWatcher(
             lambda: registry, stages=("production",), sessions=Sessions(threads=1, cores=1)
         )
         deployment.look()
         rows_run.clear()
-        inference = Inference(ServeSettings(**settings), deployment, 1)  # type: ignore[arg-type]  # whole numbers alone
+        inference = InferencePipeline(ServeSettings(**settings), deployment, 1)  # type: ignore[arg-type]  # whole numbers alone
         try:
             await trial(inference)
         finally:
@@ -110,7 +113,7 @@ def urgency() -> Urgency:
 def test_every_head_and_the_feature_endpoint_find_what_one_of_them_computed(
     registry: Registry, rows_run: list[int]
 ) -> None:
-    async def trial(inference: Inference) -> None:
+    async def trial(inference: InferencePipeline) -> None:
         one, two = (inference.snapshot.pick(name, Selector()) for name in ("one", "two"))
         await inference.classify(one, pictures(1, 2), 3, urgency())
         before = list(rows_run)
@@ -125,10 +128,10 @@ def test_every_head_and_the_feature_endpoint_find_what_one_of_them_computed(
 def test_only_what_is_new_is_computed_and_all_rows_stay_in_their_order(
     registry: Registry, rows_run: list[int]
 ) -> None:
-    async def trial(inference: Inference) -> None:
+    async def trial(inference: InferencePipeline) -> None:
         one = inference.snapshot.pick("one", Selector())
         fresh = {seed: (await inference.embed(one, pictures(seed), urgency()))[0] for seed in range(6)}
-        inference._remembered = Remembered(1 << 20)
+        inference._remembered = FeatureCache(1 << 20)
         await inference.embed(one, pictures(1, 4), urgency())
         rows_run.clear()
         mixed = await inference.embed(one, pictures(0, 1, 2, 3, 4, 5), urgency())
@@ -139,7 +142,7 @@ def test_only_what_is_new_is_computed_and_all_rows_stay_in_their_order(
 
 
 def test_a_broken_input_is_named_by_its_place_in_the_request(registry: Registry, rows_run: list[int]) -> None:
-    async def trial(inference: Inference) -> None:
+    async def trial(inference: InferencePipeline) -> None:
         one = inference.snapshot.pick("one", Selector())
         await inference.embed(one, pictures(1, 2), urgency())
         broken = Inputs(IMAGE, [picture(1), picture(2), b"no picture"])
@@ -151,7 +154,7 @@ def test_a_broken_input_is_named_by_its_place_in_the_request(registry: Registry,
 
 
 def test_switched_off_everything_is_computed(registry: Registry, rows_run: list[int]) -> None:
-    async def trial(inference: Inference) -> None:
+    async def trial(inference: InferencePipeline) -> None:
         one = inference.snapshot.pick("one", Selector())
         for _ in range(2):
             await inference.embed(one, pictures(1), urgency())

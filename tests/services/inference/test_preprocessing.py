@@ -18,15 +18,15 @@ from registry.digests import Digest
 from registry.errors import InputTooLarge, InvalidInput, UndecodableInput, WrongModality
 from registry.recipe import ImageRecipe, Raw, Recipe
 from registry.runtime import on_host
-from services.engine import Answer, Engine, Limits, Route, batch_preparation
+from services.engine import Answer, Engine, QueueLimits, Route, batch_preparation
 from services.engine.latency_model import CHEAP_S
 from services.engine.route import Tensors
 from services.errors import DeadlineExceeded
 from services.inference import preprocessing
 from services.inference.preprocessing import ItemLimits, RawInputs, Shared
 from tests.builders import picture, text_recipe
-from tests.services.pictures import BROKEN, GIGAPIXEL, GOOD
 from tests.services.engine.test_engine import Ledger
+from tests.services.pictures import BROKEN, GIGAPIXEL, GOOD
 
 RECIPE = ImageRecipe(8, 8)
 
@@ -103,7 +103,7 @@ def decoder(where: str) -> MakesPreparing:
     @contextmanager
     def made(workers: int = 2, **limits: int) -> Iterator[Preparing]:
         engine = Engine(
-            Limits(batch_rows=8),
+            QueueLimits(batch_rows=8),
             workers=workers if where == TOGETHER else 1,
             preparing=workers if where == APART else 0,
             observer=Ledger(),

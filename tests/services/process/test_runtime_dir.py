@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from services.process.runtime_dir import Home, sweep
+from services.process.runtime_dir import RuntimeDir, sweep
 from services.process.server import ROOT, free_port
 
 OWNER = """
@@ -53,7 +53,7 @@ def gone(home: Path, patience_s: float = 60.0) -> bool:
 
 
 def test_a_home_goes_with_its_owner(tmp_path: Path) -> None:
-    home = Home(tmp_path)
+    home = RuntimeDir(tmp_path)
     (home.path / "metrics").mkdir()
     sweep(tmp_path)
     assert (home.path / "metrics").is_dir()
@@ -69,7 +69,7 @@ def test_the_home_of_a_killed_process_is_removed_by_the_next(tmp_path: Path) -> 
         process.kill()
         process.wait()
         assert left.is_dir()
-        home = Home(tmp_path)
+        home = RuntimeDir(tmp_path)
         assert list(tmp_path.iterdir()) == [home.path]
         home.remove()
 
