@@ -6,8 +6,8 @@ import click
 from rich.console import Console
 
 from adapters import options
+from registry.commands.shell import Column, Shell, command, show_record, show_table
 from registry.extras import ADAPT
-from registry.shell import Column, Shell, command, show_record, show_table
 
 
 @command("sources", needs=(ADAPT,), short_help="List what can be transferred from.")

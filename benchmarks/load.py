@@ -66,17 +66,17 @@ class Load:
             self._begin(connection)
         self._serve(until=time.perf_counter() + warm_s)
         pids = tree(root)
-        opened = (time.perf_counter(), time.process_time(), cpu_seconds(pids), busy_seconds())
-        self._serve(until=opened[0] + seconds)
+        loaded = (time.perf_counter(), time.process_time(), cpu_seconds(pids), busy_seconds())
+        self._serve(until=loaded[0] + seconds)
         closed = (time.perf_counter(), time.process_time(), cpu_seconds(pids), busy_seconds())
         self._drain()
-        wall, generator, server, busy = (after - before for before, after in zip(opened, closed, strict=True))
-        times = [end - start for start, end in self._answered if opened[0] < end <= closed[0]]
+        wall, generator, server, busy = (after - before for before, after in zip(loaded, closed, strict=True))
+        times = [end - start for start, end in self._answered if loaded[0] < end <= closed[0]]
         # A small window and slow answers: fall back on those that straddle its edges.
-        times = times or [end - start for start, end in self._answered if end > opened[0]]
+        times = times or [end - start for start, end in self._answered if end > loaded[0]]
         return Measurement(
             seconds=wall,
-            rows=sum(_share(answer, opened[0], closed[0]) for answer in self._answered),
+            rows=sum(_share(answer, loaded[0], closed[0]) for answer in self._answered),
             cpu_s=server,
             generator_s=generator,
             others_s=max(0.0, busy - generator - server),
@@ -132,10 +132,10 @@ class Load:
         return whole
 
 
-def _share(answer: tuple[float, float], opened: float, closed: float) -> float:
+def _share(answer: tuple[float, float], loaded: float, closed: float) -> float:
     """Return the part of an answer's time that lies in a window: batches make answers come in bursts."""
     start, end = answer
-    return max(0.0, min(end, closed) - max(start, opened)) / (end - start)
+    return max(0.0, min(end, closed) - max(start, loaded)) / (end - start)
 
 
 def main() -> None:

@@ -178,14 +178,14 @@ def measure(lanes: Sequence[Step], seconds: float) -> Measurement:
     threads = [threading.Thread(target=serve, args=(step,), daemon=True) for step in lanes]
     for thread in threads:
         thread.start()
-    opened = (time.perf_counter(), time.process_time(), busy_seconds())
+    loaded = (time.perf_counter(), time.process_time(), busy_seconds())
     barrier.wait()
     for thread in threads:
         thread.join()
     wall, cpu, busy = (
         after - before
         for before, after in zip(
-            opened, (time.perf_counter(), time.process_time(), busy_seconds()), strict=True
+            loaded, (time.perf_counter(), time.process_time(), busy_seconds()), strict=True
         )
     )
     if len(totals) < len(lanes):

@@ -264,8 +264,8 @@ def _in_turns(one: Open, other: Open, pixels: np.ndarray) -> tuple[list[float], 
 def _apart(one: Open, other: Open, pixels: np.ndarray) -> tuple[list[float], list[float]]:
     """Time two runners one after the other, twice over: what is too large for one file is so twice."""
     times: tuple[list[float], list[float]] = ([], [])
-    for index, opened in ((0, one), (1, other), (1, other), (0, one)):
-        runner = opened()
+    for index, loaded in ((0, one), (1, other), (1, other), (0, one)):
+        runner = loaded()
         runner(pixels)
         times[index].extend(_timed(runner, pixels) for _ in range(MIN_ROUNDS))
         del runner

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import click
 
-from registry.shell import Root, registry_options
+from registry.commands.shell import Root, registry_options
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,42 +36,47 @@ COMMANDS = {
     "report": CommandEntry(
         "adapters.report.command:report", "Write a page about a version: figures, curves, mistakes, segments."
     ),
-    "list": CommandEntry("registry.cli:list_versions", "List versions, the last registered first."),
-    "show": CommandEntry("registry.cli:show", "Show one version and what it is made of."),
+    "list": CommandEntry(
+        "registry.commands.versions:list_versions", "List versions, the last registered first."
+    ),
+    "show": CommandEntry("registry.commands.versions:show", "Show one version and what it is made of."),
     "history": CommandEntry(
-        "registry.cli:history",
+        "registry.commands.versions:history",
         "Show what happened to a target's versions, or what was in its stages at a time.",
     ),
     "lineage": CommandEntry(
-        "registry.cli:lineage",
+        "registry.commands.versions:lineage",
         "Show where a version comes from, and which segments each generation shares with the one before.",
     ),
     "compare": CommandEntry(
-        "registry.cli:compare",
+        "registry.commands.versions:compare",
         "Set two versions side by side: figures, labels, spaces, segments, and their answers to the same items.",
     ),
-    "promote": CommandEntry("registry.cli:promote", "Move a version to a stage; whatever was there retires."),
+    "promote": CommandEntry(
+        "registry.commands.stages:promote", "Move a version to a stage; whatever was there retires."
+    ),
     "rollback": CommandEntry(
-        "registry.cli:rollback", "Return a target's production to the version before; repeated, further back."
+        "registry.commands.stages:rollback",
+        "Return a target's production to the version before; repeated, further back.",
     ),
     "delete": CommandEntry(
-        "registry.cli:delete",
+        "registry.commands.storage:delete",
         "Delete a version that no stage, rollback or child needs; gc then frees its bytes.",
     ),
     "verify": CommandEntry(
-        "registry.cli:verify",
+        "registry.commands.storage:verify",
         "Read every byte that versions need, and check it; ends with 1 if anything is damaged.",
     ),
     "gc": CommandEntry(
-        "registry.cli:gc",
+        "registry.commands.storage:gc",
         "Delete bytes that no version needs: condemned by one run, deleted by one after the grace period.",
     ),
     "doctor": CommandEntry(
-        "registry.doctor_command:doctor",
+        "registry.commands.doctor:doctor",
         "Check whether the registry is in order, and say what to do; ends with 1 if anything is wrong.",
     ),
-    "registry": CommandEntry("registry.fork_command:registry", "Which registry a catalog is."),
-    "tokens": CommandEntry("registry.tokens_command:tokens", "Bearer tokens for servers."),
+    "registry": CommandEntry("registry.commands.fork:registry", "Which registry a catalog is."),
+    "tokens": CommandEntry("registry.commands.tokens:tokens", "Bearer tokens for servers."),
     "classify": CommandEntry(
         "services.commands.inference:classify", "Classify pictures or texts without a server."
     ),

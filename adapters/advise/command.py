@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 import click
 
 from adapters import options
+from registry.commands.shell import Shell, command, show_table
 from registry.extras import ADAPT
-from registry.shell import Shell, command, show_table
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
+from registry.commands.shell import Shell, command
 from registry.extras import ADAPT
-from registry.shell import Shell, command
 
 
 @command(

@@ -126,8 +126,8 @@ async def closed_loop(ask: Ask, pace: Pace) -> Measurement:
 
     An answer that straddles an edge of the window counts by the share of its time that lies inside.
     """
-    opened = time.perf_counter() + pace.warm_s
-    closed = opened + pace.window_s
+    loaded = time.perf_counter() + pace.warm_s
+    closed = loaded + pace.window_s
     rows = 0.0
     times: list[float] = []
 
@@ -137,8 +137,8 @@ async def closed_loop(ask: Ask, pace: Pace) -> Measurement:
             await ask(number)
             number += pace.clients
             ended = time.perf_counter()
-            rows += max(0.0, min(ended, closed) - max(began, opened)) / (ended - began)
-            if ended >= opened:
+            rows += max(0.0, min(ended, closed) - max(began, loaded)) / (ended - began)
+            if ended >= loaded:
                 times.append(ended - began)
 
     async def clock() -> tuple[float, float]:
@@ -171,8 +171,8 @@ def shared_trunk(networks: Sequence[Network], pace: Pace, seed: int) -> Part:
             Registry.open(Settings.read(home)) as registry,
         ):
             manifests = registered(registry, network.source, f"case-{number}", pieces)
-            held, opened = _opened(manifests, registry.blob, network.pixels)
-        results = _shared_or_not(opened, network.pixels, pace, seed)
+            held, loaded = _opened(manifests, registry.blob, network.pixels)
+        results = _shared_or_not(loaded, network.pixels, pace, seed)
         rates |= {f"{case}, {kind}": _versus(results, kind, SEPARATE) for kind in (TURNS, ALL)}
         detours |= {f"{case}, {size}": _versus(results, f"{size}", DETOUR) for size in pace.few}
         memory[case] = ["not known" if mib is None else f"{mib}" for mib in held.values()]
@@ -226,24 +226,24 @@ def _opened(
         SEPARATE: partial(Versions.separate, manifests, read),
     }
     held: dict[str, int | None] = {}
-    opened: dict[str, Versions] = {}
+    loaded: dict[str, Versions] = {}
     for way, open_ in ways.items():
         before = held_mib()
-        opened[way] = open_().warmed(pixels)
+        loaded[way] = open_().warmed(pixels)
         after = held_mib()
         held[way] = None if before is None or after is None else after - before
-    return held, opened
+    return held, loaded
 
 
-def _shared_or_not(opened: Mapping[str, Versions], pixels: np.ndarray, pace: Pace, seed: int) -> Rounds:
+def _shared_or_not(loaded: Mapping[str, Versions], pixels: np.ndarray, pace: Pace, seed: int) -> Rounds:
     """Measure the engine on versions that share and on separate ones, and batches with and without the detour."""
     jobs: dict[str, Callable[[], Measurement]] = {
-        f"{kind}, {way}": partial(opened[way].load, kind, pixels, pace)
+        f"{kind}, {way}": partial(loaded[way].load, kind, pixels, pace)
         for kind in (TURNS, ALL)
         for way in (STAYS, SEPARATE)
     }
     for way in (STAYS, DETOUR):
-        route = opened[way].together
+        route = loaded[way].together
         for size in pace.few:
             step = partial(compute, route, _fields(route, pixels[:size]), alone=False)
             jobs[f"{size}, {way}"] = timed(step, size, pace.window_s)

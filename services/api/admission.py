@@ -224,12 +224,12 @@ class Admission:
         task = asyncio.current_task(self._loop)
         if task is None:
             raise RuntimeError("a visit belongs to a task")
-        visit = AdmittedRequest(self, receive, when_left, task, perf_counter())
-        self.visits.add(visit)
+        admitted = AdmittedRequest(self, receive, when_left, task, perf_counter())
+        self.visits.add(admitted)
         if not self._sweeping:
             self._sweeping = True
             self._loop.call_later(_SWEEP_S, self._sweep)
-        return visit
+        return admitted
 
     def leave(self) -> None:
         """Announce that the process is about to end."""
@@ -244,7 +244,7 @@ class Admission:
         if body_bytes > self.max_body_bytes:
             raise InputTooLarge(f"a body has at most {self.max_body_bytes:,} bytes, got more")
 
-    def make_room_for(self, visit: AdmittedRequest, more: int) -> None:
+    def make_room_for(self, admitted: AdmittedRequest, more: int) -> None:
         """See that a visit may hold more bytes: larger bodies that are still on their way give way, the largest first.
 
         So a few clients that announce large bodies, and send them slowly or never, keep nobody else out.
@@ -252,10 +252,10 @@ class Admission:
         Raises:
             Overloaded: all bodies hold as many as allowed, and none that may give way is larger.
         """
-        wanted = visit.held_bytes + more
+        wanted = admitted.held_bytes + more
         most = self.max_held_bytes - (0 if wanted <= SMALL_BODY_BYTES else self._kept_for_small)
         while self.held_bytes + more > most:
-            others = (other for other in self.visits if other is not visit and other.may_give_way())
+            others = (other for other in self.visits if other is not admitted and other.may_give_way())
             largest = max(others, key=lambda other: other.held_bytes, default=None)
             if largest is None or largest.held_bytes <= wanted:
                 raise Overloaded("the requests under way hold as many bytes as the server allows", "bytes")
@@ -266,9 +266,9 @@ class Admission:
     def _make_room(self) -> bool:
         """End the visit that has been sending its body for longest, if one has for long, and return whether one has."""
         now = perf_counter()
-        slow = [visit for visit in self.visits if visit.still_sends(now)]
+        slow = [admitted for admitted in self.visits if admitted.still_sends(now)]
         if slow:
-            slowest = min(slow, key=lambda visit: visit.started)
+            slowest = min(slow, key=lambda admitted: admitted.started)
             slowest.give_way(
                 Overloaded("the body came so slowly that another request got its place", "requests")
             )
@@ -276,8 +276,8 @@ class Admission:
 
     def _sweep(self) -> None:
         now = perf_counter()
-        for visit in tuple(self.visits):
-            visit.sweep(now)
+        for admitted in tuple(self.visits):
+            admitted.sweep(now)
         self._sweeping = bool(self.visits)
         if self._sweeping:
             asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep)

@@ -82,7 +82,7 @@ class HttpApplication:
     Args:
         inference: returns what answers, or None while the process is still starting.
         admission: the limits on requests and bytes.
-        doorkeeper: tells what a request may ask for.
+        authenticator: tells what a request may ask for.
         max_rows: inputs of one request.
         beyond: BentoML's application. It gets what is not HTTP, its own operations and its pages; other paths are
             unknown here and there, and it would keep a metric for every path that anyone ever tries.
@@ -92,13 +92,13 @@ class HttpApplication:
         self,
         inference: Callable[[], InferencePipeline | None],
         admission: Admission,
-        doorkeeper: Authenticator,
+        authenticator: Authenticator,
         max_rows: int,
         beyond: Application | None = None,
     ) -> None:
         self._inference = inference
         self._admission = admission
-        self._doorkeeper = doorkeeper
+        self._authenticator = authenticator
         self._max_rows = max_rows
         self._beyond = beyond
         self._pages = None if beyond is None else BentoPages(beyond)
@@ -133,7 +133,7 @@ class HttpApplication:
                 raise WrongMethod(method, _GET)
             else:
                 if path not in _OPEN:
-                    self._doorkeeper.identify(scope["headers"])
+                    self._authenticator.identify(scope["headers"])
                 if path == "/metrics":
                     metrics.settle()
                 reply = await pages.get(scope)
@@ -152,22 +152,22 @@ class HttpApplication:
         if scope["method"] != "POST":
             await _send(scope, send, _other_method(scope["method"]))
             return
-        visit: AdmittedRequest | None = None
+        admitted: AdmittedRequest | None = None
         hand_on(None)
         try:
-            hand_on(self._doorkeeper.admit(scope["headers"], operation))
+            hand_on(self._authenticator.admit(scope["headers"], operation))
             if self._inference() is None:
                 raise TargetUnavailable("the server is still starting")
-            visit = self._admission.enter(receive, scope.get("extensions", _NONE).get(WHEN_LEFT))
+            admitted = self._admission.enter(receive, scope.get("extensions", _NONE).get(WHEN_LEFT))
             head = request.read({**scope, "query_string": b""}, operation)
-            body = await visit.body(head.length)
+            body = await admitted.body(head.length)
             inputs, rest = await _apart(
                 len(body), bento_body.read, head.content_type, body, operation, self._max_rows
             )
             del body
-            visit.answering()
+            admitted.answering()
         except asyncio.CancelledError:
-            end = None if visit is None else visit.ended()
+            end = None if admitted is None else admitted.ended()
             if end is None:
                 raise
             if not isinstance(end, ClientLeft):
@@ -181,8 +181,8 @@ class HttpApplication:
             del inputs
             await beyond(_of_length(scope, len(rest)), _again(rest, receive), send)
         finally:
-            if visit is not None:
-                visit.leave()
+            if admitted is not None:
+                admitted.leave()
 
     def _describe(self, scope: Scope, path: str) -> Reply:
         """Answer the routes that take no body."""
@@ -197,16 +197,16 @@ class HttpApplication:
             if path == "/livez":
                 return Reply(200, codec.JSON, b'{"alive":true}')
             if path == "/":
-                self._doorkeeper.identify(scope["headers"])
+                self._authenticator.identify(scope["headers"])
                 return Reply(200, b"text/html; charset=utf-8", landing_page.page(), _PAGE_HEADERS)
             inference = self._inference()
             if path == "/v1/targets":
-                grant = self._doorkeeper.identify(scope["headers"])
+                grant = self._authenticator.identify(scope["headers"])
                 if inference is None:
                     raise TargetUnavailable("the server is still starting")
                 seen = visible(inference.snapshot, grant)
                 return Reply(200, codec.JSON, orjson.dumps(status.targets(seen), default=str))
-            if inference is None or not self._doorkeeper.settled:
+            if inference is None or not self._authenticator.settled:
                 return Reply(503, codec.JSON, b'{"ready":false,"degraded":[],"refused":[]}')
             ready, document = status.readiness(
                 inference.snapshot,
@@ -226,27 +226,27 @@ class HttpApplication:
             await _send(scope, send, _other_method(method))
             return
         started = perf_counter()
-        visit: AdmittedRequest | None = None
+        admitted: AdmittedRequest | None = None
         reply: Reply | None = None
         labels: Sequence[str] = (metrics.UNKNOWN,)
         outcome = metrics.OK
         try:
             targets = request.targets_of(scope["query_string"]) if target is None else (target,)
-            grant = self._doorkeeper.admit(scope["headers"], operation, targets)
+            grant = self._authenticator.admit(scope["headers"], operation, targets)
             inference = self._inference()
             if inference is None:
                 raise TargetUnavailable("the server is still starting")
             served = inference.snapshot.targets
             labels = [name if name in served else metrics.UNKNOWN for name in targets]
-            visit = self._admission.enter(receive, scope.get("extensions", _NONE).get(WHEN_LEFT))
+            admitted = self._admission.enter(receive, scope.get("extensions", _NONE).get(WHEN_LEFT))
             head = request.read(scope, operation, several=target is None)
-            visit.deadline = min(visit.deadline, started + head.timeout_s)
+            admitted.deadline = min(admitted.deadline, started + head.timeout_s)
             if target is None:
-                reply = await self._classify_all(inference, visit, head, targets, grant)
+                reply = await self._classify_all(inference, admitted, head, targets, grant)
             else:
-                reply = await self._answer(inference, visit, head, operation, target, grant)
+                reply = await self._answer(inference, admitted, head, operation, target, grant)
         except asyncio.CancelledError:
-            end = None if visit is None else visit.ended()
+            end = None if admitted is None else admitted.ended()
             if end is None:
                 raise
             reply = None if isinstance(end, ClientLeft) else problem(end)
@@ -262,17 +262,17 @@ class HttpApplication:
             for label in labels:
                 metrics.answered(label, operation, outcome, perf_counter() - started)
             if reply is not None:
-                if visit is not None:
-                    visit.answering()
+                if admitted is not None:
+                    admitted.answering()
                 await _send(scope, send, reply)
         finally:
-            if visit is not None:
-                visit.leave()
+            if admitted is not None:
+                admitted.leave()
 
     async def _answer(
         self,
         inference: InferencePipeline,
-        visit: AdmittedRequest,
+        admitted: AdmittedRequest,
         head: RequestHead,
         operation: str,
         target: str,
@@ -281,20 +281,20 @@ class HttpApplication:
         # Looked up before the body is read, so that a request in vain is refused early, and again
         # after, so that a slow upload is answered by the version that is in force by then.
         snapshot = inference.snapshot
-        opened = _pick(snapshot, grant, target, head)
-        inference.check_time(opened, visit.deadline)
-        body = await visit.body(head.length)
+        loaded = _pick(snapshot, grant, target, head)
+        inference.check_time(loaded, admitted.deadline)
+        body = await admitted.body(head.length)
         if inference.snapshot is not snapshot:
-            opened = _pick(inference.snapshot, grant, target, head)
+            loaded = _pick(inference.snapshot, grant, target, head)
         inputs = await _parse(head, body, inference.settings.max_rows)
         del body
-        identity, urgency = opened.identity, Urgency(visit.deadline, head.priority)
+        identity, urgency = loaded.identity, Urgency(admitted.deadline, head.priority)
         if operation == metrics.CLASSIFY:
-            rankings = await inference.classify(opened, inputs, head.top_k, urgency)
+            rankings = await inference.classify(loaded, inputs, head.top_k, urgency)
             begun = perf_counter()
             answer, content_type = codec.classification(identity, rankings), codec.JSON
         else:
-            features = await inference.embed(opened, inputs, urgency)
+            features = await inference.embed(loaded, inputs, urgency)
             begun = perf_counter()
             if head.accepts_npy:
                 answer, content_type = npy.write(features), codec.NPY
@@ -306,34 +306,34 @@ class HttpApplication:
     async def _classify_all(
         self,
         inference: InferencePipeline,
-        visit: AdmittedRequest,
+        admitted: AdmittedRequest,
         head: RequestHead,
         targets: Sequence[str],
         grant: Grant,
     ) -> Reply:
         for target in targets:
-            inference.check_time(_pick(inference.snapshot, grant, target, head), visit.deadline)
-        body = await visit.body(head.length)
+            inference.check_time(_pick(inference.snapshot, grant, target, head), admitted.deadline)
+        body = await admitted.body(head.length)
         snapshot = inference.snapshot
-        opened = {target: _pick(snapshot, grant, target, head) for target in targets}
+        loaded = {target: _pick(snapshot, grant, target, head) for target in targets}
         inputs = await _parse(head, body, inference.settings.max_rows)
         del body
         rankings = await inference.classify_all(
-            opened, inputs, head.top_k, Urgency(visit.deadline, head.priority)
+            loaded, inputs, head.top_k, Urgency(admitted.deadline, head.priority)
         )
         begun = perf_counter()
         answer = codec.classifications(
-            {target: (opened[target].identity, rankings[target]) for target in targets}
+            {target: (loaded[target].identity, rankings[target]) for target in targets}
         )
         metrics.ENCODE_SECONDS.observe(perf_counter() - begun)
         return Reply(200, codec.JSON, answer)
 
 
 def _pick(snapshot: Snapshot, grant: Grant, target: str, head: RequestHead) -> LoadedVersion:
-    opened = pick(snapshot, grant, target, head.selector)
+    loaded = pick(snapshot, grant, target, head.selector)
     if head.expected_space is not None:
-        _check_space(opened.identity, head.expected_space)
-    return opened
+        _check_space(loaded.identity, head.expected_space)
+    return loaded
 
 
 def _check_space(identity: AnswerIdentity, expected: str) -> None:

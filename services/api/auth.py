@@ -41,7 +41,7 @@ class TokenCache:
         self._tokens: Mapping[str, Token] = {}
         self._changes: int | None = None
         self._read_from: Registry | None = None
-        self._follower = RegistryPoller(
+        self._poller = RegistryPoller(
             connect,
             self._look,
             name="tokens",
@@ -51,11 +51,11 @@ class TokenCache:
 
     def start(self) -> None:
         """Begin to follow, in a thread."""
-        self._follower.start()
+        self._poller.start()
 
     def close(self) -> None:
         """Stop following; what is known stays."""
-        self._follower.close()
+        self._poller.close()
 
     def find(self, text: bytes) -> Token | None:
         """Return the token whose text this is, whatever its state, or None."""
@@ -68,7 +68,7 @@ class TokenCache:
         Raises:
             CultivarError: the registry could not be read; the tokens that are known stay as they are.
         """
-        self._follower.look()
+        self._poller.look()
 
     def _look(self, registry: Registry) -> None:
         changes = registry.token_changes()
@@ -84,18 +84,18 @@ class Authenticator:
     """Tells from a request's headers what it may ask for.
 
     Args:
-        keyring: the tokens, or None where everybody may ask for everything.
+        token_cache: the tokens, or None where everybody may ask for everything.
         clock: tells the time, in UTC.
     """
 
-    def __init__(self, keyring: TokenCache | None, clock: Callable[[], datetime] = instants.now) -> None:
-        self._keyring = keyring
+    def __init__(self, token_cache: TokenCache | None, clock: Callable[[], datetime] = instants.now) -> None:
+        self._token_cache = token_cache
         self._clock = clock
 
     @property
     def settled(self) -> bool:
         """Whether requests can be told apart."""
-        return self._keyring is None or self._keyring.settled
+        return self._token_cache is None or self._token_cache.settled
 
     def identify(self, headers: Iterable[tuple[bytes, bytes]]) -> Grant:
         """Return what the bearer of a request's token may ask for.
@@ -104,12 +104,12 @@ class Authenticator:
             Unauthorized: there is no token, or one that is unknown, expired or revoked.
             TargetUnavailable: the tokens were not read yet.
         """
-        if self._keyring is None:
+        if self._token_cache is None:
             return EVERYTHING
         text = _bearer(headers)
-        if not self._keyring.settled:
+        if not self._token_cache.settled:
             raise TargetUnavailable("the server is still starting")
-        token = self._keyring.find(text)
+        token = self._token_cache.find(text)
         if token is None:
             raise Unauthorized("expected a token that this registry knows, got another", shown=True)
         if (state := token.state(self._clock())) != ACTIVE:
@@ -126,7 +126,7 @@ class Authenticator:
             Forbidden: it is not good for the operation, or for one of the targets.
             TargetUnavailable: the tokens were not read yet.
         """
-        if self._keyring is None:
+        if self._token_cache is None:
             return EVERYTHING
         grant = self.identify(headers)
         check(grant, operation, targets)

@@ -13,9 +13,9 @@ def targets(snapshot: Snapshot) -> dict[str, object]:
         for stage in sorted({*target.stages, *target.refused})
     ]
     shared = sharing(
-        (f"{target.name}@{stage}", opened.version.digest, opened.manifest)
+        (f"{target.name}@{stage}", loaded.version.digest, loaded.manifest)
         for _, target in sorted(snapshot.targets.items())
-        for stage, opened in sorted(target.stages.items())
+        for stage, loaded in sorted(target.stages.items())
     )
     return {"targets": entries, "sharing": shared}
 
@@ -42,10 +42,10 @@ def readiness(snapshot: Snapshot, *, strict: bool, leaving: bool = False) -> tup
 
 
 def _entry(target: Target, stage: str) -> dict[str, object]:
-    opened, refusal = target.stages.get(stage), target.refused.get(stage)
+    loaded, refusal = target.stages.get(stage), target.refused.get(stage)
     entry: dict[str, object] = {"target": target.name, "stage": stage, "state": target.state(stage)}
-    if opened is not None:
-        entry |= _version(opened)
+    if loaded is not None:
+        entry |= _version(loaded)
     elif refusal is not None:
         version = refusal.version
         entry |= {
@@ -65,18 +65,18 @@ def _entry(target: Target, stage: str) -> dict[str, object]:
     return entry
 
 
-def _version(opened: LoadedVersion) -> dict[str, object]:
-    manifest, head = opened.manifest, opened.head
+def _version(loaded: LoadedVersion) -> dict[str, object]:
+    manifest, head = loaded.manifest, loaded.head
     return {
-        "ref": opened.identity.ref,
-        "version": opened.identity.version,
-        "digest": opened.identity.digest,
+        "ref": loaded.identity.ref,
+        "version": loaded.identity.version,
+        "digest": loaded.identity.digest,
         "kind": manifest.kind,
         "modality": manifest.modality,
         "labels": None if head is None else list(head.labels),
-        "labels_digest": opened.identity.labels_digest,
-        "space_id": opened.identity.space_id,
-        "providers": list(opened.providers),
+        "labels_digest": loaded.identity.labels_digest,
+        "space_id": loaded.identity.space_id,
+        "providers": list(loaded.providers),
         "segments": [
             {"name": segment.name, "role": segment.role, "digest": segment.digest}
             for segment in manifest.segments

@@ -35,12 +35,12 @@ async def classify(
 ) -> Answer:
     """Return the best labels for each input, in order."""
 
-    async def run(inference: InferencePipeline, opened: LoadedVersion, inputs: Inputs) -> dict[str, Any]:
-        rankings = await inference.classify(opened, inputs, top_k, _urgency(worker))
+    async def run(inference: InferencePipeline, loaded: LoadedVersion, inputs: Inputs) -> dict[str, Any]:
+        rankings = await inference.classify(loaded, inputs, top_k, _urgency(worker))
         results = [
             {"labels": [{"label": label, "score": score} for label, score in ranking]} for ranking in rankings
         ]
-        identity = opened.identity
+        identity = loaded.identity
         return {**identity.to_json(), "labels_digest": identity.labels_digest, "results": results}
 
     return await _answer(worker, CLASSIFY, target, images, texts, run)
@@ -51,9 +51,9 @@ async def embed(
 ) -> Answer:
     """Return a feature vector for each input, in order."""
 
-    async def run(inference: InferencePipeline, opened: LoadedVersion, inputs: Inputs) -> dict[str, Any]:
-        features = await inference.embed(opened, inputs, _urgency(worker))
-        return {**opened.identity.to_json(), "dim": features.shape[1], "embeddings": features.tolist()}
+    async def run(inference: InferencePipeline, loaded: LoadedVersion, inputs: Inputs) -> dict[str, Any]:
+        features = await inference.embed(loaded, inputs, _urgency(worker))
+        return {**loaded.identity.to_json(), "dim": features.shape[1], "embeddings": features.tolist()}
 
     return await _answer(worker, EMBED, target, images, texts, run)
 
@@ -73,12 +73,12 @@ async def _answer(
                 name: items for name, items in (("images", images), ("texts", texts)) if items is not None
             }
             inputs = read_document(given, worker.settings.max_rows)
-        grant = worker.doorkeeper.admitted()
+        grant = worker.authenticator.admitted()
         check(grant, operation, (target,))
         if worker.inference is None:
             raise TargetUnavailable("the server is still starting")
-        opened = pick(worker.inference.snapshot, grant, target, ANY)
-        return await run(worker.inference, opened, inputs)
+        loaded = pick(worker.inference.snapshot, grant, target, ANY)
+        return await run(worker.inference, loaded, inputs)
     except CultivarError as error:
         reply = refusal(error, operation)
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in reply.headers}

@@ -10,11 +10,11 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from registry.commands.shell import Shell, command
 from registry.digests import Digest
 from registry.extras import ADAPT, SERVE
 from registry.manifest import Manifest
 from registry.registry import Registry
-from registry.shell import Shell, command
 from services.process.server import Server, check_port, free_port, stopped_by_signals
 from services.settings import OFF, ServeSettings
 

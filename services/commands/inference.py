@@ -9,9 +9,9 @@ import numpy as np
 from rich.console import Console
 
 from registry.cache import DiskStore
+from registry.commands.shell import Column, Shell, command, show_table
 from registry.names import PRODUCTION
 from registry.registry import Registry
-from registry.shell import Column, Shell, command, show_table
 from services.commands.input_files import Input, PictureFile, inputs_of, other_columns
 from services.commands.offline import OfflineModel
 from services.commands.vector_files import VectorTable, check_columns, check_output, write_vectors

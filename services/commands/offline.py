@@ -97,10 +97,10 @@ class OfflineModel:
         require_features(self._opened.manifest)
         key = self._feature_key()
         for start in range(0, len(inputs), _LOOKED_UP):
-            loaded = [_load(each) for each in inputs[start : start + _LOOKED_UP]]
-            digests = [each.digest for each in loaded]
+            contents = [_load(each) for each in inputs[start : start + _LOOKED_UP]]
+            digests = [each.digest for each in contents]
             found = self._store.find(key, digests)
-            rows = np.empty((len(loaded), self.dimension), np.float32)
+            rows = np.empty((len(contents), self.dimension), np.float32)
             if found.mask.any():
                 rows[found.mask] = found.rows
                 advance(int(found.mask.sum()))
@@ -108,7 +108,8 @@ class OfflineModel:
             if len(missing):
                 route = self._opened.route.towards(FEATURES)
                 fresh = [
-                    outputs[FEATURES] for outputs in self._run(route, [loaded[at] for at in missing], advance)
+                    outputs[FEATURES]
+                    for outputs in self._run(route, [contents[at] for at in missing], advance)
                 ]
                 rows[missing] = np.concatenate(fresh)
                 self._store.put(key, [digests[at] for at in missing], rows[missing])

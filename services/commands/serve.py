@@ -9,11 +9,11 @@ from typing import Any
 import click
 from rich.console import Console
 
+from registry.commands.shell import Shell, command
 from registry.errors import RuntimeFailure
 from registry.extras import SERVE
 from registry.modes import may_write
 from registry.settings import Settings
-from registry.shell import Shell, command
 from services.commands.deployed_versions import DeployedVersionsProcess
 from services.deployment.states import READY, UNAVAILABLE
 from services.process.server import Server, stopped_by_signals

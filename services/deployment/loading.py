@@ -57,14 +57,14 @@ class LoadedVersion:
     """A version that can answer.
 
     Attributes:
-        loaded: the version, as it was read.
+        contents: the version, as it was read.
         path: its way through the plan.
         route: the same, opened: computes its outputs.
         identity: what its answers begin with.
         head: what classify uses, or None.
     """
 
-    loaded: VersionContents
+    contents: VersionContents
     path: PlannedPath
     route: Route
     identity: AnswerIdentity
@@ -73,17 +73,17 @@ class LoadedVersion:
     @property
     def version(self) -> Version:
         """The version as the catalog knows it."""
-        return self.loaded.version
+        return self.contents.version
 
     @property
     def manifest(self) -> Manifest:
         """What it is."""
-        return self.loaded.manifest
+        return self.contents.manifest
 
     @property
     def recipe(self) -> Recipe:
         """Prepares its inputs."""
-        return self.loaded.recipe
+        return self.contents.recipe
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -94,7 +94,7 @@ class LoadedVersion:
     def open(
         cls,
         registry: Registry,
-        loaded: VersionContents,
+        contents: VersionContents,
         path: PlannedPath,
         sessions: Sessions,
         proven: frozenset[RouteStep] = frozenset(),
@@ -103,7 +103,7 @@ class LoadedVersion:
 
         Args:
             registry: has its segments.
-            loaded: the version.
+            contents: the version.
             path: its way.
             sessions: what is open already.
             proven: steps that answer already: where nothing else is run, nothing is run for proof.
@@ -112,41 +112,41 @@ class LoadedVersion:
             IntegrityError: stored bytes are missing or damaged.
             RuntimeFailure: ONNX Runtime refuses it, or its outputs are not what the manifest says.
         """
-        manifest = loaded.manifest
+        manifest = contents.manifest
         route = sessions.route(path, manifest.signature.inputs, registry.blob)
         widths = _widths(manifest)
         _check_heads(manifest, route, widths)
         if not proven.issuperset(route.steps):
-            _warm(loaded, route, widths)
+            _warm(contents, route, widths)
         return cls(
-            loaded,
+            contents,
             path,
             route,
-            AnswerIdentity.of(loaded.version.ref, loaded.version.number, manifest),
+            AnswerIdentity.of(contents.version.ref, contents.version.number, manifest),
             head_of(manifest) if manifest.heads else None,
         )
 
 
 def open_alone(registry: Registry, version: Version) -> LoadedVersion:
     """Open one version by itself, on all cores; raises as ``VersionContents.read`` and ``LoadedVersion.open`` do."""
-    loaded = VersionContents.read(registry, version)
+    contents = VersionContents.read(registry, version)
     cores = cpu_quota()
     return LoadedVersion.open(
         registry,
-        loaded,
-        Plan.of({version.digest: loaded.manifest}).paths[version.digest],
+        contents,
+        Plan.of({version.digest: contents.manifest}).paths[version.digest],
         Sessions(threads=cores, cores=cores),
     )
 
 
-def _warm(loaded: VersionContents, route: Route, widths: Mapping[str, int]) -> None:
+def _warm(contents: VersionContents, route: Route, widths: Mapping[str, int]) -> None:
     for alone in (False, True) if route.wide else (False,):
-        for blank in loaded.recipe.blanks():
+        for blank in contents.recipe.blanks():
             for rows in sorted({*_WARM_ROWS, *route.sizes}):
-                outputs = compute(route, loaded.recipe.collate([blank] * rows), alone=alone)
+                outputs = compute(route, contents.recipe.collate([blank] * rows), alone=alone)
                 for name, width in widths.items():
                     if outputs[name].shape != (rows, width):
-                        raise _misshapen(loaded.manifest, name, [rows, width], list(outputs[name].shape))
+                        raise _misshapen(contents.manifest, name, [rows, width], list(outputs[name].shape))
 
 
 def _check_heads(manifest: Manifest, route: Route, widths: Mapping[str, int]) -> None:

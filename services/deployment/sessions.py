@@ -201,12 +201,12 @@ class Sessions:
             inputs: the fields of the version's recipe.
             read: reads segments.
         """
-        opened = [self.open(run, read) for run in path.runs]
+        loaded = [self.open(run, read) for run in path.runs]
         return Route(
             path.runs[0].places[0].segment.digest.short,
             inputs,
-            [each for each in opened if isinstance(each, RunStep)],
-            [each for each in opened if isinstance(each, HeadWeights)],
+            [each for each in loaded if isinstance(each, RunStep)],
+            [each for each in loaded if isinstance(each, HeadWeights)],
             path.outputs,
         )
 

@@ -101,14 +101,14 @@ class Target:
             AmbiguousRef: several are meant.
         """
         stage = selector.stage
-        if selector is ANY and (opened := self.stages.get(PRODUCTION)) is not None:
-            return opened
+        if selector is ANY and (loaded := self.stages.get(PRODUCTION)) is not None:
+            return loaded
         if stage is None and selector.number is None and selector.digest is None and selector.source is None:
             stage = PRODUCTION
         if stage is not None:
-            opened = self.stages.get(stage)
-            if opened is not None and selector.matches(opened.version):
-                return opened
+            loaded = self.stages.get(stage)
+            if loaded is not None and selector.matches(loaded.version):
+                return loaded
             refused = [self.refused[stage]] if stage in self.refused else []
         else:
             found = {
@@ -167,7 +167,7 @@ class Snapshot:
         """Return the targets that nothing answers for."""
         return sorted(name for name, target in self.targets.items() if not target.stages)
 
-    def opened(self) -> Iterator[LoadedVersion]:
+    def loaded(self) -> Iterator[LoadedVersion]:
         """Yield every version that answers, once for each stage."""
         for target in self.targets.values():
             yield from target.stages.values()

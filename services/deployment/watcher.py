@@ -43,7 +43,7 @@ class DeploymentWatcher:
         targets: the targets to serve; empty for all.
         sessions: opens what is to be run.
         poll_s: seconds between two looks.
-        meeting: where the workers of this server agree on the moment of a change; None where it is alone.
+        barrier: where the workers of this server agree on the moment of a change; None where it is alone.
         swapped: called after each change, from the thread that looks.
 
     Attributes:
@@ -58,21 +58,21 @@ class DeploymentWatcher:
         targets: tuple[str, ...] = (),
         sessions: Sessions,
         poll_s: float = 0.1,
-        meeting: RolloutBarrier | None = None,
+        barrier: RolloutBarrier | None = None,
         swapped: Callable[[Snapshot], None] = lambda snapshot: None,
     ) -> None:
         self.snapshot = Snapshot()
         self._stages = stages
         self._wanted = frozenset(targets)
         self._sessions = sessions
-        self._meeting = meeting
+        self._barrier = barrier
         self._swapped = swapped
         self._position: int | None = None
         self._read_from: Registry | None = None
         self._ahead: Snapshot | None = None
         self._retry_s = _FIRST_RETRY_S
         self._retry_at = float("inf")
-        self._follower = RegistryPoller(
+        self._poller = RegistryPoller(
             connect,
             self._look,
             name="deployment",
@@ -83,11 +83,11 @@ class DeploymentWatcher:
 
     def start(self) -> None:
         """Begin to follow, in a thread."""
-        self._follower.start()
+        self._poller.start()
 
     def close(self) -> None:
         """Stop following, and let go of the registry; what is served stays."""
-        self._follower.close()
+        self._poller.close()
 
     def look(self) -> bool:
         """Bring the snapshot in step with the registry, if it moved or a refused version is due again.
@@ -98,7 +98,7 @@ class DeploymentWatcher:
         Raises:
             CultivarError: the registry could not be read; what is served stays as it is.
         """
-        return self._follower.look()
+        return self._poller.look()
 
     def _look(self, registry: Registry) -> bool:
         position = registry.stage_position()
@@ -107,8 +107,8 @@ class DeploymentWatcher:
         same = position == self._position and registry is self._read_from
         if same and monotonic() < self._retry_at:
             return False
-        if self._meeting is not None and self._position is not None and position < self._position:
-            self._meeting.return_to(position)
+        if self._barrier is not None and self._position is not None and position < self._position:
+            self._barrier.return_to(position)
         before = self.snapshot
         with self._watching():
             arranged = self._arrange(registry, self._read(registry))
@@ -126,10 +126,10 @@ class DeploymentWatcher:
     @contextmanager
     def _watching(self) -> Iterator[None]:
         """Step aside where the other workers change before this one is done."""
-        if self._meeting is None or self._position is None:
+        if self._barrier is None or self._position is None:
             yield
             return
-        with self._meeting.preparing(self._position, self._step_aside):
+        with self._barrier.preparing(self._position, self._step_aside):
             yield
 
     def _step_aside(self) -> None:
@@ -138,14 +138,14 @@ class DeploymentWatcher:
 
     def _agreed(self, position: int, arranged: Snapshot) -> bool:
         """Tell whether what was arranged is to be served now; the first one of all is, at once."""
-        if self._meeting is None:
+        if self._barrier is None:
             return True
         if not self.snapshot.settled or position == self._position:
-            self._meeting.arrive(position)
+            self._barrier.arrive(position)
             return True
         # Held until the next look, so that what was opened for it is found again.
         self._ahead = arranged
-        return self._meeting.agree(position, self._follower.stopping)
+        return self._barrier.agree(position, self._poller.stopping)
 
     def _note_away(self, away: bool) -> None:
         self.snapshot = replace(self.snapshot, away=away)
@@ -161,11 +161,11 @@ class DeploymentWatcher:
     def _arrange(self, registry: Registry, wanted: dict[Slot, Version]) -> Snapshot:
         """Return a snapshot of what the registry wants, as far as it can be believed and opened."""
         before = {
-            (target.name, stage): opened
+            (target.name, stage): loaded
             for target in self.snapshot.targets.values()
-            for stage, opened in target.stages.items()
+            for stage, loaded in target.stages.items()
         }
-        read = {_name(opened.version): opened.loaded for opened in before.values()}
+        read = {_name(loaded.version): loaded.contents for loaded in before.values()}
         chosen: dict[Slot, VersionContents] = {}
         refused: dict[Slot, Refusal] = {}
 
@@ -174,7 +174,7 @@ class DeploymentWatcher:
             refused[slot] = self._refuse(slot, wanted[slot], error)
             chosen.pop(slot, None)
             if slot in before:
-                chosen[slot] = before[slot].loaded
+                chosen[slot] = before[slot].contents
 
         for slot in before.keys() - wanted.keys():
             try:
@@ -193,13 +193,13 @@ class DeploymentWatcher:
             except Exception as error:
                 refuse(slot, error)
         while True:
-            plan = Plan.of({loaded.version.digest: loaded.manifest for loaded in chosen.values()})
-            opened, failed = self._open(registry, plan, chosen, before)
+            plan = Plan.of({contents.version.digest: contents.manifest for contents in chosen.values()})
+            loaded, failed = self._open(registry, plan, chosen, before)
             if not failed:
                 break
             for slot, why in failed.items():
                 refuse(slot, why)
-        return Snapshot(self._targets(wanted, opened, refused, before), plan, settled=True)
+        return Snapshot(self._targets(wanted, loaded, refused, before), plan, settled=True)
 
     def _open(
         self,
@@ -214,27 +214,27 @@ class DeploymentWatcher:
         """
         known = {_name(each.version): each for each in before.values()}
         proven = frozenset(step for each in before.values() for step in each.route.steps)
-        opened: dict[Slot, LoadedVersion] = {}
+        loaded: dict[Slot, LoadedVersion] = {}
         failed: dict[Slot, Exception] = {}
-        for slot, loaded in chosen.items():
-            name = _name(loaded.version)
-            path = plan.paths[loaded.version.digest]
+        for slot, contents in chosen.items():
+            name = _name(contents.version)
+            path = plan.paths[contents.version.digest]
             current = known.get(name)
             if current is None or current.path != path:
                 try:
-                    known[name] = LoadedVersion.open(registry, loaded, path, self._sessions, proven)
+                    known[name] = LoadedVersion.open(registry, contents, path, self._sessions, proven)
                 except Exception as error:
                     if current is None:
                         failed[slot] = error
                         continue
-                    _log.exception("%s cannot be opened anew and stays as it is", loaded.version.ref)
-            opened[slot] = known[name]
-        return opened, failed
+                    _log.exception("%s cannot be opened anew and stays as it is", contents.version.ref)
+            loaded[slot] = known[name]
+        return loaded, failed
 
     def _targets(
         self,
         wanted: Mapping[Slot, Version],
-        opened: Mapping[Slot, LoadedVersion],
+        loaded: Mapping[Slot, LoadedVersion],
         refused: Mapping[Slot, Refusal],
         before: Mapping[Slot, LoadedVersion],
     ) -> dict[str, Target]:
@@ -242,7 +242,7 @@ class DeploymentWatcher:
         names = dict.fromkeys(target for target, _ in wanted)
         for _ in self.snapshot.targets.keys() - names.keys():
             metrics.SWAPS.labels("withdrawn").inc()
-        for slot, each in opened.items():
+        for slot, each in loaded.items():
             if slot not in refused and (
                 slot not in before or _name(before[slot].version) != _name(each.version)
             ):
@@ -251,7 +251,7 @@ class DeploymentWatcher:
         return {
             name: Target(
                 name,
-                {stage: each for (target, stage), each in opened.items() if target == name},
+                {stage: each for (target, stage), each in loaded.items() if target == name},
                 {stage: each for (target, stage), each in refused.items() if target == name},
             )
             for name in names
@@ -276,15 +276,15 @@ class DeploymentWatcher:
 
     def _report(self, before: Snapshot) -> None:
         """Bring ``cultivar_loaded`` in step with the snapshot."""
-        now = {_label(opened) for opened in self.snapshot.opened()}
-        for gone in {_label(opened) for opened in before.opened()} - now:
+        now = {_label(loaded) for loaded in self.snapshot.loaded()}
+        for gone in {_label(loaded) for loaded in before.loaded()} - now:
             metrics.LOADED.labels(*gone).set(0)
         for label in now:
             metrics.LOADED.labels(*label).set(1)
 
 
-def _label(opened: LoadedVersion) -> tuple[str, str, str]:
-    return opened.identity.target, opened.identity.ref, opened.providers[0]
+def _label(loaded: LoadedVersion) -> tuple[str, str, str]:
+    return loaded.identity.target, loaded.identity.ref, loaded.providers[0]
 
 
 def _name(version: Version) -> tuple[str, str]:

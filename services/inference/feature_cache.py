@@ -57,13 +57,13 @@ class FeatureCache:
             self.bytes -= gone.nbytes + _ENTRY_BYTES
 
 
-def keys_of(opened: LoadedVersion, wire: str, contents: Sequence[bytes]) -> list[Key]:
+def keys_of(loaded: LoadedVersion, wire: str, contents: Sequence[bytes]) -> list[Key]:
     """Return what the features of some inputs are known by.
 
     Args:
-        opened: the version that answers.
+        loaded: the version that answers.
         wire: where its route carries its features.
         contents: the bytes of each input.
     """
-    provider, recipe = opened.providers[0], opened.manifest.recipe
+    provider, recipe = loaded.providers[0], loaded.manifest.recipe
     return [(wire, recipe, provider, hashlib.sha256(each).digest()) for each in contents]

@@ -82,12 +82,12 @@ class InferencePipeline:
         return self._deployment.snapshot
 
     async def classify(
-        self, opened: LoadedVersion, inputs: Inputs, top_k: int, urgency: Urgency
+        self, loaded: LoadedVersion, inputs: Inputs, top_k: int, urgency: Urgency
     ) -> list[Ranking]:
         """Return the best labels for each input, in order.
 
         Args:
-            opened: the version that answers.
+            loaded: the version that answers.
             inputs: what is asked about.
             top_k: how many labels, at least 1.
             urgency: until when, and before whom.
@@ -99,8 +99,8 @@ class InferencePipeline:
             DeadlineExceeded: the deadline passed.
             RuntimeFailure: the version could not be run on these inputs.
         """
-        head = opened.head or head_of(opened.manifest)
-        return rank(head, await self._outputs(opened, opened.route, inputs, urgency), top_k)
+        head = loaded.head or head_of(loaded.manifest)
+        return rank(head, await self._outputs(loaded, loaded.route, inputs, urgency), top_k)
 
     async def classify_all(
         self, targets: Mapping[str, LoadedVersion], inputs: Inputs, top_k: int, urgency: Urgency
@@ -120,11 +120,11 @@ class InferencePipeline:
             DeadlineExceeded: the deadline passed.
             RuntimeFailure: one of the versions could not be run on these inputs.
         """
-        heads = {name: opened.head or head_of(opened.manifest) for name, opened in targets.items()}
+        heads = {name: loaded.head or head_of(loaded.manifest) for name, loaded in targets.items()}
         groups: dict[tuple[str, str], dict[str, LoadedVersion]] = {}
-        for name, opened in targets.items():
-            key = (opened.manifest.recipe, opened.route.steps[0].key)
-            groups.setdefault(key, {})[name] = opened
+        for name, loaded in targets.items():
+            key = (loaded.manifest.recipe, loaded.route.steps[0].key)
+            groups.setdefault(key, {})[name] = loaded
         prepared: _Prepared = {}
         tasks = [
             asyncio.ensure_future(self._group(group, inputs, urgency, prepared)) for group in groups.values()
@@ -136,24 +136,24 @@ class InferencePipeline:
                 task.cancel()
         return {name: rank(heads[name], outputs[name], top_k) for name in targets}
 
-    async def embed(self, opened: LoadedVersion, inputs: Inputs, urgency: Urgency) -> np.ndarray:
+    async def embed(self, loaded: LoadedVersion, inputs: Inputs, urgency: Urgency) -> np.ndarray:
         """Return a feature vector for each input, float32 [rows, dimension]; raises as ``classify`` does."""
-        require_features(opened.manifest)
-        outputs = await self._outputs(opened, opened.route.towards(FEATURES), inputs, urgency)
+        require_features(loaded.manifest)
+        outputs = await self._outputs(loaded, loaded.route.towards(FEATURES), inputs, urgency)
         return outputs[FEATURES]
 
-    def check_time(self, opened: LoadedVersion, deadline: float) -> None:
+    def check_time(self, loaded: LoadedVersion, deadline: float) -> None:
         """Check that a request for a version can be answered in time, before anything is spent on it.
 
         Raises:
             Overloaded: what waits already takes too long.
         """
-        self._engine.line(opened.route).check(1, deadline)
+        self._engine.line(loaded.route).check(1, deadline)
 
     def forget_all_but(self, snapshot: Snapshot) -> None:
         """Drop what belongs to sessions that are served no more."""
         self._joint.clear()
-        self._engine.forget({opened.route.root for opened in snapshot.opened()})
+        self._engine.forget({loaded.route.root for loaded in snapshot.loaded()})
 
     def close(self) -> None:
         """Stop the threads after the work under way."""
@@ -163,7 +163,7 @@ class InferencePipeline:
         self, group: Mapping[str, LoadedVersion], inputs: Inputs, urgency: Urgency, prepared: "_Prepared"
     ) -> dict[str, Arrays]:
         """Return the outputs of versions that share recipe and root, by name."""
-        routes = tuple((name, opened.route) for name, opened in group.items())
+        routes = tuple((name, loaded.route) for name, loaded in group.items())
         route = self._joint.get(routes)
         if route is None:
             route = self._joint[routes] = Route.together(dict(routes))
@@ -173,16 +173,16 @@ class InferencePipeline:
 
     async def _outputs(
         self,
-        opened: LoadedVersion,
+        loaded: LoadedVersion,
         route: Route,
         inputs: Inputs,
         urgency: Urgency,
         prepared: "_Prepared | None" = None,
     ) -> Arrays:
-        inputs.require(opened.recipe.modality, self.settings.max_rows)
-        keys = await self._keys(opened, route, inputs)
+        inputs.require(loaded.recipe.modality, self.settings.max_rows)
+        keys = await self._keys(loaded, route, inputs)
         if keys is None:
-            return await self._run(opened, route, inputs, urgency, prepared)
+            return await self._run(loaded, route, inputs, urgency, prepared)
         assert route.pivot is not None, "what has keys has features"
         found = [self._remembered.get(key) for key in keys]
         lacking = [index for index, row in enumerate(found) if row is None]
@@ -193,7 +193,7 @@ class InferencePipeline:
         asked = inputs if len(lacking) == len(keys) else inputs.only(lacking)
         try:
             outputs = await self._run(
-                opened, route, asked, urgency, None if asked is not inputs else prepared
+                loaded, route, asked, urgency, None if asked is not inputs else prepared
             )
         except InvalidInput as error:
             if error.index is not None:
@@ -206,7 +206,7 @@ class InferencePipeline:
         known = route.after(np.stack([row for row in found if row is not None]))
         return {name: _interleaved(rows, known[name], lacking) for name, rows in outputs.items()}
 
-    async def _keys(self, opened: LoadedVersion, route: Route, inputs: Inputs) -> list[Key] | None:
+    async def _keys(self, loaded: LoadedVersion, route: Route, inputs: Inputs) -> list[Key] | None:
         """Return what the inputs' features are known by, or None where it is not worth while."""
         if not self.settings.feature_cache_bytes or route.pivot is None:
             return None
@@ -215,14 +215,14 @@ class InferencePipeline:
         segment = route.outputs[route.pivot]
         try:
             if inputs.size <= MAX_HASHED_IN_LOOP_BYTES:
-                return keys_of(opened, segment, inputs.contents())
-            return await asyncio.to_thread(lambda: keys_of(opened, segment, inputs.contents()))
+                return keys_of(loaded, segment, inputs.contents())
+            return await asyncio.to_thread(lambda: keys_of(loaded, segment, inputs.contents()))
         except InvalidInput:  # it is refused where it is prepared, with its index
             return None
 
     async def _run(
         self,
-        opened: LoadedVersion,
+        loaded: LoadedVersion,
         route: Route,
         inputs: Inputs,
         urgency: Urgency,
@@ -233,22 +233,22 @@ class InferencePipeline:
             if inputs.array is not None:
                 rows = {route.inputs[0].name: inputs.array}
             else:
-                rows = self._preparation(opened, inputs, prepared)
+                rows = self._preparation(loaded, inputs, prepared)
             return await self._engine.submit(route, rows, urgency.deadline, urgency.priority)
 
     def _preparation(
-        self, opened: LoadedVersion, inputs: Inputs, prepared: "_Prepared | None"
+        self, loaded: LoadedVersion, inputs: Inputs, prepared: "_Prepared | None"
     ) -> Preparation:
         """Return what prepares inputs, the same for every version that has the same recipe where several are asked."""
         if prepared is None:
-            return self._raw(opened, inputs)
-        recipe = opened.manifest.recipe
+            return self._raw(loaded, inputs)
+        recipe = loaded.manifest.recipe
         if recipe not in prepared:
-            prepared[recipe] = Shared(self._raw(opened, inputs))
+            prepared[recipe] = Shared(self._raw(loaded, inputs))
         return prepared[recipe]
 
-    def _raw(self, opened: LoadedVersion, inputs: Inputs) -> RawInputs:
-        return RawInputs(opened.recipe, inputs.items, self._item_limits, metrics.DECODE_SECONDS.observe)
+    def _raw(self, loaded: LoadedVersion, inputs: Inputs) -> RawInputs:
+        return RawInputs(loaded.recipe, inputs.items, self._item_limits, metrics.DECODE_SECONDS.observe)
 
 
 _Prepared: TypeAlias = dict[Digest, Preparation]

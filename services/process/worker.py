@@ -46,7 +46,7 @@ class ServerWorker:
 
     Attributes:
         inference: what answers, or None before ``start`` and after ``stop``.
-        doorkeeper: tells what a request may ask for.
+        authenticator: tells what a request may ask for.
     """
 
     def __init__(self, settings: ServeSettings, registry: Settings) -> None:
@@ -59,8 +59,8 @@ class ServerWorker:
         self._calm = False
         self._pulse: Pulse | None = None
         # A process that ``cultivar serve`` did not start cannot know who reaches it: ``auto`` asks for tokens.
-        self._keyring = None if settings.auth == OFF else TokenCache(self._connect)
-        self.doorkeeper = Authenticator(self._keyring)
+        self._token_cache = None if settings.auth == OFF else TokenCache(self._connect)
+        self.authenticator = Authenticator(self._token_cache)
         self._admission = Admission(
             max_requests=settings.max_requests,
             max_body_bytes=settings.max_body_bytes,
@@ -80,7 +80,7 @@ class ServerWorker:
     def front(self, beyond: Application | None = None) -> HttpApplication:
         """Return the HTTP application, before or after ``start``; BentoML's is beyond it."""
         rows = self.settings.max_rows
-        return HttpApplication(lambda: self.inference, self._admission, self.doorkeeper, rows, beyond)
+        return HttpApplication(lambda: self.inference, self._admission, self.authenticator, rows, beyond)
 
     async def start(self) -> None:
         """Begin to follow the registry. Nothing that is wrong with it stops the process: readiness tells."""
@@ -94,7 +94,7 @@ class ServerWorker:
         hold_on(self.settings.patience_s)
         leave_on_sigterm(self.settings.drain_s, self._admission.leave)
         settings = self.settings
-        meeting = _meeting(settings)
+        barrier = _barrier(settings)
         cores = max(1, cpu_quota() // settings.workers)
         lanes = settings.lanes_of(cores, gpu=usable_providers()[0] == CUDA)
         self._loop = asyncio.get_running_loop()
@@ -108,25 +108,25 @@ class ServerWorker:
                 largest=settings.max_batch_rows,
             ),
             poll_s=settings.poll_s,
-            meeting=meeting,
+            barrier=barrier,
             swapped=self._swapped,
         )
         self.inference = InferencePipeline(settings, self._deployment, cores)
         self._deployment.start()
-        if self._keyring is not None:
-            self._keyring.start()
+        if self._token_cache is not None:
+            self._token_cache.start()
         elif not settings.loopback:
             _log.warning("anybody who reaches %s may ask: tokens are off", settings.host)
         heartbeats = Heartbeats.inherited()
         if heartbeats is not None:
             self._pulse = Pulse(heartbeats)
         if settings.workers > 1:
-            await self._join(meeting, heartbeats)
+            await self._join(barrier, heartbeats)
         if heartbeats is not None:
             heartbeats.serve()
         self._stalls = metrics.StallMonitor()
 
-    async def _join(self, meeting: RolloutBarrier | None, heartbeats: Heartbeats | None) -> None:
+    async def _join(self, barrier: RolloutBarrier | None, heartbeats: Heartbeats | None) -> None:
         """Wait before connections are taken: for what is loaded, and for the workers met with.
 
         Until this worker is ready the others can answer, if there are any, however long it takes; and at the
@@ -141,9 +141,9 @@ class ServerWorker:
 
         while not self._calm and waits():
             await asyncio.sleep(_JOIN_POLL_S)
-        if meeting is None:
+        if barrier is None:
             return
-        counts = Counts(meeting.folder / FILE)
+        counts = Counts(barrier.folder / FILE)
         while counts.workers < self.settings.workers and perf_counter() < limit:
             await asyncio.sleep(_JOIN_POLL_S)
         share_out(counts)
@@ -156,8 +156,8 @@ class ServerWorker:
             self._stalls.stop()
         if deployment is not None:
             await asyncio.to_thread(deployment.close)
-        if self._keyring is not None:
-            await asyncio.to_thread(self._keyring.close)
+        if self._token_cache is not None:
+            await asyncio.to_thread(self._token_cache.close)
         if inference is not None:
             await asyncio.to_thread(inference.close)
         metrics.TALLIES.stop()
@@ -175,7 +175,7 @@ class ServerWorker:
             self.inference.forget_all_but(snapshot)
 
 
-def _meeting(settings: ServeSettings) -> RolloutBarrier | None:
+def _barrier(settings: ServeSettings) -> RolloutBarrier | None:
     """Return where the workers meet, where there are several and ``cultivar serve`` started them."""
     folder = os.environ.get(FOLDER)
     if settings.workers == 1 or folder is None:

@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from registry.blobs import LocalBlobs
+from registry.commands.doctor import doctor
 from registry.digests import Digest
-from registry.doctor_command import doctor
 from registry.examination import FAILURE, OK, WARNING, examine
 from registry.registry import Registry
 from registry.settings import Settings

@@ -60,13 +60,13 @@ def test_a_request_that_is_slow_to_send_its_body_gives_its_place_to_a_new_one(
         ended: list[Exception | None] = []
 
         async def slow() -> None:
-            visit = admission.enter(arriving())
+            admitted = admission.enter(arriving())
             try:
-                await visit.body(1)
+                await admitted.body(1)
             except asyncio.CancelledError:
-                ended.append(visit.ended())
+                ended.append(admitted.ended())
             finally:
-                visit.leave()
+                admitted.leave()
 
         task = asyncio.create_task(slow())
         await asyncio.sleep(0)
@@ -132,16 +132,16 @@ class Sending:
 
     def __init__(self, admission: Admission, announced: int | None, *came: bytes) -> None:
         self.end: Exception | None = None
-        self.visit = admission.enter(_unfinished(came))
+        self.admitted = admission.enter(_unfinished(came))
         self._announced = announced
 
     async def __call__(self) -> None:
         try:
-            await self.visit.body(self._announced)
+            await self.admitted.body(self._announced)
         except asyncio.CancelledError:
-            self.end = self.visit.ended()
+            self.end = self.admitted.ended()
         finally:
-            self.visit.leave()
+            self.admitted.leave()
 
 
 def _unfinished(came: Iterable[bytes]) -> Receive:
@@ -167,7 +167,7 @@ async def _begun(
         await sending[0]()
 
     task = asyncio.create_task(send())
-    while not sending or not sending[0].visit.held_bytes:
+    while not sending or not sending[0].admitted.held_bytes:
         await asyncio.sleep(0)
     return sending[0], task
 
@@ -247,15 +247,15 @@ def test_a_visit_ends_with_its_client_or_its_time(
     end: type[Exception],
 ) -> None:
     async def trial() -> None:
-        visit = door(deadline_s=deadline_s).enter(arriving(b"x", then=then), when_left)
-        await visit.body(1)
+        admitted = door(deadline_s=deadline_s).enter(arriving(b"x", then=then), when_left)
+        await admitted.body(1)
         try:
             await asyncio.wait_for(asyncio.Event().wait(), 5)
         except asyncio.CancelledError:
-            assert isinstance(visit.ended(), end)
+            assert isinstance(admitted.ended(), end)
         else:
             raise AssertionError("nothing ended the visit")
-        visit.leave()
+        admitted.leave()
         await asyncio.sleep(0)
 
     asyncio.run(trial())
@@ -263,19 +263,19 @@ def test_a_visit_ends_with_its_client_or_its_time(
 
 def test_an_answer_on_its_way_is_not_cut() -> None:
     async def trial() -> None:
-        visit = door(deadline_s=0.01).enter(arriving(b"x"), leaving_soon)
-        await visit.body(1)
-        visit.answering()
+        admitted = door(deadline_s=0.01).enter(arriving(b"x"), leaving_soon)
+        await admitted.body(1)
+        admitted.answering()
         await asyncio.sleep(0.12)
-        visit.leave()
+        admitted.leave()
 
     asyncio.run(trial())
 
 
 def test_a_client_that_leaves_before_its_body_is_whole_leaves_it_to_the_reader_to_notice() -> None:
     async def trial() -> None:
-        visit = door().enter(arriving(b"x"), lambda tell: tell())
-        assert await visit.body(1) == b"x"
+        admitted = door().enter(arriving(b"x"), lambda tell: tell())
+        assert await admitted.body(1) == b"x"
 
     asyncio.run(trial())
 

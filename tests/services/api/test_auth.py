@@ -55,10 +55,10 @@ def registry(settings: Settings) -> Iterator[Registry]:
 
 
 @pytest.fixture
-def keyring(settings: Settings) -> Iterator[TokenCache]:
-    keyring = TokenCache(lambda: Registry.open(settings))
-    yield keyring
-    keyring.close()
+def token_cache(settings: Settings) -> Iterator[TokenCache]:
+    token_cache = TokenCache(lambda: Registry.open(settings))
+    yield token_cache
+    token_cache.close()
 
 
 def headers(text: str) -> list[tuple[bytes, bytes]]:
@@ -72,48 +72,50 @@ def test_without_a_keyring_everybody_may_ask_for_everything() -> None:
 
 
 def test_before_the_tokens_are_read_nobody_is_told_to_be_unknown(
-    registry: Registry, keyring: TokenCache
+    registry: Registry, token_cache: TokenCache
 ) -> None:
     _, text = registry.add_token("ci")
-    door = Authenticator(keyring)
+    door = Authenticator(token_cache)
     with pytest.raises(TargetUnavailable):
         door.identify(headers(text))
     assert not door.settled
-    keyring.look()
+    token_cache.look()
     assert door.identify(headers(text)) == EVERYTHING
 
 
-def test_a_keyring_reads_the_tokens_only_when_they_changed(registry: Registry, keyring: TokenCache) -> None:
+def test_a_keyring_reads_the_tokens_only_when_they_changed(
+    registry: Registry, token_cache: TokenCache
+) -> None:
     _, first = registry.add_token("first")
-    keyring.look()
+    token_cache.look()
     _, second = registry.add_token("second")
-    assert keyring.find(second.encode()) is None
-    keyring.look()
-    assert keyring.find(first.encode()) is not None
-    assert keyring.find(second.encode()) is not None
+    assert token_cache.find(second.encode()) is None
+    token_cache.look()
+    assert token_cache.find(first.encode()) is not None
+    assert token_cache.find(second.encode()) is not None
 
 
 def test_while_the_catalog_is_away_the_tokens_known_stay_good_until_they_expire(
-    settings: Settings, registry: Registry, keyring: TokenCache
+    settings: Settings, registry: Registry, token_cache: TokenCache
 ) -> None:
     now = instants.now()
     _, text = registry.add_token("ci", expires=now + timedelta(hours=1))
-    keyring.look()
+    token_cache.look()
     with closing(sqlite3.connect(settings.home / "catalog.sqlite")) as connection:
         connection.execute("DROP TABLE counters")
     with pytest.raises(StorageFailure):
-        keyring.look()
+        token_cache.look()
     times: list[datetime] = [now]
-    door = Authenticator(keyring, lambda: times[-1])
+    door = Authenticator(token_cache, lambda: times[-1])
     assert door.identify(headers(text)) == EVERYTHING
     times.append(now + timedelta(hours=1))
     with pytest.raises(Unauthorized, match="expired"):
         door.identify(headers(text))
 
 
-def test_one_that_was_not_handed_on_bears_no_token(keyring: TokenCache) -> None:
-    keyring.look()
-    door = Authenticator(keyring)
+def test_one_that_was_not_handed_on_bears_no_token(token_cache: TokenCache) -> None:
+    token_cache.look()
+    door = Authenticator(token_cache)
     with pytest.raises(Unauthorized):
         door.admitted()
     hand_on(EVERYTHING)

@@ -36,9 +36,9 @@ def of_eight_tokens() -> bytes:
     "version", [tiny(), tiny_text(), tiny_text(labels=None)], ids=["picture", "text", "headless"]
 )
 def test_a_whole_version_opens(registry: Registry, version: Tiny) -> None:
-    opened = open_alone(registry, publish(registry, version))
-    assert opened.recipe.modality == version.manifest.modality
-    assert (opened.head is None) == (not version.manifest.heads)
+    loaded = open_alone(registry, publish(registry, version))
+    assert loaded.recipe.modality == version.manifest.modality
+    assert (loaded.head is None) == (not version.manifest.heads)
 
 
 def test_a_text_version_that_knows_one_length_only_does_not_open(registry: Registry) -> None:

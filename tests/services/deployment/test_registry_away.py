@@ -220,12 +220,12 @@ def test_a_database_that_goes_away_is_told_once_and_found_again(
         registry.promote(publish(registry, tiny(seed=1)).ref, "production")
         publish(registry, tiny(seed=2))
         registry.add_token("client")
-    keyring = TokenCache(lambda: Registry.open(settings, anew=False), poll_s=0.01)
+    token_cache = TokenCache(lambda: Registry.open(settings, anew=False), poll_s=0.01)
     deployment = deployment_of(settings)
     with caplog.at_level(logging.WARNING):
         deployment.start()
-        keyring.start()
-        until(lambda: deployment.snapshot.settled and keyring.settled)
+        token_cache.start()
+        until(lambda: deployment.snapshot.settled and token_cache.settled)
         postgres.stop()
         until(lambda: deployment.snapshot.away)
         time.sleep(2.5)
@@ -237,7 +237,7 @@ def test_a_database_that_goes_away_is_told_once_and_found_again(
         promote(settings, "digits@2")
         until(lambda: served(deployment) == {"digits": 2})
     deployment.close()
-    keyring.close()
+    token_cache.close()
     assert caplog.text.count(AWAY) == 2
     assert "Traceback" not in caplog.text
 

@@ -26,14 +26,14 @@ def meet(folder: Path, worker: int, patience_s: float = 20.0) -> RolloutBarrier:
 
 def test_nobody_changes_before_all_are_done_and_then_all_at_one_moment(tmp_path: Path) -> None:
     meetings = [meet(tmp_path, number) for number in range(3)]
-    for meeting in meetings:
-        meeting.arrive(1)
+    for barrier in meetings:
+        barrier.arrive(1)
     changed: list[float] = []
 
-    def prepare(meeting: RolloutBarrier, seconds: float) -> bool:
+    def prepare(barrier: RolloutBarrier, seconds: float) -> bool:
         time.sleep(seconds)
         prepared = time.monotonic()
-        agreed = meeting.agree(2, threading.Event())
+        agreed = barrier.agree(2, threading.Event())
         changed.append(time.monotonic())
         assert changed[-1] >= prepared
         return agreed
@@ -94,7 +94,7 @@ def test_a_deployment_left_behind_answers_nothing_until_it_has_caught_up(
         lambda: registry,
         stages=("production",),
         sessions=Sessions(threads=1, cores=1),
-        meeting=meet(place, 1),
+        barrier=meet(place, 1),
     )
     first, second = publish(registry, tiny(seed=1)), publish(registry, tiny(seed=2))
     registry.promote(first.ref, "production")
@@ -109,14 +109,14 @@ def test_a_deployment_left_behind_answers_nothing_until_it_has_caught_up(
 
 def test_a_registry_that_was_put_back_leaves_nobody_behind(tmp_path: Path) -> None:
     one, two = meet(tmp_path, 1), meet(tmp_path, 2)
-    for meeting in (one, two):
-        meeting.arrive(5)
-        meeting._name(5)
+    for barrier in (one, two):
+        barrier.arrive(5)
+        barrier._name(5)
     told = threading.Event()
-    for meeting in (one, two):
-        meeting.return_to(3)
-        meeting.arrive(3)
+    for barrier in (one, two):
+        barrier.return_to(3)
+        barrier.arrive(3)
     with ThreadPoolExecutor(2) as pool:
-        assert all(pool.map(lambda meeting: meeting.agree(3, threading.Event()), (one, two)))
+        assert all(pool.map(lambda barrier: barrier.agree(3, threading.Event()), (one, two)))
     with one.preparing(3, told.set):
         assert not told.wait(0.05)

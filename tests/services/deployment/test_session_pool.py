@@ -87,16 +87,16 @@ def test_a_lonely_run_on_a_cpu_gets_the_session_of_all_cores() -> None:
 def test_sizes_are_kept_apart_only_on_a_gpu_and_only_for_convolutions(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def opened(model: Detached, largest: int) -> SessionPool:
+    def loaded(model: Detached, largest: int) -> SessionPool:
         return open_pool(model, "run", threads=1, cores=1, largest=largest)
 
     assert convolution().operators() == {"Conv"}
-    assert isinstance(opened(convolution(), 32), PoolByCores)
+    assert isinstance(loaded(convolution(), 32), PoolByCores)
     monkeypatch.setattr(
         "services.deployment.session_pool.usable_providers", lambda: ("CUDAExecutionProvider",)
     )
-    assert isinstance(opened(convolution(), 32), PoolByBatchSize)
-    assert isinstance(opened(convolution(), 0), PoolByCores)
+    assert isinstance(loaded(convolution(), 32), PoolByBatchSize)
+    assert isinstance(loaded(convolution(), 0), PoolByCores)
 
 
 @pytest.mark.parametrize("stays", [False, True], ids=["host", "device"])
@@ -116,7 +116,7 @@ def test_each_session_of_a_version_runs_before_it_answers(
     monkeypatch.setattr("services.deployment.sessions.open_variants", sized)
     registry = Registry.open(Settings.read(tmp_path, actor="tests"))
     version = publish(registry, tiny())
-    loaded = VersionContents.read(registry, version)
-    path = Plan.of({version.digest: loaded.manifest}).paths[version.digest]
-    LoadedVersion.open(registry, loaded, path, Sessions(threads=1, cores=1, largest=16, stays=stays))
+    contents = VersionContents.read(registry, version)
+    path = Plan.of({version.digest: contents.manifest}).paths[version.digest]
+    LoadedVersion.open(registry, contents, path, Sessions(threads=1, cores=1, largest=16, stays=stays))
     assert ran == [1, 2, 4, 8, 16]

@@ -90,7 +90,7 @@ def test_what_happens_to_versions_that_are_not_served_is_none_of_its_business(re
 
 
 def test_closing_lets_go_of_the_registry(tmp_path: Path) -> None:
-    opened: list[Registry] = []
+    loaded: list[Registry] = []
 
     class Watched(Registry):
         closed = False
@@ -100,16 +100,16 @@ def test_closing_lets_go_of_the_registry(tmp_path: Path) -> None:
             self.closed = True
 
     def connect() -> Registry:
-        opened.append(Watched.open(Settings.read(tmp_path, actor="tests")))
-        return opened[-1]
+        loaded.append(Watched.open(Settings.read(tmp_path, actor="tests")))
+        return loaded[-1]
 
     deployment = DeploymentWatcher(connect, stages=("production",), sessions=Sessions(threads=1, cores=1))
     deployment.close()
-    assert opened == []
+    assert loaded == []
     deployment.look()
     deployment.close()
     deployment.close()
-    assert [isinstance(each, Watched) and each.closed for each in opened] == [True]
+    assert [isinstance(each, Watched) and each.closed for each in loaded] == [True]
 
 
 def test_candidates_are_not_served_and_production_is(registry: Registry) -> None:

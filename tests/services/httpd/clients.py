@@ -74,7 +74,7 @@ def served(
             assert not thread.is_alive()
 
 
-def until(holds: Callable[[], bool], limit_s: float = 10.0) -> None:
+def until(holds: Callable[[], bool], limit_s: float = 60.0) -> None:
     limit = time.monotonic() + limit_s
     while not holds():
         assert time.monotonic() < limit

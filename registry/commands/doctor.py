@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import click
 from rich.console import Console
 
+from registry.commands.shell import Shell, command
 from registry.examination import FAILURE, Check, examine
-from registry.shell import Shell, command
 
 
 @command("doctor")

@@ -8,7 +8,10 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from registry import cli, instants
+from registry import instants
+from registry.commands import stages as stage_commands
+from registry.commands import storage as storage_commands
+from registry.commands import versions as version_commands
 from registry.names import PRODUCTION
 from registry.registry import Registry
 from registry.settings import Settings
@@ -17,8 +20,13 @@ from tests.builders import publish, tiny
 from tests.registry.answering import answering, answers
 
 COMMANDS = click.Group(
-    commands=[each for each in vars(cli).values() if isinstance(each, click.Command)]
-)  # fmt: skip
+    commands=[
+        each
+        for module in (version_commands, stage_commands, storage_commands)
+        for each in vars(module).values()
+        if isinstance(each, click.Command)
+    ]
+)
 V = {
     "ref", "digest", "source", "target", "version", "technique", "stages", "metrics", "space_id", "created_at",
 }  # fmt: skip

@@ -8,10 +8,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from registry import instants
+from registry.commands.tokens import tokens
 from registry.registry import Registry
 from registry.settings import Settings
 from registry.tokens import ACTIVE, REVOKED, Grant
-from registry.tokens_command import tokens
 
 
 class Run:

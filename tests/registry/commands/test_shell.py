@@ -11,9 +11,18 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from registry import errors
+from registry.commands.shell import (
+    Column,
+    Root,
+    Shell,
+    code_of,
+    command,
+    registry_options,
+    show_record,
+    show_table,
+)
 from registry.errors import CultivarError, UnknownTarget
 from registry.extras import Extra
-from registry.shell import Column, Root, Shell, code_of, command, registry_options, show_record, show_table
 
 
 @command("where")
@@ -176,7 +185,7 @@ def test_every_error_has_a_code_of_its_own_that_is_documented() -> None:
     ]
     codes = [code_of(kind) for kind in kinds]
     assert len(set(codes)) == len(codes)
-    documented = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    documented = (Path(__file__).parents[3] / "docs" / "cli.md").read_text()
     raised = {code for kind, code in zip(kinds, codes, strict=True) if kind is not CultivarError}
     assert raised | {"usage", "interrupted", "internal_error"} <= set(re.findall(r"`([a-z_]+)`", documented))
 

@@ -2,8 +2,8 @@
 
 import click
 
+from registry.commands.shell import Shell, command
 from registry.registry import Registry
-from registry.shell import Shell, command
 
 
 @command("fork")

@@ -7,9 +7,9 @@ import click
 from rich.console import Console
 
 from registry import instants
-from registry.cli import Time
+from registry.commands.parameters import Time
+from registry.commands.shell import Column, Shell, command, show_table
 from registry.registry import Registry
-from registry.shell import Column, Shell, command, show_table
 from registry.tokens import OPERATIONS, Grant, Token
 
 

@@ -1,8 +1,7 @@
-"""The registry's commands: ``list show history lineage compare promote rollback delete verify gc``."""
+"""The commands that show versions: ``list``, ``show``, ``history``, ``lineage`` and ``compare``."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import click
 from rich.console import Console
@@ -10,51 +9,17 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from registry import instants
-from registry.collection import GRACE
+from registry.commands.parameters import Time
+from registry.commands.shell import Column, Shell, command, show_record, show_table
 from registry.comparison import Comparison
 from registry.errors import InvalidValue
 from registry.lifecycle import Event
 from registry.lineage import Generation, Lineage
 from registry.manifest import Json, Manifest
 from registry.names import Ref
-from registry.promotion import Promotion
-from registry.quoting import quoted
 from registry.registry import MAX_LIMIT, Registry
-from registry.shell import Column, Shell, command, show_record, show_table
 from registry.statistics import Interval
-from registry.verification import Report
 from registry.versions import Page, Version
-
-
-class Time(click.ParamType[datetime]):
-    """A moment, RFC 3339."""
-
-    name = "time"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """Read a moment such as ``2026-05-03T14:00:00Z``."""
-        try:
-            return value if isinstance(value, datetime) else instants.parse(str(value))
-        except InvalidValue as error:
-            self.fail(str(error), param, ctx)
-
-
-class Duration(click.ParamType[timedelta]):
-    """A length of time: seconds, or a number with ``s``, ``m``, ``h`` or ``d``."""
-
-    name = "duration"
-    _UNITS: Mapping[str, str] = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """Read a length of time such as ``0``, ``90s`` or ``1h``."""
-        if isinstance(value, timedelta):
-            return value
-        match = re.fullmatch(r"(\d{1,6})([smhd]?)", str(value))
-        if match is None:
-            self.fail(
-                f"expected a number of seconds, or like 15m, 1h, 7d; got {quoted(value, 50)}", param, ctx
-            )
-        return timedelta(**{self._UNITS[match[2] or "s"]: int(match[1])})
 
 
 @command("list")
@@ -146,105 +111,6 @@ def compare(shell: Shell, first: str, second: str) -> None:
     with Registry.open(shell.settings) as registry:
         found = registry.compare(first, second)
     shell.emit(found.to_json(), lambda out: _show_comparison(out, found))
-
-
-@command("promote")
-@click.argument("ref")
-@click.argument("stage")
-@click.option(
-    "--expect", type=click.IntRange(0), metavar="EVENT", help="Only if this is the last stage event."
-)
-@click.option("--force", is_flag=True, help="Promote whatever the gates say; needs --reason.")
-@click.option("--reason", metavar="TEXT", help="Why; kept in the history.")
-def promote(shell: Shell, ref: str, stage: str, expect: int | None, force: bool, reason: str | None) -> None:
-    """Move a version to a stage; whatever was there retires.
-
-    STAGE is staging, production or a name of your own. Promoting to retired takes a version out of every
-    stage and out of what a rollback can return to.
-    """
-    if force and not reason:
-        raise click.UsageError("--force needs --reason TEXT")
-    with Registry.open(shell.settings) as registry:
-        promotion = registry.promote(ref, stage, expect=expect, force=force, reason=reason)
-    shell.emit(promotion.to_json(), lambda out: _show_promotion(out, promotion))
-
-
-@command("rollback")
-@click.argument("target")
-@click.option(
-    "--expect", type=click.IntRange(0), metavar="EVENT", help="Only if this is the last stage event."
-)
-@click.option("--reason", metavar="TEXT", help="Why; kept in the history.")
-def rollback(shell: Shell, target: str, expect: int | None, reason: str | None) -> None:
-    """Return a target's production to the version before; repeated, further back."""
-    with Registry.open(shell.settings) as registry:
-        promotion = registry.rollback(target, expect=expect, reason=reason)
-    shell.emit(promotion.to_json(), lambda out: _show_promotion(out, promotion))
-
-
-@command("delete")
-@click.argument("ref")
-@click.option("--reason", metavar="TEXT", required=True, help="Why; kept in the history.")
-def delete(shell: Shell, ref: str, reason: str) -> None:
-    """Delete a version that no stage, rollback or child needs; gc then frees its bytes."""
-    with Registry.open(shell.settings) as registry:
-        event = registry.delete(ref, reason)
-    shell.emit(event.to_json(), lambda out: out.print(f"{event.ref} deleted", highlight=False))
-
-
-@command("verify")
-@click.argument("ref", required=False)
-def verify(shell: Shell, ref: str | None) -> None:
-    """Read every byte that versions need, and check it; ends with 1 if anything is damaged."""
-    with Registry.open(shell.settings) as registry:
-        report = registry.verify(ref, shell.progress(passing=True))
-    shell.emit(report.to_json(), lambda out: _show_report(out, report))
-    if not report.ok:
-        click.get_current_context().exit(1)
-
-
-@command("gc")
-@click.option("--dry-run", is_flag=True, help="Only say what would be deleted now.")
-@click.option(
-    "--grace", type=Duration(), default=GRACE, show_default="1h", metavar="TIME",
-    help="How long condemned bytes stay for readers; 0 deletes at once.",
-)  # fmt: skip
-@click.option(
-    "--adopt", is_flag=True,
-    help="Take the blob store over, unknown bytes included, and delete nothing in this run.",
-)  # fmt: skip
-def gc(shell: Shell, dry_run: bool, grace: timedelta, adopt: bool) -> None:
-    """Delete bytes that no version needs: condemned by one run, deleted by one after the grace period.
-
-    It stops, and deletes nothing, where it is not certain that this catalog alone decides over the bytes: another
-    catalog uses them, this one is older than they are, or it does not know some of them. With --adopt this catalog
-    takes them over: bytes that it does not know are condemned as of now, and a later run deletes them.
-    """
-    if adopt:
-        with Registry.open(shell.settings) as registry:
-            adoption = registry.adopt(dry_run=dry_run)
-        done = "would adopt" if dry_run else "adopted"
-        shell.emit(
-            adoption.to_json(),
-            lambda out: out.print(
-                f"{done} {len(adoption.adopted)}, {adoption.bytes:,} bytes; a run after the grace period deletes them",
-                highlight=False,
-                soft_wrap=True,
-            ),
-        )
-        return
-    with Registry.open(shell.settings) as registry:
-        collection = registry.collect(dry_run=dry_run, grace=grace, progress=shell.progress(passing=True))
-    verb = "would remove" if dry_run else "removed"
-
-    def render(out: Console) -> None:
-        for name in collection.removed:
-            out.print(name, highlight=False)
-        out.print(f"{verb} {len(collection.removed)}, {collection.bytes:,} bytes", highlight=False)
-        if collection.condemned:
-            out.print(f"{collection.condemned} more wait for their grace period to end", highlight=False)
-
-    shell.emit(collection.to_json(), render)
 
 
 def _show_page(out: Console, page: Page) -> None:
@@ -448,24 +314,6 @@ def _grouped(interval: Interval) -> str:
     if interval.groups == interval.examples:
         return ""
     return f" over {interval.groups:,} groups, worth {interval.effective:,.0f} independent examples"
-
-
-def _show_promotion(out: Console, promotion: Promotion) -> None:
-    for gate in promotion.gates:
-        out.print(f"{gate.name}: {gate.outcome}", highlight=False)
-    before = f", before {promotion.previous}" if promotion.previous not in (None, promotion.ref) else ""
-    out.print(
-        f"{promotion.target}@{promotion.stage} is {promotion.ref}{before} (event {promotion.event})",
-        highlight=False,
-    )
-
-
-def _show_report(out: Console, report: Report) -> None:
-    for damage in report.damaged:
-        refs = ", ".join(str(ref) for ref in damage.refs) or "no version"
-        out.print(f"damaged {damage.kind} {escape(damage.id)}: {refs}", highlight=False, soft_wrap=True)
-    found = "all sound" if report.ok else f"{len(report.damaged)} damaged"
-    out.print(f"{report.checked} checked, {found}", highlight=False)
 
 
 def _figure(value: Json) -> str:

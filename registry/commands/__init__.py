@@ -1,0 +1,1 @@
+"""The commands of a registry, and what every command shares."""
