@@ -1,4 +1,4 @@
-"""What can go wrong between a request and its answer, and the one table from error to status.
+"""What can go wrong between a request and its answer, and the one table from an error to status, outcome and headers.
 
 The errors of a request that the domain has no word for::
 
@@ -18,6 +18,7 @@ The errors of a request that the domain has no word for::
 """
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from registry.errors import (
     AmbiguousRef,
@@ -32,6 +33,8 @@ from registry.errors import (
     UnknownVersion,
     WrongModality,
 )
+
+Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 
 
 class RequestError(CultivarError):
@@ -113,19 +116,33 @@ class DeadlineExceeded(RequestError):
     """No answer in time."""
 
 
+CLIENT_ERROR = "client_error"
+REJECTED = "rejected"
+UNAVAILABLE = "unavailable"
+DEADLINE = "deadline"
+SERVER_ERROR = "server_error"
+
+RETRY_AFTER_S = 1
+"""Seconds after which a client may try again; every answer of status 503 says so."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """How an error is answered.
+    """How an error is answered and counted.
 
     Attributes:
         status: HTTP status.
         code: the error's name for programs.
         hint: what to do, for people.
+        outcome: the label of ``cultivar_requests_total``.
+        unexpected: it is logged with its traceback.
     """
 
     status: int
     code: str
     hint: str
+    outcome: str = CLIENT_ERROR
+    unexpected: bool = False
 
 
 _TABLE: tuple[tuple[type[CultivarError], Problem], ...] = (
@@ -167,14 +184,25 @@ _TABLE: tuple[tuple[type[CultivarError], Problem], ...] = (
     (MalformedRequest, Problem(400, "malformed_request", "The message says what was expected.")),
     (
         TargetUnavailable,
-        Problem(503, "target_unavailable", "The server's log says why the version was refused."),
+        Problem(503, "target_unavailable", "The server's log says why the version was refused.", UNAVAILABLE),
     ),
-    (StorageFailure, Problem(503, "storage_failure", "Try again; the server's log says what failed.")),
-    (Overloaded, Problem(503, "overloaded", "Try again after the seconds in the Retry-After header.")),
-    (DeadlineExceeded, Problem(504, "deadline_exceeded", "Send fewer inputs at once, or try again later.")),
+    (
+        StorageFailure,
+        Problem(503, "storage_failure", "Try again; the server's log says what failed.", SERVER_ERROR, True),
+    ),
+    (
+        Overloaded,
+        Problem(503, "overloaded", "Try again after the seconds in the Retry-After header.", REJECTED),
+    ),
+    (
+        DeadlineExceeded,
+        Problem(504, "deadline_exceeded", "Send fewer inputs at once, or try again later.", DEADLINE),
+    ),
 )
 
-INTERNAL = Problem(500, "internal_error", "The server's log holds the details; try again.")
+INTERNAL = Problem(
+    500, "internal_error", "The server's log holds the details; try again.", SERVER_ERROR, True
+)
 INTERNAL_MESSAGE = "an unexpected error stopped this request"
 
 
@@ -184,6 +212,17 @@ def problem_of(error: BaseException) -> Problem:
         if isinstance(error, kind):
             return problem
     return INTERNAL
+
+
+def headers_of(error: BaseException) -> Headers:
+    """Return the headers that the answer to an error has beside its body's."""
+    if isinstance(error, Unauthorized | Forbidden):
+        return ((b"www-authenticate", error.challenge.encode()),)
+    if isinstance(error, WrongMethod):
+        return ((b"allow", ", ".join(error.allowed).encode()),)
+    if problem_of(error).status == 503:
+        return ((b"retry-after", b"%d" % RETRY_AFTER_S),)
+    return ()
 
 
 def envelope(error: BaseException) -> dict[str, object]:

@@ -14,7 +14,7 @@ from services.api import base64_picture, json_document, multipart, npy
 from services.deployment.identity import AnswerIdentity
 from services.errors import MalformedRequest, UnsupportedMedia
 from services.inference.inputs import IMAGE, TEXT, Inputs
-from services.inference.ranking import Ranking
+from services.inference.ranking import Ranking, results_of
 
 JSON = b"application/json"
 NPY = b"application/x-npy"
@@ -61,10 +61,7 @@ def parse(content_type: str, body: bytes, max_rows: int) -> Inputs:
 
 def classification(identity: AnswerIdentity, rankings: Sequence[Ranking]) -> bytes:
     """Return the answer to classify: one result for each input, in order."""
-    results = [
-        {"labels": [{"label": label, "score": score} for label, score in ranking]} for ranking in rankings
-    ]
-    return b'%b,"results":%b}' % (identity.classified_prefix, orjson.dumps(results))
+    return b'%b,"results":%b}' % (identity.classified_prefix, orjson.dumps(results_of(rankings)))
 
 
 def classifications(answers: Mapping[str, tuple[AnswerIdentity, Sequence[Ranking]]]) -> bytes:

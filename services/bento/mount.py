@@ -1,6 +1,6 @@
-"""The door where our application is mounted behind BentoML's middleware."""
+"""Our application, mounted behind BentoML's middleware."""
 
-from services.api.application import GUARDED
+from services.api.bento_operations import OPERATIONS
 from services.api.bento_pages import PATHS
 from services.httpd.asgi import Application, Receive, Scope, Send
 from services.process.worker import ServerWorker
@@ -16,7 +16,7 @@ class MountMiddleware:
         worker: answers health, and knows who may ask.
     """
 
-    _PATHS = frozenset({"/", "/livez", "/readyz", *GUARDED, *PATHS})
+    _PATHS = frozenset({"/", "/livez", "/readyz", *OPERATIONS, *PATHS})
 
     def __init__(self, app: Application, worker: ServerWorker) -> None:
         self._app = app

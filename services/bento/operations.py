@@ -18,8 +18,9 @@ from services.api.reply import refusal
 from services.deployment.loading import LoadedVersion
 from services.deployment.snapshot import ANY
 from services.errors import TargetUnavailable
-from services.inference.inputs import Inputs
-from services.inference.pipeline import InferencePipeline, Urgency
+from services.inference.pipeline import InferencePipeline
+from services.inference.ranking import results_of
+from services.inference.request import InferenceRequest
 from services.process.worker import ServerWorker
 
 Answer: TypeAlias = Any
@@ -35,13 +36,16 @@ async def classify(
 ) -> Answer:
     """Return the best labels for each input, in order."""
 
-    async def run(inference: InferencePipeline, loaded: LoadedVersion, inputs: Inputs) -> dict[str, Any]:
-        rankings = await inference.classify(loaded, inputs, top_k, _urgency(worker))
-        results = [
-            {"labels": [{"label": label, "score": score} for label, score in ranking]} for ranking in rankings
-        ]
+    async def run(
+        inference: InferencePipeline, loaded: LoadedVersion, request: InferenceRequest
+    ) -> dict[str, Any]:
+        rankings = await inference.classify(loaded, request, top_k)
         identity = loaded.identity
-        return {**identity.to_json(), "labels_digest": identity.labels_digest, "results": results}
+        return {
+            **identity.to_json(),
+            "labels_digest": identity.labels_digest,
+            "results": results_of(rankings),
+        }
 
     return await _answer(worker, CLASSIFY, target, images, texts, run)
 
@@ -51,8 +55,10 @@ async def embed(
 ) -> Answer:
     """Return a feature vector for each input, in order."""
 
-    async def run(inference: InferencePipeline, loaded: LoadedVersion, inputs: Inputs) -> dict[str, Any]:
-        features = await inference.embed(loaded, inputs, _urgency(worker))
+    async def run(
+        inference: InferencePipeline, loaded: LoadedVersion, request: InferenceRequest
+    ) -> dict[str, Any]:
+        features = await inference.embed(loaded, request)
         return {**loaded.identity.to_json(), "dim": features.shape[1], "embeddings": features.tolist()}
 
     return await _answer(worker, EMBED, target, images, texts, run)
@@ -64,7 +70,7 @@ async def _answer(
     target: str,
     images: list[str] | None,
     texts: list[str | list[str]] | None,
-    run: Callable[[InferencePipeline, LoadedVersion, Inputs], Awaitable[dict[str, Any]]],
+    run: Callable[[InferencePipeline, LoadedVersion, InferenceRequest], Awaitable[dict[str, Any]]],
 ) -> Answer:
     try:
         inputs = bento_body.handed_on()
@@ -78,12 +84,9 @@ async def _answer(
         if worker.inference is None:
             raise TargetUnavailable("the server is still starting")
         loaded = pick(worker.inference.snapshot, grant, target, ANY)
-        return await run(worker.inference, loaded, inputs)
+        deadline = perf_counter() + worker.settings.deadline_s
+        return await run(worker.inference, loaded, InferenceRequest(inputs, deadline))
     except CultivarError as error:
         reply = refusal(error, operation)
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in reply.headers}
     return Response(reply.body, reply.status, headers, reply.content_type.decode())
-
-
-def _urgency(worker: ServerWorker) -> Urgency:
-    return Urgency(perf_counter() + worker.settings.deadline_s)

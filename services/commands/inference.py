@@ -17,7 +17,7 @@ from services.commands.offline import OfflineModel
 from services.commands.vector_files import VectorTable, check_columns, check_output, write_vectors
 from services.deployment.identity import head_of, require_features
 from services.deployment.sharing import sharing, tree
-from services.inference.ranking import Ranking
+from services.inference.ranking import Ranking, results_of
 from services.settings import DEFAULT_TOP_K, split_names
 
 _SHOWN_COMPONENTS = 6
@@ -103,8 +103,7 @@ def classify(shell: Shell, ref: str, paths: tuple[Path, ...], top_k: int) -> Non
     with progress.step("classify", len(inputs)) as step:
         rankings = offline.classify(inputs, top_k, step.advance)
     results = [
-        {"input": each.name, "labels": [{"label": label, "score": score} for label, score in ranking]}
-        for each, ranking in zip(inputs, rankings, strict=True)
+        {"input": each.name} | result for each, result in zip(inputs, results_of(rankings), strict=True)
     ]
     identity = offline.identity
     document = {**identity.to_json(), "labels_digest": identity.labels_digest, "results": results}

@@ -12,23 +12,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from time import monotonic, time
-from typing import TypeAlias
 
 from registry.errors import CultivarError
 from registry.registry import Registry
 from registry.versions import Version
 from services import metrics
+from services.deployment.arrangement import Arrangement, Slot, Wanted, name_of, slots_of, targets_of
 from services.deployment.loading import LoadedVersion, VersionContents
-from services.deployment.plan import Plan
 from services.deployment.registry_poller import RegistryPoller
 from services.deployment.rollout_barrier import RolloutBarrier
 from services.deployment.sessions import Sessions
-from services.deployment.snapshot import Refusal, Snapshot, Target
+from services.deployment.snapshot import Refusal, Snapshot
 
 _log = logging.getLogger("cultivar.deployment")
-
-Slot: TypeAlias = tuple[str, str]
-"""A target and a stage: one version answers there."""
 
 _FIRST_RETRY_S = 1.0
 _LAST_RETRY_S = 60.0
@@ -69,7 +65,7 @@ class DeploymentWatcher:
         self._swapped = swapped
         self._position: int | None = None
         self._read_from: Registry | None = None
-        self._ahead: Snapshot | None = None
+        self._kept_alive: Snapshot | None = None
         self._retry_s = _FIRST_RETRY_S
         self._retry_at = float("inf")
         self._poller = RegistryPoller(
@@ -114,7 +110,7 @@ class DeploymentWatcher:
             arranged = self._arrange(registry, self._read(registry))
         if not self._agreed(position, arranged):
             return True
-        self._ahead = None
+        self._kept_alive = None
         self.snapshot = arranged
         self._swapped(self.snapshot)
         self._plan_retry(moved=position != self._position)
@@ -143,8 +139,8 @@ class DeploymentWatcher:
         if not self.snapshot.settled or position == self._position:
             self._barrier.arrive(position)
             return True
-        # Held until the next look, so that what was opened for it is found again.
-        self._ahead = arranged
+        # It keeps the sessions that were opened for it alive until the next look finds them.
+        self._kept_alive = arranged
         return self._barrier.agree(position, self._poller.stopping)
 
     def _note_away(self, away: bool) -> None:
@@ -158,106 +154,75 @@ class DeploymentWatcher:
             if not self._wanted or version.target in self._wanted
         }
 
-    def _arrange(self, registry: Registry, wanted: dict[Slot, Version]) -> Snapshot:
-        """Return a snapshot of what the registry wants, as far as it can be believed and opened."""
-        before = {
-            (target.name, stage): loaded
-            for target in self.snapshot.targets.values()
-            for stage, loaded in target.stages.items()
-        }
-        read = {_name(loaded.version): loaded.contents for loaded in before.values()}
-        chosen: dict[Slot, VersionContents] = {}
-        refused: dict[Slot, Refusal] = {}
-
-        def refuse(slot: Slot, error: Exception) -> None:
-            """Note that what is wanted cannot be had; what answers there goes on."""
-            refused[slot] = self._refuse(slot, wanted[slot], error)
-            chosen.pop(slot, None)
-            if slot in before:
-                chosen[slot] = before[slot].contents
-
-        for slot in before.keys() - wanted.keys():
-            try:
-                registry.check_stage(*slot)
-            except CultivarError as error:
-                wanted[slot] = before[slot].version
-                refuse(slot, error)
-        for slot, version in wanted.items():
-            if slot in refused:
-                continue
-            try:
-                if slot not in before or _name(before[slot].version) != _name(version):
-                    registry.check_stage(*slot)
-                chosen[slot] = read.get(_name(version)) or VersionContents.read(registry, version)
-                read[_name(version)] = chosen[slot]
-            except Exception as error:
-                refuse(slot, error)
+    def _arrange(self, registry: Registry, deployed: Mapping[Slot, Version]) -> Snapshot:
+        """Return a snapshot of what the registry wants, as far as it can be believed and loaded."""
+        current = slots_of(self.snapshot)
+        wanted = self._wanted_in(registry, deployed, current)
         while True:
-            plan = Plan.of({contents.version.digest: contents.manifest for contents in chosen.values()})
-            loaded, failed = self._open(registry, plan, chosen, before)
+            arrangement = Arrangement.of(wanted, current)
+            loaded, failed = self._load(registry, arrangement, current)
             if not failed:
                 break
-            for slot, why in failed.items():
-                refuse(slot, why)
-        return Snapshot(self._targets(wanted, loaded, refused, before), plan, settled=True)
+            for slot, error in failed.items():
+                wanted[slot] = replace(wanted[slot], contents=error)
+        refused = {
+            slot: self._refusal(slot, wanted[slot].version, error)
+            for slot, error in arrangement.refused.items()
+        }
+        return Snapshot(targets_of(wanted, loaded, refused), arrangement.plan, settled=True)
 
-    def _open(
-        self,
-        registry: Registry,
-        plan: Plan,
-        chosen: Mapping[Slot, VersionContents],
-        before: Mapping[Slot, LoadedVersion],
+    def _wanted_in(
+        self, registry: Registry, deployed: Mapping[Slot, Version], current: Mapping[Slot, LoadedVersion]
+    ) -> dict[Slot, Wanted]:
+        """Read what the registry wants. A slot that it emptied, and whose events cannot be believed, stays wanted."""
+        read = {name_of(loaded.version): loaded.contents for loaded in current.values()}
+        wanted: dict[Slot, Wanted] = {}
+        for slot, loaded in current.items():
+            if slot not in deployed:
+                try:
+                    registry.check_stage(*slot)
+                except CultivarError as error:
+                    wanted[slot] = Wanted(loaded.version, error)
+        for slot, version in deployed.items():
+            name = name_of(version)
+            try:
+                if slot not in current or name_of(current[slot].version) != name:
+                    registry.check_stage(*slot)
+                if name not in read:
+                    read[name] = VersionContents.read(registry, version)
+                wanted[slot] = Wanted(version, read[name])
+            except Exception as error:
+                wanted[slot] = Wanted(version, error)
+        return wanted
+
+    def _load(
+        self, registry: Registry, arrangement: Arrangement, current: Mapping[Slot, LoadedVersion]
     ) -> tuple[dict[Slot, LoadedVersion], dict[Slot, Exception]]:
-        """Open versions as a plan has them; return them, and those that failed.
+        """Load versions as a plan has them; return them, and those that failed.
 
-        A version that answers already and cannot be opened in its new place stays where it was.
+        A version that is served already and cannot be loaded in its new place stays where it was.
         """
-        known = {_name(each.version): each for each in before.values()}
-        proven = frozenset(step for each in before.values() for step in each.route.steps)
+        known = {name_of(each.version): each for each in current.values()}
+        proven = frozenset(step for each in current.values() for step in each.route.steps)
         loaded: dict[Slot, LoadedVersion] = {}
         failed: dict[Slot, Exception] = {}
-        for slot, contents in chosen.items():
-            name = _name(contents.version)
-            path = plan.paths[contents.version.digest]
-            current = known.get(name)
-            if current is None or current.path != path:
+        for slot, contents in arrangement.served.items():
+            name = name_of(contents.version)
+            path = arrangement.plan.paths[contents.version.digest]
+            before = known.get(name)
+            if before is None or before.path != path:
                 try:
                     known[name] = LoadedVersion.open(registry, contents, path, self._sessions, proven)
                 except Exception as error:
-                    if current is None:
+                    if before is None:
                         failed[slot] = error
                         continue
-                    _log.exception("%s cannot be opened anew and stays as it is", contents.version.ref)
+                    _log.exception("%s cannot be loaded anew and stays as it is", contents.version.ref)
             loaded[slot] = known[name]
         return loaded, failed
 
-    def _targets(
-        self,
-        wanted: Mapping[Slot, Version],
-        loaded: Mapping[Slot, LoadedVersion],
-        refused: Mapping[Slot, Refusal],
-        before: Mapping[Slot, LoadedVersion],
-    ) -> dict[str, Target]:
-        """Return the targets, and count and log what changes."""
-        names = dict.fromkeys(target for target, _ in wanted)
-        for _ in self.snapshot.targets.keys() - names.keys():
-            metrics.SWAPS.labels("withdrawn").inc()
-        for slot, each in loaded.items():
-            if slot not in refused and (
-                slot not in before or _name(before[slot].version) != _name(each.version)
-            ):
-                _log.info("%s serves %s", "@".join(slot), each.version.ref)
-                metrics.SWAPS.labels("swapped").inc()
-        return {
-            name: Target(
-                name,
-                {stage: each for (target, stage), each in loaded.items() if target == name},
-                {stage: each for (target, stage), each in refused.items() if target == name},
-            )
-            for name in names
-        }
-
-    def _refuse(self, slot: Slot, version: Version, error: Exception) -> Refusal:
+    def _refusal(self, slot: Slot, version: Version, error: Exception) -> Refusal:
+        """Return why a version is not served; log and count it where it was not refused before."""
         target = self.snapshot.targets.get(slot[0])
         before = None if target is None else target.refused.get(slot[1])
         if before is not None and before.version.digest == version.digest:
@@ -275,18 +240,20 @@ class DeploymentWatcher:
         self._retry_at = monotonic() + self._retry_s
 
     def _report(self, before: Snapshot) -> None:
-        """Bring ``cultivar_loaded`` in step with the snapshot."""
-        now = {_label(loaded) for loaded in self.snapshot.loaded()}
-        for gone in {_label(loaded) for loaded in before.loaded()} - now:
+        """Log and count what changed, and bring ``cultivar_loaded`` in step with the snapshot."""
+        current, now = slots_of(before), slots_of(self.snapshot)
+        for _ in before.targets.keys() - self.snapshot.targets.keys():
+            metrics.SWAPS.labels("withdrawn").inc()
+        for slot, loaded in now.items():
+            if slot not in current or name_of(current[slot].version) != name_of(loaded.version):
+                _log.info("%s serves %s", "@".join(slot), loaded.version.ref)
+                metrics.SWAPS.labels("swapped").inc()
+        labels = {_label(loaded) for loaded in now.values()}
+        for gone in {_label(loaded) for loaded in current.values()} - labels:
             metrics.LOADED.labels(*gone).set(0)
-        for label in now:
+        for label in labels:
             metrics.LOADED.labels(*label).set(1)
 
 
 def _label(loaded: LoadedVersion) -> tuple[str, str, str]:
     return loaded.identity.target, loaded.identity.ref, loaded.providers[0]
-
-
-def _name(version: Version) -> tuple[str, str]:
-    """Return what tells two versions apart."""
-    return str(version.ref), version.digest

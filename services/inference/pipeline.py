@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -15,11 +16,12 @@ from services.deployment.identity import head_of, require_features
 from services.deployment.loading import LoadedVersion
 from services.deployment.snapshot import Snapshot
 from services.deployment.watcher import DeploymentWatcher
-from services.engine import NORMAL, Arrays, Engine, Preparation, QueueLimits, Route
+from services.engine import Arrays, Engine, Preparation, QueueLimits, Route
 from services.inference.feature_cache import FeatureCache, Key, keys_of
 from services.inference.inputs import Inputs
 from services.inference.preprocessing import ItemLimits, RawInputs, Shared, load_plugins
 from services.inference.ranking import Ranking, rank
+from services.inference.request import InferenceRequest
 from services.settings import ServeSettings
 
 WORTH_REMEMBERING_S = 0.001
@@ -29,18 +31,6 @@ MAX_HASHED_IN_LOOP_BYTES = 256 << 10
 """Inputs of more bytes are hashed in a thread: 32 MiB would hold the event loop for a tenth of a second."""
 
 _Joint: TypeAlias = tuple[tuple[str, Route], ...]
-
-
-class Urgency(NamedTuple):
-    """How pressing a request is.
-
-    Attributes:
-        deadline: ``time.perf_counter()`` after which nobody waits any more.
-        priority: ``HIGH``, ``NORMAL`` or ``LOW``.
-    """
-
-    deadline: float
-    priority: int = NORMAL
 
 
 class InferencePipeline:
@@ -81,16 +71,13 @@ class InferencePipeline:
         """What is served at this moment."""
         return self._deployment.snapshot
 
-    async def classify(
-        self, loaded: LoadedVersion, inputs: Inputs, top_k: int, urgency: Urgency
-    ) -> list[Ranking]:
+    async def classify(self, loaded: LoadedVersion, request: InferenceRequest, top_k: int) -> list[Ranking]:
         """Return the best labels for each input, in order.
 
         Args:
             loaded: the version that answers.
-            inputs: what is asked about.
+            request: what is asked.
             top_k: how many labels, at least 1.
-            urgency: until when, and before whom.
 
         Raises:
             InvalidInput: an input cannot be prepared; nothing was run.
@@ -100,18 +87,17 @@ class InferencePipeline:
             RuntimeFailure: the version could not be run on these inputs.
         """
         head = loaded.head or head_of(loaded.manifest)
-        return rank(head, await self._outputs(loaded, loaded.route, inputs, urgency), top_k)
+        return rank(head, await self._outputs(loaded, loaded.route, request), top_k)
 
     async def classify_all(
-        self, targets: Mapping[str, LoadedVersion], inputs: Inputs, top_k: int, urgency: Urgency
+        self, targets: Mapping[str, LoadedVersion], request: InferenceRequest, top_k: int
     ) -> dict[str, list[Ranking]]:
         """Return the best labels by several targets; what they share is prepared and run once.
 
         Args:
             targets: the versions that answer, by the names that their answers shall have.
-            inputs: what is asked about.
+            request: what is asked.
             top_k: how many labels, at least 1.
-            urgency: until when, and before whom.
 
         Raises:
             InvalidInput: an input cannot be prepared for one of them; nobody answers.
@@ -126,9 +112,7 @@ class InferencePipeline:
             key = (loaded.manifest.recipe, loaded.route.steps[0].key)
             groups.setdefault(key, {})[name] = loaded
         prepared: _Prepared = {}
-        tasks = [
-            asyncio.ensure_future(self._group(group, inputs, urgency, prepared)) for group in groups.values()
-        ]
+        tasks = [asyncio.ensure_future(self._group(group, request, prepared)) for group in groups.values()]
         try:
             outputs = {name: own for found in await asyncio.gather(*tasks) for name, own in found.items()}
         finally:
@@ -136,10 +120,10 @@ class InferencePipeline:
                 task.cancel()
         return {name: rank(heads[name], outputs[name], top_k) for name in targets}
 
-    async def embed(self, loaded: LoadedVersion, inputs: Inputs, urgency: Urgency) -> np.ndarray:
+    async def embed(self, loaded: LoadedVersion, request: InferenceRequest) -> np.ndarray:
         """Return a feature vector for each input, float32 [rows, dimension]; raises as ``classify`` does."""
         require_features(loaded.manifest)
-        outputs = await self._outputs(loaded, loaded.route.towards(FEATURES), inputs, urgency)
+        outputs = await self._outputs(loaded, loaded.route.towards(FEATURES), request)
         return outputs[FEATURES]
 
     def check_time(self, loaded: LoadedVersion, deadline: float) -> None:
@@ -160,7 +144,7 @@ class InferencePipeline:
         self._engine.close()
 
     async def _group(
-        self, group: Mapping[str, LoadedVersion], inputs: Inputs, urgency: Urgency, prepared: "_Prepared"
+        self, group: Mapping[str, LoadedVersion], request: InferenceRequest, prepared: "_Prepared"
     ) -> dict[str, Arrays]:
         """Return the outputs of versions that share recipe and root, by name."""
         routes = tuple((name, loaded.route) for name, loaded in group.items())
@@ -168,21 +152,21 @@ class InferencePipeline:
         if route is None:
             route = self._joint[routes] = Route.together(dict(routes))
         first = next(iter(group.values()))
-        outputs = await self._outputs(first, route, inputs, urgency, prepared)
+        outputs = await self._outputs(first, route, request, prepared)
         return {name: {each: outputs[f"{name}/{each}"] for each in own.outputs} for name, own in routes}
 
     async def _outputs(
         self,
         loaded: LoadedVersion,
         route: Route,
-        inputs: Inputs,
-        urgency: Urgency,
+        request: InferenceRequest,
         prepared: "_Prepared | None" = None,
     ) -> Arrays:
+        inputs = request.inputs
         inputs.require(loaded.recipe.modality, self.settings.max_rows)
         keys = await self._keys(loaded, route, inputs)
         if keys is None:
-            return await self._run(loaded, route, inputs, urgency, prepared)
+            return await self._run(loaded, route, request, prepared)
         assert route.pivot is not None, "what has keys has features"
         found = [self._remembered.get(key) for key in keys]
         lacking = [index for index, row in enumerate(found) if row is None]
@@ -190,18 +174,17 @@ class InferencePipeline:
             metrics.feature_cache(metrics.MISS if row is None else metrics.HIT)
         if not lacking:
             return route.after(np.stack([row for row in found if row is not None]))
-        asked = inputs if len(lacking) == len(keys) else inputs.only(lacking)
+        some = len(lacking) < len(keys)
+        asked = replace(request, inputs=inputs.only(lacking)) if some else request
         try:
-            outputs = await self._run(
-                loaded, route, asked, urgency, None if asked is not inputs else prepared
-            )
+            outputs = await self._run(loaded, route, asked, None if some else prepared)
         except InvalidInput as error:
             if error.index is not None:
                 error.index = lacking[error.index]
             raise
         for index, row in zip(lacking, outputs[route.pivot], strict=True):
             self._remembered.put(keys[index], row)
-        if asked is inputs:
+        if not some:
             return outputs
         known = route.after(np.stack([row for row in found if row is not None]))
         return {name: _interleaved(rows, known[name], lacking) for name, rows in outputs.items()}
@@ -224,17 +207,17 @@ class InferencePipeline:
         self,
         loaded: LoadedVersion,
         route: Route,
-        inputs: Inputs,
-        urgency: Urgency,
+        request: InferenceRequest,
         prepared: "_Prepared | None",
     ) -> Arrays:
-        with self._engine.line(route).place(len(inputs), urgency.deadline):
+        inputs = request.inputs
+        with self._engine.line(route).place(len(inputs), request.deadline):
             rows: Arrays | Preparation
             if inputs.array is not None:
                 rows = {route.inputs[0].name: inputs.array}
             else:
                 rows = self._preparation(loaded, inputs, prepared)
-            return await self._engine.submit(route, rows, urgency.deadline, urgency.priority)
+            return await self._engine.submit(route, rows, request.deadline, request.priority)
 
     def _preparation(
         self, loaded: LoadedVersion, inputs: Inputs, prepared: "_Prepared | None"

@@ -34,6 +34,13 @@ def rank(head: Head, outputs: Mapping[str, np.ndarray], top_k: int = DEFAULT_TOP
     return [_best_of_many(row, head.labels, top_k, multilabel=multilabel) for row in logits]
 
 
+def results_of(rankings: Sequence[Ranking]) -> list[dict[str, object]]:
+    """Return the ``results`` of an answer to classify: one JSON object for each input, in order."""
+    return [
+        {"labels": [{"label": label, "score": score} for label, score in ranking]} for ranking in rankings
+    ]
+
+
 def _best_of_few(logits: list[float], labels: Sequence[str], count: int, *, multilabel: bool) -> Ranking:
     scores = _probabilities(logits) if multilabel else _shares(logits)
     places = sorted(range(len(logits)), key=logits.__getitem__, reverse=True)

@@ -16,11 +16,6 @@ UNKNOWN = "unknown"
 """The label of targets that are not served."""
 
 OK = "ok"
-CLIENT_ERROR = "client_error"
-REJECTED = "rejected"
-UNAVAILABLE = "unavailable"
-DEADLINE = "deadline"
-SERVER_ERROR = "server_error"
 ABANDONED = "abandoned"
 
 HIT = "hit"

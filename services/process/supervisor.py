@@ -5,7 +5,6 @@ parent, and in a container leaves dead workers dead. Here a worker that died is 
 everywhere, so is one that stands still, and nothing outlives whoever started it.
 """
 
-import asyncio
 import os
 import signal
 import threading
@@ -13,13 +12,12 @@ from math import ceil
 from types import FrameType
 
 from services.process import heartbeat
+from services.process.circus_arbiter import check_circus, manage_processes_now
 from services.process.heartbeat import Heartbeats, Watchdog
 from services.process.parent_death import VARIABLE, ParentPipe, hold_on
 
 _IN_CONTAINER = "BENTOML_CONTAINERIZED"
 """With this BentoML would start no worker for one that died, and end with the last one."""
-
-_AGAIN_S = 0.2
 
 
 def supervise(patience_s: float, silence_s: float) -> None:
@@ -28,7 +26,11 @@ def supervise(patience_s: float, silence_s: float) -> None:
     Args:
         patience_s: seconds that the processes get to finish when the one above them is gone.
         silence_s: seconds without a sign of life after which a worker is replaced.
+
+    Raises:
+        RuntimeError: the Circus that is installed works otherwise than this relies on.
     """
+    check_circus()
     # Circus would end all workers and start others. Children inherit this.
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP,))
     hold_on(patience_s)
@@ -45,19 +47,4 @@ def supervise(patience_s: float, silence_s: float) -> None:
 
 
 def _a_worker_ended(number: int, frame: FrameType | None) -> None:
-    """Let Circus look after its processes now. Its arbiter is found behind the handler that it put on SIGTERM."""
-    handler = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-    controller = getattr(handler, "controller", None)
-    if controller is not None:
-        controller.loop.add_callback_from_signal(_look, controller.arbiter)
-
-
-async def _look(arbiter: object) -> None:
-    from circus.exc import ConflictError  # type: ignore[import-untyped]  # it has no types
-
-    while True:
-        try:
-            await arbiter.manage_watchers()  # type: ignore[attr-defined]  # Circus has no types
-            return
-        except ConflictError:  # another command is under way, stopping perhaps, which ends this loop
-            await asyncio.sleep(_AGAIN_S)
+    manage_processes_now()

@@ -113,7 +113,7 @@ def test_each_session_of_a_version_runs_before_it_answers(
     def sized(model: Detached, name: str, *, threads: int, cores: int, largest: int) -> SessionPool:
         return Noted(model, name, largest=largest)
 
-    monkeypatch.setattr("services.deployment.sessions.open_variants", sized)
+    monkeypatch.setattr("services.deployment.sessions.open_pool", sized)
     registry = Registry.open(Settings.read(tmp_path, actor="tests"))
     version = publish(registry, tiny())
     contents = VersionContents.read(registry, version)

@@ -18,7 +18,8 @@ from services.engine.route import Tensors
 from services.inference import pipeline as module
 from services.inference.feature_cache import FeatureCache, Key
 from services.inference.inputs import IMAGE, Inputs
-from services.inference.pipeline import InferencePipeline, Urgency
+from services.inference.pipeline import InferencePipeline
+from services.inference.request import InferenceRequest
 from services.settings import ServeSettings
 from tests.builders import DIMENSION, chain, picture, publish
 
@@ -106,8 +107,8 @@ def pictures(*seeds: int) -> Inputs:
     return Inputs(IMAGE, [picture(seed) for seed in seeds])
 
 
-def urgency() -> Urgency:
-    return Urgency(perf_counter() + 20)
+def asking(inputs: Inputs) -> InferenceRequest:
+    return InferenceRequest(inputs, perf_counter() + 20)
 
 
 def test_every_head_and_the_feature_endpoint_find_what_one_of_them_computed(
@@ -115,11 +116,11 @@ def test_every_head_and_the_feature_endpoint_find_what_one_of_them_computed(
 ) -> None:
     async def trial(inference: InferencePipeline) -> None:
         one, two = (inference.snapshot.pick(name, Selector()) for name in ("one", "two"))
-        await inference.classify(one, pictures(1, 2), 3, urgency())
+        await inference.classify(one, asking(pictures(1, 2)), 3)
         before = list(rows_run)
-        await inference.classify(two, pictures(2, 1), 3, urgency())
-        await inference.embed(one, pictures(1), urgency())
-        await inference.classify_all({"one": one, "two": two}, pictures(1, 2), 3, urgency())
+        await inference.classify(two, asking(pictures(2, 1)), 3)
+        await inference.embed(one, asking(pictures(1)))
+        await inference.classify_all({"one": one, "two": two}, asking(pictures(1, 2)), 3)
         assert rows_run == before
 
     serve(registry, rows_run, trial)
@@ -130,11 +131,11 @@ def test_only_what_is_new_is_computed_and_all_rows_stay_in_their_order(
 ) -> None:
     async def trial(inference: InferencePipeline) -> None:
         one = inference.snapshot.pick("one", Selector())
-        fresh = {seed: (await inference.embed(one, pictures(seed), urgency()))[0] for seed in range(6)}
+        fresh = {seed: (await inference.embed(one, asking(pictures(seed))))[0] for seed in range(6)}
         inference._remembered = FeatureCache(1 << 20)
-        await inference.embed(one, pictures(1, 4), urgency())
+        await inference.embed(one, asking(pictures(1, 4)))
         rows_run.clear()
-        mixed = await inference.embed(one, pictures(0, 1, 2, 3, 4, 5), urgency())
+        mixed = await inference.embed(one, asking(pictures(0, 1, 2, 3, 4, 5)))
         assert sum(rows_run) == 4
         np.testing.assert_allclose(mixed, np.stack([fresh[seed] for seed in range(6)]), atol=1e-5)
 
@@ -144,10 +145,10 @@ def test_only_what_is_new_is_computed_and_all_rows_stay_in_their_order(
 def test_a_broken_input_is_named_by_its_place_in_the_request(registry: Registry, rows_run: list[int]) -> None:
     async def trial(inference: InferencePipeline) -> None:
         one = inference.snapshot.pick("one", Selector())
-        await inference.embed(one, pictures(1, 2), urgency())
+        await inference.embed(one, asking(pictures(1, 2)))
         broken = Inputs(IMAGE, [picture(1), picture(2), b"no picture"])
         with pytest.raises(UndecodableInput) as raised:
-            await inference.embed(one, broken, urgency())
+            await inference.embed(one, asking(broken))
         assert raised.value.index == 2
 
     serve(registry, rows_run, trial)
@@ -157,7 +158,7 @@ def test_switched_off_everything_is_computed(registry: Registry, rows_run: list[
     async def trial(inference: InferencePipeline) -> None:
         one = inference.snapshot.pick("one", Selector())
         for _ in range(2):
-            await inference.embed(one, pictures(1), urgency())
+            await inference.embed(one, asking(pictures(1)))
         assert rows_run == [1, 1]
 
     serve(registry, rows_run, trial, feature_cache_bytes=0)

@@ -1,0 +1,91 @@
+"""BentoML's own operations, ``/classify`` and ``/embed``: the same limits as ours, then BentoML answers."""
+
+from collections.abc import Callable
+from functools import partial
+
+from services import metrics
+from services.api import bento_body, request
+from services.api.admission import Admission
+from services.api.auth import Authenticator, hand_on
+from services.api.context import RequestContext
+from services.api.parsing import parse
+from services.api.reply import other_method, refusal, send_reply
+from services.errors import TargetUnavailable
+from services.httpd.asgi import Application, Message, Receive, Scope, Send
+from services.inference.pipeline import InferencePipeline
+
+OPERATIONS = {"/classify": metrics.CLASSIFY, "/embed": metrics.EMBED}
+"""Their paths. They name the target in the body; the token is checked before."""
+
+
+class BentoOperations:
+    """Checks a request to one of BentoML's operations, and lets BentoML answer it.
+
+    BentoML reads bodies of any length, each in one go in the event loop. So the body is parsed here: BentoML gets one
+    without the inputs, and the operation gets the inputs.
+
+    Args:
+        bentoml: BentoML's application.
+        inference: returns the pipeline, or None while the process is still starting.
+        admission: the limits on requests and bytes.
+        authenticator: tells what a request may ask for.
+        max_rows: inputs of one request.
+    """
+
+    def __init__(
+        self,
+        bentoml: Application,
+        inference: Callable[[], InferencePipeline | None],
+        admission: Admission,
+        authenticator: Authenticator,
+        max_rows: int,
+    ) -> None:
+        self._bentoml = bentoml
+        self._inference = inference
+        self._admission = admission
+        self._authenticator = authenticator
+        self._max_rows = max_rows
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request to one of the paths."""
+        if scope["method"] != "POST":
+            await send_reply(scope, send, other_method(scope["method"]))
+            return
+        operation = OPERATIONS[scope["path"]]
+        respond = partial(refusal, operation=operation)
+        hand_on(None)
+        async with RequestContext(self._admission, scope, receive, send, operation, respond) as context:
+            hand_on(self._authenticator.admit(scope["headers"], operation))
+            if self._inference() is None:
+                raise TargetUnavailable("the server is still starting")
+            admitted = context.admit()
+            head = request.read({**scope, "query_string": b""}, operation)
+            body = await admitted.body(head.length)
+            inputs, rest = await parse(
+                len(body), bento_body.read, head.content_type, body, operation, self._max_rows
+            )
+            del body
+            context.hand_over()
+            bento_body.hand_on(inputs)
+            del inputs
+            await self._bentoml(_of_length(scope, len(rest)), _again(rest, receive), send)
+
+
+def _of_length(scope: Scope, length: int) -> Scope:
+    """Return a request with a body of another length."""
+    kept = [
+        header for header in scope["headers"] if header[0] not in (b"content-length", b"transfer-encoding")
+    ]
+    return {**scope, "headers": [*kept, (b"content-length", b"%d" % length)]}
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """Return a way to receive a body that was read already, or that stands for one."""
+    messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def receive_again() -> Message:
+        for message in messages:
+            return message
+        return await receive()
+
+    return receive_again
