@@ -18,7 +18,7 @@ demo: $(READY)  ## Carry the bundled trunk over to handwriting, register, promot
 	$(BIN)/cultivar --home .demo demo $(ARGS)
 
 test: check  ## All checks, then all tests.
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder
 
 check: $(READY)  ## Lint, format, types, import contracts.
 	$(BIN)/ruff check .
