@@ -3,8 +3,6 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable
-from pathlib import Path
 from typing import BinaryIO, Self
 
 from registry.errors import InvalidDigest, InvalidValue
@@ -60,20 +58,9 @@ class Digest(str):
         return cls(PREFIX + state.hexdigest())
 
     @classmethod
-    def of_file(cls, path: Path) -> Self:
-        """Return the digest of a file's contents."""
-        with path.open("rb") as stream:
-            return cls.of_stream(stream)
-
-    @classmethod
     def of_json(cls, value: object) -> Self:
         """Return the digest of a value's canonical JSON."""
         return cls.of(canonical_json(value))
-
-    @classmethod
-    def of_all(cls, digests: Iterable["Digest"]) -> Self:
-        """Return the digest of a collection of digests, whatever their order."""
-        return cls.of("\n".join(sorted(digests)).encode())
 
 
 def canonical_json(value: object) -> bytes:

@@ -23,7 +23,7 @@ from typing import Self
 from registry import instants
 from registry.digests import Digest
 from registry.errors import BrokenHistory, Conflict, InvalidValue
-from registry.names import CANDIDATE, PRODUCTION, RETIRED, Ref, check_stage, check_task
+from registry.names import CANDIDATE, PRODUCTION, Ref, check_stage, check_task
 
 REGISTERED = "registered"
 PROMOTED = "promoted"
@@ -32,9 +32,6 @@ DELETED = "deleted"
 ACTIONS = (REGISTERED, PROMOTED, ROLLED_BACK, DELETED)
 STAGE_ACTIONS = (PROMOTED, ROLLED_BACK)
 """The actions that move a place: what a promotion's compare-and-swap looks at."""
-
-CROWDED_STAGES = (CANDIDATE, RETIRED)
-"""The stages that any number of versions may be in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,11 +272,6 @@ def _check_link(previous: Event | None, event: Event) -> None:
         )
     if not fits:
         raise BrokenHistory(f"event {event.id} of {event.target} does not continue the one before it")
-
-
-def stage_holds_one(stage: str) -> bool:
-    """Tell whether a stage is a place for one version, that is neither ``candidate`` nor ``retired``."""
-    return stage not in CROWDED_STAGES
 
 
 def check_destination(stage: str) -> str:

@@ -74,17 +74,6 @@ class PlannedPath:
     runs: tuple[PlannedRun, ...]
     outputs: Mapping[str, str]
 
-    def towards(self, names: Iterable[str]) -> "PlannedPath":
-        """Return the part of the way that leads to some outputs."""
-        outputs = {name: self.outputs[name] for name in names}
-        wanted = set(outputs.values())
-        kept = []
-        for run in reversed(self.runs):
-            if wanted & set(run.gives):
-                kept.append(run)
-                wanted.update(run.takes)
-        return PlannedPath(tuple(reversed(kept)), outputs)
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
