@@ -1,7 +1,7 @@
 """The BentoML service: packaging, supervision, docs and typed clients around our own HTTP application.
 
 The hot path does not go through BentoML's middleware: the service class hands BentoML's own
-application to ``Hot``, which stands in front of it. ``to_asgi`` is not a public method, so
+application to ``HttpApplication``, which answers first. ``to_asgi`` is not a public method, so
 BentoML is pinned, and with ``CULTIVAR_SERVE_FRONT=mount`` the same application is mounted behind
 the middleware by public means.
 """

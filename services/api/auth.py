@@ -132,7 +132,7 @@ class Authenticator:
         check(grant, operation, targets)
         return grant
 
-    def admitted(self) -> Grant:
+    def current_grant(self) -> Grant:
         """Return what the request that was handed on may ask for; one that came another way bears no token."""
         return _ADMITTED.get() or self.identify(())
 
@@ -140,8 +140,8 @@ class Authenticator:
 _ADMITTED: ContextVar[Grant | None] = ContextVar("admitted", default=None)
 
 
-def hand_on(grant: Grant | None) -> None:
-    """Let whoever answers this request find what it may ask for, as ``Authenticator.admitted``.
+def set_grant(grant: Grant | None) -> None:
+    """Let whoever answers this request find what it may ask for, as ``Authenticator.current_grant``.
 
     None takes away what it may have inherited: a pipelined request begins within the one before.
     """

@@ -10,7 +10,7 @@ from services.errors import MalformedRequest, UnsupportedMedia
 from services.inference.inputs import Inputs
 
 _INPUTS = ("images", "texts")
-_HANDED_ON: ContextVar[list[Inputs] | None] = ContextVar("handed_on", default=None)
+_REQUEST_INPUTS: ContextVar[list[Inputs] | None] = ContextVar("handed_on", default=None)
 """In a list, from which they are taken: a pipelined request begins within the one before, and would keep them."""
 
 _TAKES = {
@@ -29,7 +29,7 @@ def read(content_type: str, body: bytes, operation: str, max_rows: int) -> tuple
         max_rows: inputs that it may hold.
 
     Returns:
-        the inputs, for ``hand_on``, and a body without them, for BentoML.
+        the inputs, for ``put_inputs``, and a body without them, for BentoML.
 
     Raises:
         UnsupportedMedia: it is no JSON.
@@ -58,14 +58,14 @@ def read(content_type: str, body: bytes, operation: str, max_rows: int) -> tuple
     return inputs, orjson.dumps(found)
 
 
-def hand_on(inputs: Inputs) -> None:
-    """Let the operation that answers this request find its inputs, as ``handed_on``."""
-    _HANDED_ON.set([inputs])
+def put_inputs(inputs: Inputs) -> None:
+    """Let the operation that answers this request find its inputs, as ``take_inputs``."""
+    _REQUEST_INPUTS.set([inputs])
 
 
-def handed_on() -> Inputs | None:
+def take_inputs() -> Inputs | None:
     """Take the inputs that were handed on, or None: they are there once."""
-    held = _HANDED_ON.get()
+    held = _REQUEST_INPUTS.get()
     return held.pop() if held else None
 
 

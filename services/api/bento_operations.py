@@ -6,7 +6,7 @@ from functools import partial
 from services import metrics
 from services.api import bento_body, request
 from services.api.admission import Admission
-from services.api.auth import Authenticator, hand_on
+from services.api.auth import Authenticator, set_grant
 from services.api.context import RequestContext
 from services.api.parsing import parse
 from services.api.reply import other_method, refusal, send_reply
@@ -53,9 +53,9 @@ class BentoOperations:
             return
         operation = OPERATIONS[scope["path"]]
         respond = partial(refusal, operation=operation)
-        hand_on(None)
+        set_grant(None)
         async with RequestContext(self._admission, scope, receive, send, operation, respond) as context:
-            hand_on(self._authenticator.admit(scope["headers"], operation))
+            set_grant(self._authenticator.admit(scope["headers"], operation))
             if self._inference() is None:
                 raise TargetUnavailable("the server is still starting")
             admitted = context.admit()
@@ -66,7 +66,7 @@ class BentoOperations:
             )
             del body
             context.hand_over()
-            bento_body.hand_on(inputs)
+            bento_body.put_inputs(inputs)
             del inputs
             await self._bentoml(_of_length(scope, len(rest)), _again(rest, receive), send)
 

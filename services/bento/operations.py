@@ -73,13 +73,13 @@ async def _answer(
     run: Callable[[InferencePipeline, LoadedVersion, InferenceRequest], Awaitable[dict[str, Any]]],
 ) -> Answer:
     try:
-        inputs = bento_body.handed_on()
+        inputs = bento_body.take_inputs()
         if inputs is None:
             given = {
                 name: items for name, items in (("images", images), ("texts", texts)) if items is not None
             }
             inputs = read_document(given, worker.settings.max_rows)
-        grant = worker.authenticator.admitted()
+        grant = worker.authenticator.current_grant()
         check(grant, operation, (target,))
         if worker.inference is None:
             raise TargetUnavailable("the server is still starting")

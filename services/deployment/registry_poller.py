@@ -31,7 +31,7 @@ class RegistryPoller(Generic[_T]):
         name: of the thread and the log.
         keeps: what stays as it is while the registry is away, for the log.
         poll_s: seconds between two looks.
-        told: called with True where the registry went away, and with False when it is back.
+        on_away: called with True where the registry went away, and with False when it is back.
 
     Attributes:
         stopping: set when the follower is closed.
@@ -45,14 +45,14 @@ class RegistryPoller(Generic[_T]):
         name: str,
         keeps: str,
         poll_s: float,
-        told: Callable[[bool], None] = lambda away: None,
+        on_away: Callable[[bool], None] = lambda away: None,
     ) -> None:
         self.stopping = threading.Event()
         self._connect = connect
         self._look = look
         self._keeps = keeps
         self._poll_s = poll_s
-        self._told = told
+        self._on_away = on_away
         self._registry: Registry | None = None
         self._away_since: float | None = None
         self._log = logging.getLogger(f"cultivar.{name}")
@@ -105,14 +105,14 @@ class RegistryPoller(Generic[_T]):
         self._log.error(
             "the registry cannot be read; %s: %s", self._keeps, words, exc_info=None if foreseen else error
         )
-        self._told(True)
+        self._on_away(True)
 
     def _came(self) -> None:
         if self._away_since is None:
             return
         self._log.warning("the registry is read again, after %.0f s", monotonic() - self._away_since)
         self._away_since = None
-        self._told(False)
+        self._on_away(False)
 
     def _let_go(self) -> None:
         registry, self._registry = self._registry, None

@@ -74,7 +74,7 @@ class DeploymentWatcher:
             name="deployment",
             keeps="what is served stays as it is",
             poll_s=poll_s,
-            told=self._note_away,
+            on_away=self._note_away,
         )
 
     def start(self) -> None:

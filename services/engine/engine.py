@@ -59,7 +59,7 @@ class Engine:
         # A thread's own seconds are all of a run's only where neither a device nor other threads take part.
         self._counts_work = not fill
         self._observer = observer
-        self._lines: dict[str, WaitEstimate] = {}
+        self._estimates: dict[str, WaitEstimate] = {}
         self._cheap: list[RootQueue] = []
         self._at_once_s = 0.0
         self._closed = False
@@ -119,12 +119,14 @@ class Engine:
                 self._loop.call_soon(self._run_turn)
         return future
 
-    def line(self, route: Route) -> WaitEstimate:
-        """Return the line that a route's rows stand in until they are answered."""
-        line = self._lines.get(route.root)
-        if line is None:
-            line = self._lines[route.root] = WaitEstimate(self._limits.line_s, self._limits.batch_rows)
-        return line
+    def wait_estimate(self, route: Route) -> WaitEstimate:
+        """Return the estimated wait of a route's rows."""
+        estimate = self._estimates.get(route.root)
+        if estimate is None:
+            estimate = self._estimates[route.root] = WaitEstimate(
+                self._limits.line_s, self._limits.batch_rows
+            )
+        return estimate
 
     @property
     def queues(self) -> tuple[RootQueue, ...]:
@@ -133,14 +135,16 @@ class Engine:
 
     def row_seconds(self, root: str) -> float:
         """Return the seconds that a row of a root costs, 0.0 where nothing was measured; the event loop's business."""
-        costs = [queue.clock.row_seconds for queue in self._scheduler.of_root(root)]
+        costs = [queue.latency.row_seconds for queue in self._scheduler.of_root(root)]
         return max((cost for cost in costs if cost is not None), default=0.0)
 
     def forget(self, roots: set[str]) -> None:
         """Drop the empty queues of every root but these: their sessions are gone."""
         self._scheduler.forget(roots)
-        for root in [root for root, line in self._lines.items() if root not in roots and not line.rows]:
-            del self._lines[root]
+        for root in [
+            root for root, estimate in self._estimates.items() if root not in roots and not estimate.rows
+        ]:
+            del self._estimates[root]
 
     def close(self) -> None:
         """Stop the workers after the work under way; what waits is refused."""
@@ -220,9 +224,9 @@ class Engine:
         """
         request = piece.request
         queue = self._scheduler.find(request.route, piece.fields)
-        if queue is None or queue.rows or self._cheap or self._closed or not queue.clock.cheap:
+        if queue is None or queue.rows or self._cheap or self._closed or not queue.latency.cheap:
             return False
-        if request.rows > min(CHEAP_S / (queue.clock.work or CHEAP_S), self._scheduler.most(queue)):
+        if request.rows > min(CHEAP_S / (queue.latency.work or CHEAP_S), self._scheduler.most(queue)):
             return False
         if request.deadline <= request.queued_at:
             return False
@@ -251,15 +255,15 @@ class Engine:
     def _run(self, queue: RootQueue, pieces: Sequence[Piece], *, alone: bool) -> Settled:
         batch = Batch(pieces)
         counts = self._counts_work and not alone
-        measures = counts and queue.clock.doubted
+        measures = counts and queue.latency.doubted
         worked = thread_time() if measures else 0.0
         began = perf_counter()
         settled = _attempt(batch, alone=alone)
         run_s = perf_counter() - began
         work = thread_time() - worked if measures else None
-        queue.clock.observe(batch.rows, run_s, alone=alone)
+        queue.latency.observe(batch.rows, run_s, alone=alone)
         if counts:
-            queue.clock.weigh(batch.rows, run_s, work)
+            queue.latency.weigh(batch.rows, run_s, work)
         waits = [began - piece.request.queued_at for piece in batch.pieces]
         self._observer.batch(queue.root, batch.rows, waits, run_s - batch.heads_s, batch.heads_s)
         return settled

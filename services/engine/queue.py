@@ -28,18 +28,18 @@ class RootQueue:
         row_tokens: what one row weighs.
         rows: how many wait.
         unprepared: how many of them are to be prepared.
-        clock: how long its batches take.
+        latency: how long its batches take.
         in_loop: the event loop is about to run what waits.
     """
 
-    __slots__ = ("_levels", "clock", "in_loop", "root", "row_tokens", "rows", "unprepared")
+    __slots__ = ("_levels", "in_loop", "latency", "root", "row_tokens", "rows", "unprepared")
 
     def __init__(self, root: str, row_tokens: int = 1, workers: int = 1) -> None:
         self.root = root
         self.row_tokens = row_tokens
         self.rows = 0
         self.unprepared = 0
-        self.clock = LatencyModel(workers)
+        self.latency = LatencyModel(workers)
         self.in_loop = False
         self._levels: tuple[deque[Waiting], ...] = tuple(deque() for _ in PRIORITIES)
 

@@ -126,7 +126,7 @@ class Scheduler:
         with self._lock:
             self._check_open()
             queue = self._known(request)
-            if not self._apart and request.preparation.small and (queue is None or queue.clock.cheap):
+            if not self._apart and request.preparation.small and (queue is None or queue.latency.cheap):
                 self._small.append(request)
                 if queue is not None or not self._wake(_RUNS):
                     self._wake(_IS_QUICK)
@@ -221,7 +221,7 @@ class Scheduler:
                 and route.wide
                 and not worker.role.quick
                 and not self._anything()
-                and queue.clock.choose_alone(rows)
+                and queue.latency.choose_alone(rows)
             ):
                 self._alone = worker.alone = True
 
@@ -231,13 +231,13 @@ class Scheduler:
         Were it to depend on their number, then a hiccup would leave a backlog to the workers, who share the
         interpreter's lock with a busy event loop: they fell behind it until the load ended.
         """
-        return queue.clock.cheap and not queue.unprepared
+        return queue.latency.cheap and not queue.unprepared
 
     def most(self, queue: RootQueue, *, alone: bool = False) -> int:
         """Return the rows that a batch may have."""
         most = min(self._limits.batch_rows, batch_sizes.LARGEST)
         most = max(1, min(most, self._limits.batch_tokens // queue.row_tokens))
-        return most if self._fill else queue.clock.worthwhile(most, alone=alone)
+        return most if self._fill else queue.latency.worthwhile(most, alone=alone)
 
     def take_in_loop(self, queue: RootQueue) -> tuple[list[Piece], bool]:
         """Take a batch for the event loop, and whether it has to come again; what is not cheap any more is left."""
@@ -248,7 +248,7 @@ class Scheduler:
             if not self.runs_in_loop(queue):
                 self._wake(_RUNS)
                 return [], False
-            pieces = self._take(queue, 1, int(CHEAP_S / (queue.clock.work or CHEAP_S)))
+            pieces = self._take(queue, 1, int(CHEAP_S / (queue.latency.work or CHEAP_S)))
             queue.in_loop = queue.rows > 0
             return [piece for piece in pieces if isinstance(piece, Piece)], queue.in_loop
 
@@ -407,7 +407,7 @@ class Scheduler:
             return False  # whether a batch to be prepared runs alone is decided when it is
         if self._small or any(each.rows for each in self._queues.values() if each is not queue):
             return False
-        return queue.clock.choose_alone(min(queue.rows, self.most(queue, alone=True)))
+        return queue.latency.choose_alone(min(queue.rows, self.most(queue, alone=True)))
 
     def _take(
         self, queue: RootQueue, workers: int, most: int = batch_sizes.LARGEST, *, alone: bool = False

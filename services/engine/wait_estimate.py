@@ -1,9 +1,8 @@
-"""The line of rows for one root, from the door to the answer, and how fast it moves.
+"""How long a new request waits: the rows ahead of it, and how fast they were answered lately.
 
-Whoever is let in has to be answered in time, so the door asks how long the line is and how fast it
-moved lately. The answer is taken from what happened: a request that came as the n-th in line and
-was answered after t seconds moved at t/n a place. That holds decoding, waiting, running and whatever
-else takes the machine's time, and it holds at any load (Little's law).
+Admission refuses a request that cannot be answered before its deadline. The estimate comes from past requests: one
+with n rows ahead that was answered after t seconds took t/n seconds a row. That includes decoding, waiting and
+running, and holds at any load (Little's law).
 """
 
 from asyncio import CancelledError
@@ -16,33 +15,33 @@ _WEIGHT = 0.1
 """Of a new measurement; a dozen or so make up the average."""
 
 _MARGIN = 0.8
-"""Share of the time that is left that a newcomer may be expected to take: some take longer than expected."""
+"""Share of the time left that a request may be expected to take: some take longer than expected."""
 
 _CALM_S = 1.0
-"""Without a refusal for so long an overload is over: those who were told to come again after it have come."""
+"""Seconds without a refusal after which an overload is over: clients that were refused have tried again by then."""
 
 
 class WaitEstimate:
-    """The rows of one root that were let in and are not answered yet; one event loop's.
+    """The admitted rows of one root that are not answered yet; used by one event loop.
 
     Args:
-        longest_s: seconds that a newcomer may be expected to take, however far its deadline is: as long as
-            the line is when an overload ends, so long does it take until nobody feels it any more.
-        short: rows of a line to which that does not apply as long as nobody was refused of late: as many as run
-            together are no overload, however slow the model.
+        longest_s: seconds that a new request may be expected to take, however late its deadline is. An overload is
+            felt for as long after its end.
+        short: rows up to which ``longest_s`` does not apply, as long as nothing was refused lately: as many rows as
+            run together are no overload, however slow the model.
 
     Attributes:
         rows: how many.
     """
 
-    __slots__ = ("_calm_at", "_longest_s", "_pace", "_requests", "_short", "rows")
+    __slots__ = ("_calm_at", "_longest_s", "_requests", "_row_s", "_short", "rows")
 
     def __init__(self, longest_s: float = float("inf"), short: int = 0) -> None:
         self.rows = 0
         self._requests: Counter[int] = Counter()
         self._longest_s = longest_s
         self._short = short
-        self._pace = 0.0
+        self._row_s = 0.0
         self._calm_at = 0.0
 
     def check(self, rows: int, deadline: float) -> None:
@@ -53,68 +52,68 @@ class WaitEstimate:
             deadline: ``time.perf_counter()`` after which nobody waits any more.
 
         Raises:
-            Overloaded: they cannot, others being ahead of them.
+            Overloaded: they cannot, because of the rows ahead of them.
         """
         if not self.rows:
             return
-        line = self.ahead_of(rows)
+        ahead = self.ahead_of(rows)
         now = perf_counter()
         allowed = deadline - now
         if self.rows + rows > self._short or now < self._calm_at:
             allowed = min(allowed, self._longest_s)
-        if self._pace * line > allowed * _MARGIN:
+        if self._row_s * ahead > allowed * _MARGIN:
             self._calm_at = now + _CALM_S
             raise Overloaded("more waits already than can be done in time", "deadline")
 
     def ahead_of(self, rows: int) -> int:
-        """Return the rows that are before the last of some more, these included.
+        """Return the rows that run before the last of some more, these included.
 
-        Requests take turns, so that of each other one no more rows count than the newcomer has: a few with hundreds of
-        rows each keep nobody out who has one.
+        Requests take turns. So of each other request at most as many rows count as the new one has: a few requests of
+        hundreds of rows do not keep out a request of one row.
         """
         return rows + sum(min(rows, others) * count for others, count in self._requests.items())
 
     def enter(self, rows: int) -> None:
-        """Take a request in."""
+        """Count a request's rows."""
         self.rows += rows
         self._requests[rows] += 1
 
     def leave(self, rows: int) -> None:
-        """Let it go."""
+        """Count them no more."""
         self.rows -= rows
         self._requests[rows] -= 1
         if not self._requests[rows]:
             del self._requests[rows]
 
-    def place(self, rows: int, deadline: float) -> "Reservation":
-        """Return a place in the line, to be held from now until the answer; raises as ``check`` does."""
+    def reserve(self, rows: int, deadline: float) -> "Reservation":
+        """Return a reservation, to be held until the answer; raises as ``check`` does."""
         self.check(rows, deadline)
         return Reservation(self, rows)
 
-    def moved(self, place: "Reservation", *, answered: bool) -> None:
-        """Learn from a request that got to the end, or gave up: then it would have taken longer still."""
-        pace = (perf_counter() - place.since) / place.ahead
-        if answered or pace > self._pace:
-            self._pace += _WEIGHT * (pace - self._pace) if self._pace else pace
+    def learn(self, reservation: "Reservation", *, answered: bool) -> None:
+        """Learn from a request that was answered, or gave up: its answer would have taken longer still."""
+        row_s = (perf_counter() - reservation.since) / reservation.ahead
+        if answered or row_s > self._row_s:
+            self._row_s += _WEIGHT * (row_s - self._row_s) if self._row_s else row_s
 
 
 class Reservation:
-    """Some rows' place in a line, held as a context manager."""
+    """Some rows that count until they are answered; a context manager."""
 
-    __slots__ = ("_line", "_rows", "ahead", "since")
+    __slots__ = ("_estimate", "_rows", "ahead", "since")
 
-    def __init__(self, line: WaitEstimate, rows: int) -> None:
-        self._line = line
+    def __init__(self, estimate: WaitEstimate, rows: int) -> None:
+        self._estimate = estimate
         self._rows = rows
         self.ahead = 0
         self.since = 0.0
 
     def __enter__(self) -> None:
-        self.ahead = self._line.ahead_of(self._rows)
-        self._line.enter(self._rows)
+        self.ahead = self._estimate.ahead_of(self._rows)
+        self._estimate.enter(self._rows)
         self.since = perf_counter()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        self._line.leave(self._rows)
+        self._estimate.leave(self._rows)
         if kind is None or issubclass(kind, DeadlineExceeded | CancelledError):
-            self._line.moved(self, answered=kind is None)
+            self._estimate.learn(self, answered=kind is None)

@@ -63,7 +63,7 @@ class InferencePipeline:
             fill=gpu,
             observer=metrics.EngineMetrics(),
         )
-        self._remembered = FeatureCache(settings.feature_cache_bytes)
+        self._feature_cache = FeatureCache(settings.feature_cache_bytes)
         self._joint: dict[_Joint, Route] = {}
 
     @property
@@ -132,7 +132,7 @@ class InferencePipeline:
         Raises:
             Overloaded: what waits already takes too long.
         """
-        self._engine.line(loaded.route).check(1, deadline)
+        self._engine.wait_estimate(loaded.route).check(1, deadline)
 
     def forget_all_but(self, snapshot: Snapshot) -> None:
         """Drop what belongs to sessions that are served no more."""
@@ -168,7 +168,7 @@ class InferencePipeline:
         if keys is None:
             return await self._run(loaded, route, request, prepared)
         assert route.pivot is not None, "what has keys has features"
-        found = [self._remembered.get(key) for key in keys]
+        found = [self._feature_cache.get(key) for key in keys]
         lacking = [index for index, row in enumerate(found) if row is None]
         for row in found:
             metrics.feature_cache(metrics.MISS if row is None else metrics.HIT)
@@ -183,7 +183,7 @@ class InferencePipeline:
                 error.index = lacking[error.index]
             raise
         for index, row in zip(lacking, outputs[route.pivot], strict=True):
-            self._remembered.put(keys[index], row)
+            self._feature_cache.put(keys[index], row)
         if not some:
             return outputs
         known = route.after(np.stack([row for row in found if row is not None]))
@@ -211,7 +211,7 @@ class InferencePipeline:
         prepared: "_Prepared | None",
     ) -> Arrays:
         inputs = request.inputs
-        with self._engine.line(route).place(len(inputs), request.deadline):
+        with self._engine.wait_estimate(route).reserve(len(inputs), request.deadline):
             rows: Arrays | Preparation
             if inputs.array is not None:
                 rows = {route.inputs[0].name: inputs.array}

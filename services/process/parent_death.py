@@ -43,7 +43,7 @@ def hold_on(patience_s: float) -> None:
         # Not for the children's children: theirs is this process.
         os.set_inheritable(int(child_end), False)
         threading.Thread(
-            target=_wait, args=(int(child_end), patience_s), name="lifeline", daemon=True
+            target=_wait, args=(int(child_end), patience_s), name="parent-death", daemon=True
         ).start()
 
 

@@ -57,7 +57,7 @@ class Server:
         self._registry = registry
         self._log = log
         self._home: RuntimeDir | None = None
-        self._lifeline: ParentPipe | None = None
+        self._parent_pipe: ParentPipe | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = False
 
@@ -82,18 +82,18 @@ class Server:
     def __enter__(self) -> Self:
         check_port(self.settings.host, self.settings.port)
         self._home = RuntimeDir()
-        self._lifeline = ParentPipe()
+        self._parent_pipe = ParentPipe()
         if not self._stopping:
-            self._process = self._start(self._home, self._lifeline)
+            self._process = self._start(self._home, self._parent_pipe)
         if self._stopping and self._process is not None:  # told while it started
             self._end(self._process)
         return self
 
-    def _start(self, home: RuntimeDir, lifeline: ParentPipe) -> "subprocess.Popen[bytes]":
+    def _start(self, home: RuntimeDir, parent_pipe: ParentPipe) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
             [sys.executable, "-m", "bentoml", "serve", SERVICE, *self._options()],
-            env={**self._environment(home.path), VARIABLE: str(lifeline.child_end)},
-            pass_fds=(lifeline.child_end, home.lock),
+            env={**self._environment(home.path), VARIABLE: str(parent_pipe.child_end)},
+            pass_fds=(parent_pipe.child_end, home.lock),
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=self._log if self._log is not None else sys.stderr.fileno(),
@@ -105,7 +105,7 @@ class Server:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        process, home, lifeline = self._process, self._home, self._lifeline
+        process, home, parent_pipe = self._process, self._home, self._parent_pipe
         if process is not None and process.poll() is None:
             if not self._stopping:
                 self.stop()
@@ -114,8 +114,8 @@ class Server:
             except subprocess.TimeoutExpired:
                 self.stop()
                 process.wait()
-        if lifeline is not None:
-            lifeline.let_go()
+        if parent_pipe is not None:
+            parent_pipe.let_go()
         if home is not None:
             home.remove()
 
@@ -214,18 +214,18 @@ class Stoppable(Protocol):
 
 
 @contextmanager
-def stopped_by_signals(*told: Stoppable) -> Iterator[None]:
+def stopped_by_signals(*stoppable: Stoppable) -> Iterator[None]:
     """Stop a server on SIGINT, SIGTERM and SIGHUP for as long as the block runs; the second one stops it at once.
 
     It is to begin before the server is started, so that no signal finds a server that nobody stops. A signal that is
     ignored, as SIGHUP under ``nohup``, stays so.
 
     Args:
-        told: the server, and what else is to be told.
+        *stoppable: the server, and what else is to be told.
     """
 
     def stop(number: int, frame: FrameType | None) -> None:
-        for each in told:
+        for each in stoppable:
             each.stop()
 
     before = {

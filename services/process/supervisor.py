@@ -34,10 +34,10 @@ def supervise(patience_s: float, silence_s: float) -> None:
     # Circus would end all workers and start others. Children inherit this.
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP,))
     hold_on(patience_s)
-    lifeline = ParentPipe()
-    os.set_inheritable(lifeline.child_end, True)
+    parent_pipe = ParentPipe()
+    os.set_inheritable(parent_pipe.child_end, True)
     # Circus hands this environment, and every inheritable file, to the workers.
-    os.environ[VARIABLE] = str(lifeline.child_end)
+    os.environ[VARIABLE] = str(parent_pipe.child_end)
     heartbeats = Heartbeats.make()
     os.environ[heartbeat.VARIABLE] = str(heartbeats.file)
     Watchdog(heartbeats, checks=ceil(silence_s / heartbeat.INTERVAL_S)).start()

@@ -77,10 +77,10 @@ class ServerWorker:
         """Whether every target's first attempt at loading has ended, and the process is to stay."""
         return self.inference is not None and self.inference.snapshot.settled and not self._admission.leaving
 
-    def front(self, beyond: Application | None = None) -> HttpApplication:
+    def front(self, bentoml: Application | None = None) -> HttpApplication:
         """Return the HTTP application, before or after ``start``; BentoML's is beyond it."""
         rows = self.settings.max_rows
-        return HttpApplication(lambda: self.inference, self._admission, self.authenticator, rows, beyond)
+        return HttpApplication(lambda: self.inference, self._admission, self.authenticator, rows, bentoml)
 
     async def start(self) -> None:
         """Begin to follow the registry. Nothing that is wrong with it stops the process: readiness tells."""

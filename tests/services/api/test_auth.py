@@ -1,4 +1,4 @@
-"""Who may ask: the tokens as a server knows them, and the door of both ways of serving."""
+"""Who may ask: the tokens as a server knows them, and the authenticator of both ways of serving."""
 
 import json
 import sqlite3
@@ -17,7 +17,7 @@ from registry.errors import StorageFailure
 from registry.registry import Registry
 from registry.settings import Settings
 from registry.tokens import EVERYTHING, Grant
-from services.api.auth import Authenticator, TokenCache, check, hand_on, visible
+from services.api.auth import Authenticator, TokenCache, check, set_grant, visible
 from services.deployment.snapshot import Snapshot, Target
 from services.errors import Forbidden, TargetUnavailable, Unauthorized
 from services.process.server import ROOT, free_port
@@ -66,21 +66,21 @@ def headers(text: str) -> list[tuple[bytes, bytes]]:
 
 
 def test_without_a_keyring_everybody_may_ask_for_everything() -> None:
-    door = Authenticator(None)
-    assert door.settled
-    assert door.identify([]) == door.admitted() == EVERYTHING
+    authenticator = Authenticator(None)
+    assert authenticator.settled
+    assert authenticator.identify([]) == authenticator.current_grant() == EVERYTHING
 
 
 def test_before_the_tokens_are_read_nobody_is_told_to_be_unknown(
     registry: Registry, token_cache: TokenCache
 ) -> None:
     _, text = registry.add_token("ci")
-    door = Authenticator(token_cache)
+    authenticator = Authenticator(token_cache)
     with pytest.raises(TargetUnavailable):
-        door.identify(headers(text))
-    assert not door.settled
+        authenticator.identify(headers(text))
+    assert not authenticator.settled
     token_cache.look()
-    assert door.identify(headers(text)) == EVERYTHING
+    assert authenticator.identify(headers(text)) == EVERYTHING
 
 
 def test_a_keyring_reads_the_tokens_only_when_they_changed(
@@ -106,23 +106,23 @@ def test_while_the_catalog_is_away_the_tokens_known_stay_good_until_they_expire(
     with pytest.raises(StorageFailure):
         token_cache.look()
     times: list[datetime] = [now]
-    door = Authenticator(token_cache, lambda: times[-1])
-    assert door.identify(headers(text)) == EVERYTHING
+    authenticator = Authenticator(token_cache, lambda: times[-1])
+    assert authenticator.identify(headers(text)) == EVERYTHING
     times.append(now + timedelta(hours=1))
     with pytest.raises(Unauthorized, match="expired"):
-        door.identify(headers(text))
+        authenticator.identify(headers(text))
 
 
 def test_one_that_was_not_handed_on_bears_no_token(token_cache: TokenCache) -> None:
     token_cache.look()
-    door = Authenticator(token_cache)
+    authenticator = Authenticator(token_cache)
     with pytest.raises(Unauthorized):
-        door.admitted()
-    hand_on(EVERYTHING)
-    assert door.admitted() == EVERYTHING
-    hand_on(None)
+        authenticator.current_grant()
+    set_grant(EVERYTHING)
+    assert authenticator.current_grant() == EVERYTHING
+    set_grant(None)
     with pytest.raises(Unauthorized):
-        door.admitted()
+        authenticator.current_grant()
 
 
 def test_several_targets_are_asked_for_all_or_nothing() -> None:

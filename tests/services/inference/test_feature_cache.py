@@ -132,7 +132,7 @@ def test_only_what_is_new_is_computed_and_all_rows_stay_in_their_order(
     async def trial(inference: InferencePipeline) -> None:
         one = inference.snapshot.pick("one", Selector())
         fresh = {seed: (await inference.embed(one, asking(pictures(seed))))[0] for seed in range(6)}
-        inference._remembered = FeatureCache(1 << 20)
+        inference._feature_cache = FeatureCache(1 << 20)
         await inference.embed(one, asking(pictures(1, 4)))
         rows_run.clear()
         mixed = await inference.embed(one, asking(pictures(0, 1, 2, 3, 4, 5)))
