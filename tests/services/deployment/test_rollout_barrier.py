@@ -1,21 +1,25 @@
 """Workers of one server change what they serve at one moment."""
 
+import gc
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from registry.registry import Registry
 from registry.settings import Settings
+from services.deployment import sessions
 from services.deployment.rollout_barrier import RolloutBarrier
+from services.deployment.session_pool import SessionPool, open_pool
 from services.deployment.sessions import Sessions
 from services.deployment.snapshot import Selector
 from services.deployment.watcher import DeploymentWatcher
 from services.errors import TargetUnavailable
-from tests.builders import publish, tiny
+from tests.builders import chain, publish, tiny
 
 GONE = 999
 
@@ -105,6 +109,41 @@ def test_a_deployment_left_behind_answers_nothing_until_it_has_caught_up(
         deployment.snapshot.pick("digits", Selector())
     deployment.look()
     assert deployment.snapshot.pick("digits", Selector()).version.ref == second.ref
+
+
+def test_what_was_loaded_ahead_of_a_change_is_found_again_when_it_comes(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One worker is ahead: its sessions stay open until the others have caught up, and are opened once."""
+    folder = tmp_path / "barrier"
+    deployment = DeploymentWatcher(
+        lambda: registry,
+        stages=("production",),
+        sessions=Sessions(threads=1, cores=1),
+        barrier=meet(folder, 1),
+    )
+    first, second = (publish(registry, chain("letters/digits", values)) for values in ([1, 2], [3, 4]))
+    registry.promote(first.ref, "production")
+    deployment.look()
+    opened: list[object] = []
+
+    def counting(*arguments: Any, **options: Any) -> SessionPool:
+        opened.append(arguments)
+        return open_pool(*arguments, **options)
+
+    monkeypatch.setattr(sessions, "open_pool", counting)
+    registry.promote(second.ref, "production")
+    # Another worker knows of more already: there is nothing to agree on yet.
+    meet(folder, 2).arrive(10**6)
+    assert deployment.look()
+    assert deployment.snapshot.pick("digits", Selector()).version.ref == first.ref
+    assert opened
+    count = len(opened)
+    gc.collect()
+    meet(folder, 2).arrive(registry.stage_position())
+    assert deployment.look()
+    assert deployment.snapshot.pick("digits", Selector()).version.ref == second.ref
+    assert len(opened) == count
 
 
 def test_a_registry_that_was_put_back_leaves_nobody_behind(tmp_path: Path) -> None:

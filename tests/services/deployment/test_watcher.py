@@ -286,6 +286,41 @@ def test_a_damaged_version_alone_leaves_its_target_unavailable_until_it_is_repai
     assert not deployment.look()
 
 
+def test_a_version_that_cannot_be_loaded_is_tried_again_after_twice_the_time_each_time(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(module, "monotonic", lambda: now)
+    bad = publish(registry, tiny(seed=1))
+    damage(registry, bad)
+    registry.promote(bad.ref, "production")
+    deployment = follow(registry)
+    assert deployment.look()
+    waits = []
+    for _ in range(8):
+        began = now
+        while not deployment.look():
+            now += 0.5
+        waits.append(now - began)
+    assert waits == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
+
+
+def test_a_promotion_ends_the_wait_for_another_try(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(module, "monotonic", lambda: now)
+    bad, good = publish(registry, tiny(seed=1)), publish(registry, tiny(seed=2))
+    damage(registry, bad)
+    registry.promote(bad.ref, "production")
+    deployment = follow(registry)
+    deployment.look()
+    assert not deployment.look()
+    registry.promote(good.ref, "production")
+    assert deployment.look()
+    assert deployment.snapshot.pick("digits", ANY).version.ref == good.ref
+
+
 def test_a_target_that_leaves_production_is_withdrawn(registry: Registry) -> None:
     version = publish(registry, tiny())
     registry.promote(version.ref, "production")
