@@ -1,0 +1,77 @@
+"""Every symbol that the architecture page points to is where the page says."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "architecture.md").read_text()
+QUESTIONS = 10
+
+
+def answers() -> list[tuple[str, str, str]]:
+    """Return each question of "Where to find it" with the path and the symbol that answer it."""
+    match = re.search(r"^## Where to find it\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
+    assert match is not None
+    return re.findall(r"^- (.+?\?) `([^`]+)` · `([^`]+)`$", match.group(1), re.MULTILINE)
+
+
+def names_of(node: ast.stmt) -> set[str]:
+    """Return the names that a statement defines."""
+    match node:
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            return {node.name}
+        case ast.Assign():
+            return {target.id for target in node.targets if isinstance(target, ast.Name)}
+        case ast.AnnAssign(target=ast.Name(id=name)):
+            return {name}
+    return set()
+
+
+def defines(body: list[ast.stmt], symbol: str) -> bool:
+    """Say whether a module or a class defines a symbol: ``name``, or ``Class.name``."""
+    first, _, rest = symbol.partition(".")
+    found = [node for node in body if first in names_of(node)]
+    if not rest:
+        return bool(found)
+    return any(isinstance(node, ast.ClassDef) and defines(node.body, rest) for node in found)
+
+
+def test_there_are_ten_questions_each_with_an_answer() -> None:
+    assert len(answers()) == PAGE.partition("## Where to find it")[2].count("\n- ") == QUESTIONS
+
+
+@pytest.mark.parametrize(("question", "path", "symbol"), answers(), ids=lambda text: text)
+def test_every_symbol_is_where_the_page_says(question: str, path: str, symbol: str) -> None:
+    assert (ROOT / path).is_file(), f"{question} {path} does not exist"
+    assert defines(ast.parse((ROOT / path).read_text()).body, symbol), f"{question} no {symbol} in {path}"
+
+
+@pytest.mark.parametrize(
+    ("symbol", "there"),
+    [
+        ("LIMIT", True),
+        ("TYPED", True),
+        ("run", True),
+        ("Queue", True),
+        ("Queue.take", True),
+        ("Queue.limit", True),
+        ("take", False),
+        ("Queue.run", False),
+        ("run.inner", False),
+    ],
+)
+def test_a_symbol_is_found_only_where_it_is_defined(symbol: str, there: bool) -> None:
+    code = """
+LIMIT = 1
+TYPED: int = 2
+def run():
+    inner = 3
+class Queue:
+    limit: int = 4
+    async def take(self):
+        run()
+"""
+    assert defines(ast.parse(code).body, symbol) is there
