@@ -8,32 +8,35 @@ PEERS := .venv-peers/bin
 ARGS ?=
 READY := .venv/.ready
 
-.PHONY: help demo test check format lock glyphs peers clean
+.PHONY: help demo test check docs format lock glyphs peers clean
 .DEFAULT_GOAL := help
 
-help:  ## Show this list.
+help:  ## List every target.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: $(READY)  ## Carry the bundled trunk over to handwriting, register, promote, serve. ARGS=--exit ends by itself.
+demo: $(READY)  ## Adapt the bundled network to handwritten digits, register in .demo, promote, serve. ARGS=--exit ends by itself.
 	$(BIN)/cultivar --home .demo demo $(ARGS)
 
-test: check  ## All checks, then all tests.
+test: check  ## Run every check, then every test.
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder
 
-check: $(READY)  ## Lint, format, types, import contracts.
+check: $(READY)  ## Check lint and format (ruff), types (mypy) and layers (import-linter).
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(READY)  ## Put the code into the project's form.
+docs: $(READY)  ## Check the documentation against the code: commands, options, metrics, links, paths, symbols.
+	$(BIN)/pytest tests/test_docs.py tests/test_architecture.py
+
+format: $(READY)  ## Apply ruff's fixes and its format to the code.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-glyphs: $(READY)  ## Train the bundled source again (needs the fonts that it names).
+glyphs: $(READY)  ## Train bundled:glyphs again and replace its weights and card (needs the fonts that it names).
 	$(BIN)/python -m adapters.sources.glyphs.train $(ARGS)
 
-lock: $(READY)  ## Settle and pin every dependency again, with hashes.
+lock: $(READY)  ## Resolve every dependency to its newest allowed version; pin versions and hashes in the lock files.
 	$(BIN)/uv pip compile -q pyproject.toml --all-extras --universal --generate-hashes --upgrade \
 		--no-emit-index-url --no-annotate --no-header -o requirements.lock
 	$(BIN)/uv pip compile -q benchmarks/peers/requirements.in --universal --generate-hashes --upgrade \
@@ -48,9 +51,9 @@ $(READY): requirements.lock pyproject.toml
 	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install -q --no-deps --no-build-isolation -e .
 	touch $@
 
-peers: $(READY)  ## Install the servers that ours is measured beside, into an environment of their own.
+peers: $(READY)  ## Install the servers that benchmarks compare with into .venv-peers.
 	test -x $(PEERS)/python || $(PYTHON) -m venv .venv-peers
 	VIRTUAL_ENV=$(CURDIR)/.venv-peers $(BIN)/uv pip install -q --require-hashes -r benchmarks/peers/requirements.lock
 
-clean:  ## Remove the environment and everything that tools left behind.
+clean:  ## Remove the environments, caches and build output; .demo and registries stay.
 	rm -rf .venv .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

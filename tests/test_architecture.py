@@ -75,3 +75,31 @@ class Queue:
         run()
 """
     assert defines(ast.parse(code).body, symbol) is there
+
+
+PAGES = [ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted(ROOT.glob("docs/adr/*.md"))]
+SYMBOL = re.compile(r"`(_?[A-Z]\w+)`")
+
+
+@pytest.mark.parametrize("page", [ROOT / "docs" / "architecture.md", *PAGES], ids=lambda page: page.name)
+def test_every_path_that_a_page_names_exists(page: Path) -> None:
+    named = re.findall(r"`((?:adapters|registry|services|tests|benchmarks|docs)/[\w./]*)`", page.read_text())
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_of_the_other_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        assert "://" in target or (page.parent / target).exists(), target
+
+
+def test_every_class_and_table_that_contributors_are_pointed_to_exists() -> None:
+    code = [
+        path.read_text()
+        for package in ("adapters", "registry", "services", "tests")
+        for path in (ROOT / package).rglob("*.py")
+    ]
+    defined = {name for text in code for node in ast.parse(text).body for name in names_of(node)}
+    pointed_to = set(SYMBOL.findall(PAGES[0].read_text()))
+    assert {"BlobsContract", "TECHNIQUES", "_PROVIDERS"} <= pointed_to
+    assert pointed_to - defined == set()
