@@ -12,7 +12,7 @@ Markers are written whole or not at all, and need no more of a store than to put
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -174,13 +174,7 @@ class Ownership:
         others = {name: each for name, each in markers.items() if name not in dict(held)}
         if others:
             found.append(self._shared(others, fresh))
-        for marker in [each for _, each in held if self._behind(each)][:1]:
-            seen, here = marker.identity, fresh.identity
-            found.append(
-                f"expected the catalog to be as new as its blobs, which know of event {seen.event} in epoch "
-                f"{seen.epoch}; its last is event {here.event} in epoch {here.epoch}, so it is older, or a copy that "
-                "went its own way; use the newest catalog, or run 'cultivar gc --adopt' to go on with this one"
-            )
+        found += self._lags(held, fresh)
         if fresh.identity.epoch == 0 and (missing := self.missing()):
             found.append(
                 f"expected the blobs that versions need, {len(missing)} are not in the store, like {missing[0]}; name "
@@ -195,6 +189,20 @@ class Ownership:
                 "up"
             )
         return found
+
+    def lag(self) -> str | None:
+        """Return a sentence where the store has seen newer events of this catalog than it has: some were lost.
+
+        A catalog restored from a backup lags, and so does one whose last changes were damaged on disk: SQLite passes
+        over the damaged end of its write-ahead log without an error. An empty catalog in a store that others use may
+        have been a full one.
+        """
+        fresh = self._fresh()
+        markers = self._markers()
+        held = self._held(markers, fresh)
+        if markers and not held and not fresh.identity.event:
+            return self._shared(markers, fresh)
+        return next(iter(self._lags(held, fresh)), None)
 
     def missing(self) -> list[Digest]:
         """Return the digests that versions need and that are not in the store, sorted."""
@@ -277,6 +285,18 @@ class Ownership:
             for name, each in _readable(markers)
             if each.identity.id == fresh.identity.id and each.catalog & fresh.catalog
         ]
+
+    def _lags(self, held: Sequence[tuple[str, Marker]], fresh: Marker) -> list[str]:
+        """Say how far the catalog is behind the first marker that has seen more."""
+        for _, marker in held:
+            if self._behind(marker):
+                seen, here = marker.identity, fresh.identity
+                return [
+                    f"expected the catalog to be as new as its blobs, which know of event {seen.event} in epoch "
+                    f"{seen.epoch}; its last is event {here.event} in epoch {here.epoch}, so it is older, or a copy "
+                    "that went its own way; use the newest catalog, or run 'cultivar gc --adopt' to go on with this one"
+                ]
+        return []
 
     def _behind(self, marker: Marker) -> bool:
         """Tell whether the store has seen something of this registry that the catalog does not know."""

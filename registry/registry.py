@@ -595,6 +595,15 @@ class Registry:
             self._ownership.note()
         return collect(self._catalog, self._blobs, self._clock(), grace, dry_run=dry_run, progress=progress)
 
+    def lag(self) -> str | None:
+        """Return a sentence where the blobs know of newer events than the catalog has: some of its changes were lost.
+
+        None where it is as new as they know, and where the blob store does not answer.
+        """
+        with suppress(StorageFailure):
+            return self._ownership.lag()
+        return None
+
     def adopt(self, *, dry_run: bool = False) -> Adoption:
         """Take the blob store over with all that is in it, so that ``collect`` can go on; delete nothing.
 

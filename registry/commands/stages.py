@@ -25,6 +25,7 @@ def promote(shell: Shell, ref: str, stage: str, expect: int | None, force: bool,
     if force and not reason:
         raise click.UsageError("--force needs --reason TEXT")
     with Registry.open(shell.settings) as registry:
+        _warn_of_lag(shell, registry)
         promotion = registry.promote(ref, stage, expect=expect, force=force, reason=reason)
     shell.emit(promotion.to_json(), lambda out: _show_promotion(out, promotion))
 
@@ -38,8 +39,14 @@ def promote(shell: Shell, ref: str, stage: str, expect: int | None, force: bool,
 def rollback(shell: Shell, target: str, expect: int | None, reason: str | None) -> None:
     """Return a target's production to the version before; repeated, further back."""
     with Registry.open(shell.settings) as registry:
+        _warn_of_lag(shell, registry)
         promotion = registry.rollback(target, expect=expect, reason=reason)
     shell.emit(promotion.to_json(), lambda out: _show_promotion(out, promotion))
+
+
+def _warn_of_lag(shell: Shell, registry: Registry) -> None:
+    if lag := registry.lag():
+        shell.note(f"warning: {lag}")
 
 
 def _show_promotion(out: Console, promotion: Promotion) -> None:

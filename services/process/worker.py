@@ -57,6 +57,7 @@ class ServerWorker:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stalls: metrics.StallMonitor | None = None
         self._calm = False
+        self._lag: str | None = None
         self._pulse: Pulse | None = None
         # A process that ``cultivar serve`` did not start cannot know who reaches it: ``auto`` asks for tokens.
         self._token_cache = None if settings.auth == OFF else TokenCache(self._connect)
@@ -70,7 +71,12 @@ class ServerWorker:
 
     def _connect(self) -> Registry:
         """Open the registry; one whose catalog was lost is waited for, rather than served as an empty one."""
-        return Registry.open(self._registry, anew=False)
+        registry = Registry.open(self._registry, anew=False)
+        lag = registry.lag()
+        if lag is not None and lag != self._lag:
+            _log.warning("an older state of the registry may be served: %s", lag)
+        self._lag = lag
+        return registry
 
     @property
     def ready(self) -> bool:

@@ -123,7 +123,11 @@ class Ownership:
         fill(settings, 1)
         backup = self.copied(settings, tmp_path / "backup")
         fill(settings, 2)
+        with Registry.open(settings) as registry:
+            assert registry.lag() is None
         self.replaced(settings, backup)
+        with Registry.open(settings) as registry:
+            assert "as new as its blobs" in (registry.lag() or "")
         stops(settings, clock, "as new as its blobs")
         # Also once it has come as far on a way of its own.
         fill(settings, 3, 4)
