@@ -52,8 +52,8 @@ asyncio.run(main())
 """
 PARENT = """
 import os, subprocess, sys
-from services.process.parent_death import VARIABLE, Lifeline
-lifeline = Lifeline()
+from services.process.parent_death import VARIABLE, ParentPipe
+lifeline = ParentPipe()
 child = subprocess.Popen(
     [sys.executable, "-c", {child!r}],
     env=os.environ | {{VARIABLE: str(lifeline.child_end)}}, pass_fds=[lifeline.child_end], stdout=subprocess.PIPE,

@@ -15,8 +15,8 @@ from services.process.server import ROOT, free_port
 OWNER = """
 import subprocess, sys, time
 from pathlib import Path
-from services.process.runtime_dir import Home
-home = Home(Path(sys.argv[1]))
+from services.process.runtime_dir import RuntimeDir
+home = RuntimeDir(Path(sys.argv[1]))
 if "child" in sys.argv:
     child = subprocess.Popen(["sleep", "60"], pass_fds=[home.lock])
     print(child.pid, flush=True)

@@ -16,10 +16,10 @@ SCRIPT = """
 import asyncio
 from registry.settings import Settings
 from services.settings import ServeSettings
-from services.process.worker import Worker
+from services.process.worker import ServerWorker
 
 async def trial():
-    worker = Worker(ServeSettings.read(), Settings.read())
+    worker = ServerWorker(ServeSettings.read(), Settings.read())
     await worker.start()
     print(worker.ready)
     await worker.stop()
