@@ -14,7 +14,7 @@ TINY = Protocol(
     shots=(1, 2),
     seeds=2,
     contenders=(
-        Contender("scratch", ({"learning_rate": 0.1},), steps=4),
+        Contender("scratch", ({"learning_rate": 0.05}, {"learning_rate": 0.1}), steps=4),
         Contender("frozen", ({"l2": 0.01}, {"l2": 0.1})),
     ),
 )
