@@ -1,1 +1,1 @@
-"""HTTP: who may ask, what is asked, and the answers as bytes."""
+"""The HTTP interface: authentication, request parsing and answers."""

@@ -1,8 +1,8 @@
-"""Who comes in, and for how long: limits on requests and bytes, deadlines, clients that left.
+"""Admission: limits on requests and bytes, deadlines, and clients that disconnect.
 
-A request is a ``AdmittedRequest``. Timers for each one would cost more than small answers do, so a sweep
-looks at those that have been here for a while: it ends visits whose time is up and, where the server does not
-tell of itself that the client left, begins to listen for that.
+An admitted request is an ``AdmittedRequest``. A timer for each one would cost more than a small answer does. A
+periodic sweep does their work: it ends requests that are past their deadline. Where the server does not report that
+a client has disconnected, the sweep starts to listen for that.
 """
 
 import asyncio
@@ -16,27 +16,27 @@ from services.httpd.asgi import Receive, TellsWhenLeft
 _SWEEP_S = 0.05
 
 SLOW_BODY_S = 1.0
-"""A request whose body is still on its way after so long gives its place to a new one, where all places are taken."""
+"""Seconds after which a request that is still sending its body gives way to a new one, at the limit on requests."""
 
 SMALL_BODY_BYTES = 1 << 20
-"""Bodies of up to as many bytes may also hold what is kept from larger ones."""
+"""Bodies of up to this many bytes may also use the bytes that are reserved for small bodies."""
 
 _KEPT_FOR_SMALL = 4
-"""The share of all bytes that is kept for them: one in so many."""
+"""One byte in this many is reserved for small bodies."""
 _DISCONNECT = "http.disconnect"
 
 
 class ClientLeft(Exception):
-    """Nobody waits for the answer any more; there is nobody to tell."""
+    """The client has disconnected; there is nobody to answer."""
 
 
 class AdmittedRequest:
-    """One request under way.
+    """One admitted request that is not answered yet.
 
     Attributes:
         started: ``time.perf_counter()`` at its first byte.
-        deadline: when nobody waits any more, on the same clock.
-        held_bytes: what its body holds, or will hold where its length is announced.
+        deadline: when the client stops waiting, on the same clock.
+        held_bytes: bytes of its body: those received, or the announced length.
     """
 
     __slots__ = (
@@ -77,12 +77,12 @@ class AdmittedRequest:
         """Read the whole body.
 
         Args:
-            announced: its length by the Content-Length header, or None where it comes in chunks.
+            announced: its length by the Content-Length header, or None for a chunked body.
 
         Raises:
-            InputTooLarge: it is over the limit; where it is announced, before anything is read.
-            Overloaded: all requests together hold too many bytes already.
-            ClientLeft: the client went away before it had sent everything.
+            InputTooLarge: it is over the limit; an announced length is checked before anything is read.
+            Overloaded: all requests together hold too many bytes.
+            ClientLeft: the client disconnected before it had sent everything.
         """
         if announced is not None:
             self._hold(announced)
@@ -108,42 +108,42 @@ class AdmittedRequest:
         return b"".join(chunks)
 
     def still_sends(self, now: float) -> bool:
-        """Return whether the client has been sending its body for ``SLOW_BODY_S`` and has not sent it all."""
+        """Return whether the client has sent for ``SLOW_BODY_S`` and its body is still incomplete."""
         return self.may_give_way() and now - self.started >= SLOW_BODY_S
 
     def may_give_way(self) -> bool:
-        """Return whether the body is still on its way: nothing was spent on it yet."""
+        """Return whether the body is still incomplete: no work was done for it yet."""
         answering = self.deadline == float("inf")
         return not (self._whole or answering) and self._end is None
 
     def give_way(self, end: Overloaded) -> None:
-        """End the visit: others need its place, or what it holds."""
+        """End the request, so that others can have its place or its bytes."""
         self._admission.visits.discard(self)
         self._let_go()
         self._cancel(end)
 
     def ended(self) -> Exception | None:
-        """Return why this visit's task was cancelled from here, or None where someone else did it."""
+        """Return why admission cancelled this request's task, or None if something else did."""
         if self._end is not None:
             self._task.uncancel()
         return self._end
 
     def answering(self) -> None:
-        """Leave the visit alone from now on: its answer is on the way, and may not be cut."""
+        """Never end the request from now on: its answer is being sent and must not be cut off."""
         self.deadline = float("inf")
         self._whole = False
         if self._listener is not None:
             self._listener.cancel()
 
     def leave(self) -> None:
-        """Give back what the visit holds; every visit ends with this."""
+        """Release what the request holds; every admitted request ends with this."""
         self._admission.visits.discard(self)
         self._let_go()
         if self._listener is not None:
             self._listener.cancel()
 
     def sweep(self, now: float) -> None:
-        """End the visit if its time is up; see that its client's leaving is noticed once its body is whole."""
+        """End the request if its deadline has passed; listen for a disconnect once its body is complete."""
         if self._end is not None:
             return
         if now >= self.deadline:
@@ -157,7 +157,7 @@ class AdmittedRequest:
         self._abandon()
 
     def _abandon(self) -> None:
-        """End the visit, if its client had said everything and was not answered: nobody waits any more."""
+        """End the request after its client disconnected, if its body is complete and it is not answered yet."""
         if self._whole and self._end is None:
             self._cancel(ClientLeft())
 
@@ -178,18 +178,18 @@ class AdmittedRequest:
 
 
 class Admission:
-    """The door: counts requests and the bytes of their bodies, all of one event loop.
+    """Limits the requests of one event loop and the bytes of their bodies.
 
     Args:
-        max_requests: requests under way at once.
+        max_requests: admitted requests at once.
         max_body_bytes: bytes of one body.
-        max_held_bytes: bytes of all bodies under way.
+        max_held_bytes: bytes of all bodies together.
         deadline_s: seconds from a request's first byte to its answer.
 
     Attributes:
-        visits: the requests under way.
-        held_bytes: what their bodies hold.
-        leaving: the process is about to end; requests are still let in, and others should be sent elsewhere.
+        visits: the admitted requests.
+        held_bytes: bytes of their bodies.
+        leaving: the process is about to end; it still admits requests, but new ones should be sent elsewhere.
     """
 
     def __init__(
@@ -207,23 +207,23 @@ class Admission:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def enter(self, receive: Receive, when_left: TellsWhenLeft | None = None) -> AdmittedRequest:
-        """Let a request in; its own task is the one that calls.
+        """Admit a request; called from the request's own task.
 
         Args:
             receive: the client's messages.
-            when_left: tells that the client is gone; None where only its messages do.
+            when_left: reports that the client has disconnected; None where only its messages do.
 
         Raises:
-            Overloaded: as many as allowed are in already, and none of them is slow to send its body.
+            Overloaded: the limit on requests is reached, and none of them is slow to send its body.
         """
         if len(self.visits) >= self.max_requests and not self._make_room():
             raise Overloaded(f"{self.max_requests} requests are under way already", "requests")
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
-        # Without the loop Python would ask the system whether this process was forked, for every request.
+        # Given the loop, Python skips a getpid() system call for every request.
         task = asyncio.current_task(self._loop)
         if task is None:
-            raise RuntimeError("a visit belongs to a task")
+            raise RuntimeError("a request belongs to a task")
         admitted = AdmittedRequest(self, receive, when_left, task, perf_counter())
         self.visits.add(admitted)
         if not self._sweeping:
@@ -245,12 +245,12 @@ class Admission:
             raise InputTooLarge(f"a body has at most {self.max_body_bytes:,} bytes, got more")
 
     def make_room_for(self, admitted: AdmittedRequest, more: int) -> None:
-        """See that a visit may hold more bytes: larger bodies that are still on their way give way, the largest first.
+        """Make room for more bytes of a request: larger incomplete bodies give way, the largest first.
 
-        So a few clients that announce large bodies, and send them slowly or never, keep nobody else out.
+        So a few clients that announce large bodies, and send them slowly or never, do not block others.
 
         Raises:
-            Overloaded: all bodies hold as many as allowed, and none that may give way is larger.
+            Overloaded: the limit on bytes is reached, and no body that may give way is larger.
         """
         wanted = admitted.held_bytes + more
         most = self.max_held_bytes - (0 if wanted <= SMALL_BODY_BYTES else self._kept_for_small)
@@ -264,7 +264,7 @@ class Admission:
             )
 
     def _make_room(self) -> bool:
-        """End the visit that has been sending its body for longest, if one has for long, and return whether one has."""
+        """End the request that has sent its body for longest, if one is slow; return whether one is."""
         now = perf_counter()
         slow = [admitted for admitted in self.visits if admitted.still_sends(now)]
         if slow:

@@ -1,4 +1,4 @@
-"""Memory that nobody holds, given back to the system."""
+"""Returns freed memory to the operating system."""
 
 import ctypes
 import threading
@@ -9,15 +9,15 @@ BETWEEN_S = 1.0
 
 
 def give_memory_back() -> None:
-    """Return to the system what nobody holds any more: 60 to 100 MiB after loading ResNet-18. Only glibc can."""
+    """Return freed memory to the operating system: 60 to 100 MiB after loading ResNet-18. Works with glibc only."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 class DelayedTrim:
-    """Gives memory back some time after large bodies, once for all that came meanwhile.
+    """Returns freed memory shortly after large bodies, once for all that arrived in between.
 
-    The allocator keeps what a thread has freed for that thread: some hundred mebibytes after a few bodies of 32.
+    The allocator keeps what a thread has freed for that thread: some hundred MiB after a few bodies of 32 MiB.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class DelayedTrim:
         self._waiting = False
 
     def give_back(self) -> None:
-        """Give back soon; returns at once."""
+        """Schedule it; returns at once."""
         with self._lock:
             if self._waiting:
                 return

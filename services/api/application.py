@@ -1,4 +1,4 @@
-"""The HTTP application: every route, and who answers it.
+"""The HTTP application: all routes and what answers them.
 
 Plain ASGI without a framework. BentoML's own middleware costs several times as much as a small model, so only
 BentoML's paths reach it.
@@ -34,14 +34,14 @@ _OPEN = frozenset({"/metrics", "/healthz"})
 
 
 class HttpApplication:
-    """Answers Cultivar's routes, and hands BentoML's to BentoML.
+    """Answers Cultivar's routes, and passes BentoML's to BentoML.
 
     Args:
         inference: returns the pipeline, or None while the process is still starting.
         admission: the limits on requests and bytes.
-        authenticator: tells what a request may ask for.
+        authenticator: checks tokens.
         max_rows: inputs of one request.
-        bentoml: BentoML's application, if there is one. It gets what is not HTTP, its own operations and its pages.
+        bentoml: BentoML's application, if there is one. It gets its own operations, its pages and what is not HTTP.
             Other paths never reach it: it would keep a metric for every path that anyone tries.
     """
 
@@ -84,7 +84,7 @@ class HttpApplication:
             await send_reply(scope, send, self._describe(scope, path))
 
     async def _page(self, pages: BentoPages, scope: Scope, send: Send) -> None:
-        """Answer one of BentoML's pages to those who may see it."""
+        """Answer with one of BentoML's pages, if the token permits."""
         path: str = scope["path"]
         method: str = scope["method"]
         try:

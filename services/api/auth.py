@@ -1,8 +1,8 @@
-"""Who may ask: the registry's tokens as this process knows them, and the check at the door.
+"""Authentication: the registry's tokens as this process knows them, and the check of a request.
 
-A thread follows the registry, so that a token that was added or revoked counts within about a second. Where
-the registry is away, those known go on: a server does not stop because its catalog does. A request costs
-a look into a dictionary and a hash; nothing is remembered of one that is refused.
+A thread follows the registry, so an added or revoked token takes effect within about a second. While the registry
+is unreachable, the known tokens stay valid: a server does not stop because its catalog does. A check costs one
+dictionary lookup and one hash. Nothing is kept of a refused request.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -19,21 +19,21 @@ from services.deployment.snapshot import Selector, Snapshot
 from services.errors import Forbidden, TargetUnavailable, Unauthorized
 
 POLL_S = 0.5
-"""Seconds between two looks at the registry."""
+"""Seconds between two polls of the registry."""
 
 _MAX_HEADER_BYTES = 256
 _NONE = "expected 'Authorization: Bearer TOKEN', got none; 'cultivar tokens add' makes a token"
 
 
 class TokenCache:
-    """The tokens of a registry, followed.
+    """The tokens of a registry, kept up to date.
 
     Args:
-        connect: opens the registry; called from the thread that looks, again until it succeeds.
-        poll_s: seconds between two looks.
+        connect: opens the registry; called from the polling thread, repeatedly until it succeeds.
+        poll_s: seconds between two polls.
 
     Attributes:
-        settled: the tokens were read once; before, nobody can be told to be unknown.
+        settled: the tokens were read once; before that, no token can be rejected as unknown.
     """
 
     def __init__(self, connect: Callable[[], Registry], *, poll_s: float = POLL_S) -> None:
@@ -45,34 +45,34 @@ class TokenCache:
             connect,
             self._look,
             name="tokens",
-            keeps="the tokens that are known stay as they are",
+            keeps="the known tokens stay as they are",
             poll_s=poll_s,
         )
 
     def start(self) -> None:
-        """Begin to follow, in a thread."""
+        """Start following the registry, in a thread."""
         self._poller.start()
 
     def close(self) -> None:
-        """Stop following; what is known stays."""
+        """Stop following the registry; the known tokens stay."""
         self._poller.close()
 
     def find(self, text: bytes) -> Token | None:
-        """Return the token whose text this is, whatever its state, or None."""
+        """Return the token with this text, in any state, or None."""
         token = self._tokens.get(id_of(text) or "")
         return token if token is not None and token.proved_by(text) else None
 
     def look(self) -> None:
-        """Read the tokens anew, if any was added or revoked since.
+        """Read the tokens again, if any was added or revoked since.
 
         Raises:
-            CultivarError: the registry could not be read; the tokens that are known stay as they are.
+            CultivarError: the registry could not be read; the known tokens stay as they are.
         """
         self._poller.look()
 
     def _look(self, registry: Registry) -> None:
         changes = registry.token_changes()
-        # One that was away may be another one now, with the same count.
+        # A new connection may be to another registry, with the same count.
         if changes != self._changes or registry is not self._read_from:
             self._tokens = {token.id: token for token in registry.tokens()}
             self._changes = changes
@@ -81,11 +81,11 @@ class TokenCache:
 
 
 class Authenticator:
-    """Tells from a request's headers what it may ask for.
+    """Determines from a request's headers what it may ask for.
 
     Args:
-        token_cache: the tokens, or None where everybody may ask for everything.
-        clock: tells the time, in UTC.
+        token_cache: the tokens, or None where every request may ask for everything.
+        clock: returns the time, in UTC.
     """
 
     def __init__(self, token_cache: TokenCache | None, clock: Callable[[], datetime] = instants.now) -> None:
@@ -94,14 +94,14 @@ class Authenticator:
 
     @property
     def settled(self) -> bool:
-        """Whether requests can be told apart."""
+        """Whether tokens can be checked yet."""
         return self._token_cache is None or self._token_cache.settled
 
     def identify(self, headers: Iterable[tuple[bytes, bytes]]) -> Grant:
         """Return what the bearer of a request's token may ask for.
 
         Raises:
-            Unauthorized: there is no token, or one that is unknown, expired or revoked.
+            Unauthorized: there is no token, or it is unknown, expired or revoked.
             TargetUnavailable: the tokens were not read yet.
         """
         if self._token_cache is None:
@@ -119,11 +119,11 @@ class Authenticator:
     def admit(
         self, headers: Iterable[tuple[bytes, bytes]], operation: str, targets: Collection[str] = ()
     ) -> Grant:
-        """Return what a request's token is good for, once it is good for this.
+        """Return the grant of a request's token, if it permits this operation on these targets.
 
         Raises:
-            Unauthorized: there is no token, or one that is unknown, expired or revoked.
-            Forbidden: it is not good for the operation, or for one of the targets.
+            Unauthorized: there is no token, or it is unknown, expired or revoked.
+            Forbidden: it does not permit the operation, or does not cover one of the targets.
             TargetUnavailable: the tokens were not read yet.
         """
         if self._token_cache is None:
@@ -133,7 +133,7 @@ class Authenticator:
         return grant
 
     def current_grant(self) -> Grant:
-        """Return what the request that was handed on may ask for; one that came another way bears no token."""
+        """Return the grant of the request that was passed to BentoML; one that came another way has no token."""
         return _ADMITTED.get() or self.identify(())
 
 
@@ -141,28 +141,28 @@ _ADMITTED: ContextVar[Grant | None] = ContextVar("admitted", default=None)
 
 
 def set_grant(grant: Grant | None) -> None:
-    """Let whoever answers this request find what it may ask for, as ``Authenticator.current_grant``.
+    """Set the grant of this request, which ``Authenticator.current_grant`` returns.
 
-    None takes away what it may have inherited: a pipelined request begins within the one before.
+    None removes a grant that was inherited: a pipelined request starts in the context of the one before it.
     """
     _ADMITTED.set(grant)
 
 
 def check(grant: Grant, operation: str, targets: Iterable[str]) -> None:
-    """Check that a grant is good for an operation on some targets, whether these exist or not.
+    """Check that a grant permits an operation and covers some targets, whether these exist or not.
 
     Raises:
-        Forbidden: it is not.
+        Forbidden: it does not.
     """
     if not grant.permits(operation):
-        raise Forbidden(f"this token is not good for {operation}")
+        raise Forbidden(f"this token does not permit {operation}")
     for target in targets:
         if not grant.covers(target):
-            raise Forbidden(f"this token is not good for the target {target[:80]!r}")
+            raise Forbidden(f"this token does not cover the target {target[:80]!r}")
 
 
 def visible(snapshot: Snapshot, grant: Grant) -> Snapshot:
-    """Return what is served, as far as a grant covers it."""
+    """Return the snapshot with only the targets that a grant covers."""
     if not grant.targets:
         return snapshot
     return replace(
@@ -171,7 +171,7 @@ def visible(snapshot: Snapshot, grant: Grant) -> Snapshot:
 
 
 def pick(snapshot: Snapshot, grant: Grant, target: str, selector: Selector) -> LoadedVersion:
-    """Return the version that a request means, as ``Snapshot.pick``; an error names no target beyond the grant."""
+    """Return the version that a request selects, as ``Snapshot.pick``; errors name only targets within the grant."""
     seen = snapshot if target in snapshot.targets else visible(snapshot, grant)
     return seen.pick(target, selector)
 

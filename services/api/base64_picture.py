@@ -16,16 +16,16 @@ _TO_STANDARD = bytes.maketrans(b"-_", b"+/")
 def read(item: object, index: int) -> bytes:
     """Return the bytes of a picture.
 
-    Spaces, tabs and line breaks anywhere in the base64 are passed over. The alphabet is the standard or the
-    URL-safe one, never both. Padding is required. Anything else is refused; nothing is fetched.
+    Spaces, tabs and line breaks in the base64 are skipped. The alphabet is the standard or the URL-safe one, not
+    both. Padding is required. Anything else is refused; URLs are never fetched.
 
     Args:
-        item: what stands in the JSON document.
+        item: the value in the JSON document.
         index: its position there, for errors.
 
     Raises:
         UndecodableInput: it is not base64.
-        UnsupportedMedia: it is a ``data:`` URL of something else than a picture.
+        UnsupportedMedia: it is a ``data:`` URL of something other than a picture.
     """
     if not isinstance(item, str):
         raise UndecodableInput(f"expected a picture in base64, got {type(item).__name__}", index)
@@ -36,7 +36,7 @@ def read(item: object, index: int) -> bytes:
 
 
 def _payload(item: str, index: int) -> bytes:
-    """Return the base64 of a string, out of its ``data:`` URL where it is in one."""
+    """Return the base64 of a string or of a ``data:`` URL."""
     if item[: len(_DATA)].lower() == _DATA:
         head, comma, _ = item[: MAX_DATA_HEADER + 1].partition(",")
         if not comma:

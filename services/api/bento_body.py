@@ -1,4 +1,4 @@
-"""Bodies of the operations that BentoML declares: one JSON document that names the target too."""
+"""Bodies of the operations that BentoML declares: one JSON document, which also names the target."""
 
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -11,7 +11,7 @@ from services.inference.inputs import Inputs
 
 _INPUTS = ("images", "texts")
 _REQUEST_INPUTS: ContextVar[list[Inputs] | None] = ContextVar("handed_on", default=None)
-"""In a list, from which they are taken: a pipelined request begins within the one before, and would keep them."""
+"""Held in a list and popped from it: a pipelined request starts in the context of the one before it."""
 
 _TAKES = {
     "classify": frozenset({"target", "images", "texts", "top_k"}),
@@ -20,10 +20,10 @@ _TAKES = {
 
 
 def read(content_type: str, body: bytes, operation: str, max_rows: int) -> tuple[Inputs, bytes]:
-    """Read a body before BentoML does, so that what is wrong costs no more than to say so.
+    """Read a body before BentoML does, so that a malformed one is refused cheaply.
 
     Args:
-        content_type: the header as it came.
+        content_type: the header as received.
         body: the whole body.
         operation: ``classify`` or ``embed``.
         max_rows: inputs that it may hold.
@@ -32,10 +32,10 @@ def read(content_type: str, body: bytes, operation: str, max_rows: int) -> tuple
         the inputs, for ``put_inputs``, and a body without them, for BentoML.
 
     Raises:
-        UnsupportedMedia: it is no JSON.
+        UnsupportedMedia: it is not JSON.
         MalformedRequest: it is not what the operation takes.
         InputTooLarge: it holds more inputs than allowed.
-        UndecodableInput: an input is neither a string nor a list of strings, or a picture that is not base64.
+        UndecodableInput: an input is neither a string nor a list of strings, or a picture is not base64.
     """
     if content_type.partition(";")[0].strip().lower() != "application/json":
         raise UnsupportedMedia(f"the content type is application/json, got {content_type[:100]!r}")
@@ -59,12 +59,12 @@ def read(content_type: str, body: bytes, operation: str, max_rows: int) -> tuple
 
 
 def put_inputs(inputs: Inputs) -> None:
-    """Let the operation that answers this request find its inputs, as ``take_inputs``."""
+    """Store the inputs of this request, which ``take_inputs`` returns."""
     _REQUEST_INPUTS.set([inputs])
 
 
 def take_inputs() -> Inputs | None:
-    """Take the inputs that were handed on, or None: they are there once."""
+    """Return the inputs of this request and remove them; None where there are none."""
     held = _REQUEST_INPUTS.get()
     return held.pop() if held else None
 

@@ -1,4 +1,4 @@
-"""BentoML's own operations, ``/classify`` and ``/embed``: the same limits as ours, then BentoML answers."""
+"""BentoML's own operations, ``/classify`` and ``/embed``: answered by BentoML, under the same limits as ours."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,20 +15,20 @@ from services.httpd.asgi import Application, Message, Receive, Scope, Send
 from services.inference.pipeline import InferencePipeline
 
 OPERATIONS = {"/classify": metrics.CLASSIFY, "/embed": metrics.EMBED}
-"""Their paths. They name the target in the body; the token is checked before."""
+"""Their paths. The target is in the body; the token is checked before the body is read."""
 
 
 class BentoOperations:
     """Checks a request to one of BentoML's operations, and lets BentoML answer it.
 
-    BentoML reads bodies of any length, each in one go in the event loop. So the body is parsed here: BentoML gets one
-    without the inputs, and the operation gets the inputs.
+    BentoML would read a body of any length in one call in the event loop. So the body is parsed here. BentoML gets a
+    body without the inputs; the operation gets the inputs.
 
     Args:
         bentoml: BentoML's application.
         inference: returns the pipeline, or None while the process is still starting.
         admission: the limits on requests and bytes.
-        authenticator: tells what a request may ask for.
+        authenticator: checks tokens.
         max_rows: inputs of one request.
     """
 
@@ -72,7 +72,7 @@ class BentoOperations:
 
 
 def _of_length(scope: Scope, length: int) -> Scope:
-    """Return a request with a body of another length."""
+    """Return the scope with another body length."""
     kept = [
         header for header in scope["headers"] if header[0] not in (b"content-length", b"transfer-encoding")
     ]
@@ -80,7 +80,7 @@ def _of_length(scope: Scope, length: int) -> Scope:
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """Return a way to receive a body that was read already, or that stands for one."""
+    """Return a ``receive`` that yields a body first."""
     messages = iter([{"type": "http.request", "body": body, "more_body": False}])
 
     async def receive_again() -> Message:

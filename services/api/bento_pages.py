@@ -1,7 +1,7 @@
-"""BentoML's pages: metrics, documentation and health, made one at a time and once for all who wait.
+"""BentoML's pages: metrics, documentation and health, rendered one at a time and once for all waiting requests.
 
-Each takes milliseconds of the interpreter. Made for every request that comes, a few hundred on one connection would
-keep it from everybody else.
+Each takes the interpreter for milliseconds. Rendered for every request, a few hundred requests on one connection
+would block all others.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from services.api.reply import Reply
 from services.httpd.asgi import Application, Message, Scope
 
 PATHS = frozenset({"/metrics", "/healthz", "/docs.json", "/schema.json"})
-"""The pages that are served: not BentoML's own page at the root, which loads things from elsewhere, nor its files."""
+"""The pages that are served. BentoML's page at the root, which loads external resources, and its files are not."""
 
 _CONTENT_TYPE = b"content-type"
 _LENGTH = b"content-length"
@@ -30,23 +30,23 @@ class BentoPages:
         self._next: dict[str, asyncio.Task[Reply]] = {}
 
     async def get(self, scope: Scope) -> Reply:
-        """Return the page at a request's path, as it is at this moment or a later one."""
+        """Return the page at a request's path, rendered now or later."""
         path: str = scope["path"]
         page = self._next.get(path)
         if page is None:
             page = self._next[path] = asyncio.ensure_future(self._make(scope))
-        # Others may wait for it too: who leaves does not take it from them.
+        # Other requests may wait for it too, so a cancelled one must not cancel it.
         return await asyncio.shield(page)
 
     async def _make(self, scope: Scope) -> Reply:
         async with self._one:
-            # Who asks from now on gets a later one.
+            # Requests from now on get a later rendering.
             del self._next[scope["path"]]
             return await _answer(self._application, scope)
 
 
 async def _answer(application: Application, asked: Mapping[str, object]) -> Reply:
-    """Let an application answer as if the request said nothing but its path, and return the whole answer."""
+    """Call an application with only the path of a request, and return its complete answer."""
     scope = {**asked, "method": "GET", "query_string": b"", "headers": [(b"host", b"localhost")]}
     scope.pop("extensions", None)
     head: Message = {"status": 500, "headers": []}

@@ -1,7 +1,6 @@
 """Cultivar's own protocol: pictures, texts, forms, arrays and JSON in; JSON or arrays out.
 
-Bodies are parsed into ``Inputs``; what a version made of them is written by ``classification``
-and ``embedding``.
+Bodies are parsed into ``Inputs``; ``classification`` and ``embedding`` write the answers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ _AS_MOST_WRITE_IT = frozenset({"application/x-npy", "application/json", "image/j
 
 
 def is_read_at_once(content_type: str) -> bool:
-    """Whether a body of this type is read in no time, however long it is: a picture's file, or an array."""
+    """Whether a body of this type is read in constant time: a picture file or an array."""
     return content_type.startswith(("image/", "application/x-npy"))
 
 
@@ -32,14 +31,14 @@ def parse(content_type: str, body: bytes, max_rows: int) -> Inputs:
     """Read a request's body.
 
     Args:
-        content_type: the header as it came.
+        content_type: the header as received.
         body: the whole body.
         max_rows: inputs that it may hold.
 
     Raises:
-        UnsupportedMedia: nothing here reads the content type.
-        MalformedRequest: the body is not what the content type says.
-        UndecodableInput: one of its items is not.
+        UnsupportedMedia: the content type is not supported.
+        MalformedRequest: the body does not match the content type.
+        UndecodableInput: one of its inputs cannot be decoded.
         InputTooLarge: it holds more inputs than allowed.
     """
     media = content_type
@@ -60,12 +59,12 @@ def parse(content_type: str, body: bytes, max_rows: int) -> Inputs:
 
 
 def classification(identity: AnswerIdentity, rankings: Sequence[Ranking]) -> bytes:
-    """Return the answer to classify: one result for each input, in order."""
+    """Return the answer of classify: one result for each input, in order."""
     return b'%b,"results":%b}' % (identity.classified_prefix, orjson.dumps(results_of(rankings)))
 
 
 def classifications(answers: Mapping[str, tuple[AnswerIdentity, Sequence[Ranking]]]) -> bytes:
-    """Return the answer to classify by several targets: what each would answer by itself, by name."""
+    """Return the answer of classify for several targets: by target name, what each would answer alone."""
     each = [
         orjson.dumps(target) + b":" + classification(identity, rankings)
         for target, (identity, rankings) in answers.items()
@@ -74,7 +73,7 @@ def classifications(answers: Mapping[str, tuple[AnswerIdentity, Sequence[Ranking
 
 
 def embedding(identity: AnswerIdentity, features: np.ndarray) -> bytes:
-    """Return the answer to embed: float32 [rows, dim] as lists."""
+    """Return the answer of embed: float32 [rows, dim] as lists."""
     rows = np.ascontiguousarray(features)
     return b'%b,"dim":%d,"embeddings":%b}' % (
         identity.json_prefix,

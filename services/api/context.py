@@ -1,4 +1,4 @@
-"""One request to an operation, from its admission to its answer."""
+"""The context of one request to an operation, from admission to answer."""
 
 from asyncio import CancelledError
 from collections.abc import Callable, Mapping, Sequence
@@ -15,19 +15,19 @@ _NONE: Mapping[str, object] = {}
 
 
 class RequestContext:
-    """Answers, counts and lets go of a request, whatever is raised meanwhile; an async context manager.
+    """Answers, counts and releases a request, also when it fails; an async context manager.
 
     Args:
         admission: the limits on requests and bytes.
         scope: the request, as ASGI describes it.
         receive: the client's messages.
-        send: takes the answer.
+        send: sends the answer.
         operation: ``classify`` or ``embed``.
         respond: turns an error into an answer.
 
     Attributes:
-        started: ``time.perf_counter()`` at the beginning.
-        targets: the labels under which the request is counted; none leaves it uncounted.
+        started: ``time.perf_counter()`` at the start.
+        targets: the metric labels under which the request is counted; if empty, it is not counted.
         reply: the answer; None sends nothing.
     """
 
@@ -74,7 +74,7 @@ class RequestContext:
         return self._admitted
 
     def hand_over(self) -> None:
-        """Leave the answer to another application from now on: what that raises is not answered here."""
+        """Let another application answer from now on; its errors are not answered here."""
         self._handed_over = True
         if self._admitted is not None:
             self._admitted.answering()
@@ -96,7 +96,7 @@ class RequestContext:
                     self.reply, outcome = None, metrics.ABANDONED
                 else:
                     self.reply, outcome = self._respond(found), problem_of(found).outcome
-            # Before the answer is sent: what a client saw answered is counted, whatever becomes of this process.
+            # Before the answer is sent: every answer that a client gets is counted, even if this process dies.
             for target in self.targets:
                 metrics.answered(target, self._operation, outcome, perf_counter() - self.started)
             if self.reply is not None:
@@ -109,7 +109,7 @@ class RequestContext:
                 self._admitted.leave()
 
     def _answered_here(self, error: BaseException) -> Exception | None:
-        """Return the error to answer: of a task that admission cancelled its reason; None for what is not answered."""
+        """Return the error to answer, or None. For a task that admission cancelled, it is the reason."""
         if self._handed_over:
             return None
         if isinstance(error, CancelledError):

@@ -1,9 +1,9 @@
-"""JSON documents of requests, bounded while they are read.
+"""A JSON reader for request bodies that enforces limits while it reads.
 
-A general parser builds the whole document before anybody can count it: 31 MiB of ``[[],[],…]`` held the interpreter's
-lock, and with it every other request, for seconds. This reader knows the few documents that requests may hold (an
-object of scalars, and of lists of texts or of pairs of texts) and stops at the first thing that is none of them.
-Strings are read by the standard library's scanner in C.
+A general parser builds the whole document before it can be counted: 31 MiB of ``[[],[],…]`` held the interpreter's
+lock, and so every other request, for seconds. This reader accepts only what requests may hold: an object of scalars,
+and of lists of texts or of pairs of texts. It stops at the first violation. The standard library's scanner in C
+reads the strings.
 """
 
 import re
@@ -22,7 +22,7 @@ Value: TypeAlias = "Scalar | list[Item]"
 MAX_KEYS = 8
 _MAX_KEY_CHARACTERS = 100
 _MAX_IN_PAIR = 8
-"""Texts of an item; those that are no pair are refused by whoever knows what the list is for."""
+"""Texts of one item. The caller refuses items that are not pairs."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -39,9 +39,9 @@ def read(body: bytes, max_items: int) -> dict[str, Value]:
         max_items: of each list.
 
     Raises:
-        MalformedRequest: it is none; the message says where.
+        MalformedRequest: it is not such an object; the message gives the position.
         UndecodableInput: an item of a list nests deeper, or holds an object.
-        InputTooLarge: a list has more items.
+        InputTooLarge: a list has too many items.
     """
     try:
         text = decoded(body)
@@ -51,7 +51,7 @@ def read(body: bytes, max_items: int) -> dict[str, Value]:
 
 
 class _JsonReader:
-    """A place in a text."""
+    """A reader with its position in the text."""
 
     def __init__(self, text: str, max_items: int) -> None:
         self._text = text
@@ -159,7 +159,7 @@ class _JsonReader:
         raise self._expected("a JSON value")
 
     def _next(self) -> str:
-        """Pass over white space and return the next character, or an empty string at the end."""
+        """Skip white space and return the next character, or an empty string at the end."""
         text = self._text
         space = _SPACE.match(text, self._at)
         self._at = self._at if space is None else space.end()
@@ -171,7 +171,7 @@ class _JsonReader:
         self._at += 1
 
     def _ends(self, closing: str) -> bool:
-        """Pass over a comma, or over what closes."""
+        """Consume a comma or the closing character; return whether it was the closing character."""
         found = self._next()
         if found not in (",", closing):
             raise self._expected(f"a comma or {closing!r}")

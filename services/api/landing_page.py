@@ -1,4 +1,4 @@
-"""The page at the root: what this server answers. Nothing in it is loaded from elsewhere."""
+"""The page at the root, which lists the routes. It loads no external resources."""
 
 from html import escape
 

@@ -1,6 +1,6 @@
-"""Multipart bodies (RFC 7578), split into files.
+"""Splits multipart bodies (RFC 7578) into files.
 
-Not by a parser that calls back for each byte of a header: 31 MiB of headers took one 46 s.
+A parser with a callback for each byte of a header would be too slow: 31 MiB of headers took one 46 s.
 """
 
 import re
@@ -14,7 +14,7 @@ from services.errors import MalformedRequest
 
 MAX_BOUNDARY_BYTES = 70
 MAX_CONTENT_TYPE = 1000
-"""Characters: to read thousands of parameters takes longer than the whole rest of a request."""
+"""Characters. Thousands of parameters would take longer to read than the rest of the request."""
 MAX_HEADERS = 16
 """Headers of one part."""
 MAX_HEADER_BYTES = 8 << 10
@@ -22,7 +22,7 @@ MAX_HEADER_BYTES = 8 << 10
 MAX_PARAMETERS = 16
 """Parameters of a part's Content-Disposition."""
 MAX_PADDING = 64
-"""White space behind a boundary."""
+"""White space after a boundary."""
 
 _HEADER = re.compile(rb"(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(?P<value>[^\x00\r\n]*)")
 _AS_IT_IS = frozenset({b"binary", b"8bit", b"7bit"})
@@ -54,8 +54,7 @@ def boundary_of(content_type: str) -> bytes:
 def files(body: bytes, boundary: bytes, max_files: int) -> list[bytes]:
     """Return the contents of the body's files, in order.
 
-    Everything that looks for the boundary is a search of ``bytes``, so the time that a body takes is that of reading
-    it once, whatever it holds.
+    The boundary is found by searches of ``bytes``, so the time is linear in the body's length, whatever it holds.
 
     Raises:
         MalformedRequest: the body is not well-formed, holds a plain field, or no file.
@@ -63,7 +62,7 @@ def files(body: bytes, boundary: bytes, max_files: int) -> list[bytes]:
     """
     delimiter = b"--" + boundary
     separator = b"\r\n" + delimiter
-    # What stands before the first boundary is no part of the form (RFC 2046, 5.1.1).
+    # Bytes before the first boundary do not belong to the form (RFC 2046, 5.1.1).
     at = 0 if body.startswith(delimiter) else find(body, separator) + 2
     if at == 1:
         raise MalformedRequest("expected a well-formed multipart body: its boundary is not in it")
@@ -92,7 +91,7 @@ def files(body: bytes, boundary: bytes, max_files: int) -> list[bytes]:
 
 
 def _check_headers(head: bytes) -> None:
-    """Check that a part is a file, sent as it is.
+    """Check that a part is a file without a transfer encoding.
 
     Raises:
         MalformedRequest: it is not, or its headers are not well-formed.
@@ -119,10 +118,10 @@ def _check_headers(head: bytes) -> None:
 
 
 def _names_a_file(disposition: bytes) -> bool:
-    """Whether a Content-Disposition header has a file name: ``filename=``, or ``filename*=`` as RFC 8187 writes it.
+    """Whether a Content-Disposition header has a file name: ``filename=``, or ``filename*=`` as in RFC 8187.
 
-    RFC 7578 asks senders for the first; some send the second alone for names beyond ASCII. One that cannot be
-    decoded counts as none.
+    RFC 7578 requires the first; some clients send only the second for non-ASCII names. A name that cannot be decoded
+    does not count.
     """
     parameters: dict[bytes, bytes] = {}
     at = disposition.find(b";")

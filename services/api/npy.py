@@ -1,7 +1,7 @@
-"""NumPy's array format, read strictly and written from a plain array.
+"""NumPy's array format: a strict reader and a writer.
 
-The header is a Python literal; NumPy evaluates it as one. This reader takes the one spelling
-that every writer uses, in versions 1 to 3, and nothing else: no pickles, no structured types.
+The header is a Python literal, which NumPy evaluates. This reader accepts only the spelling that every writer uses,
+in versions 1 to 3: no pickles, no structured types.
 """
 
 import math
@@ -25,13 +25,13 @@ _ALIGNMENT = 64
 
 
 def read_uint8(data: bytes) -> np.ndarray:
-    """Return the array, uint8 in C order, as a read-only view of the bytes.
+    """Return a uint8 array in C order, as a read-only view of the bytes.
 
     Raises:
         UndecodableInput: the bytes are not exactly one such array.
     """
     if data[:6] != MAGIC or len(data) < 10:
-        raise UndecodableInput("expected an array in NumPy's .npy format; these bytes are none")
+        raise UndecodableInput("expected an array in NumPy's .npy format, got something else")
     major = data[6]
     if major == 1:
         (length,), start = struct.unpack_from("<H", data, 8), 10
@@ -60,11 +60,11 @@ def write(array: np.ndarray) -> bytes:
 
 @lru_cache(maxsize=256)
 def _shape(data: bytes) -> tuple[tuple[int, ...], int]:
-    """Read a header; requests of one client have the same again and again. Return a shape and its bytes."""
+    """Return the shape in a header, and its number of bytes. Cached: a client sends the same headers repeatedly."""
     header = _HEADER.fullmatch(data.decode("latin-1"))
     if header is None:
         raise UndecodableInput(
-            "a .npy header says descr, fortran_order and shape, in this order; this one does not"
+            "expected a .npy header of descr, fortran_order and shape, in this order, got another one"
         )
     if header["descr"] != "|u1" or header["order"] == "True":
         order = "Fortran" if header["order"] == "True" else "C"

@@ -27,7 +27,7 @@ class Operations:
     Args:
         inference: returns the pipeline, or None while the process is still starting.
         admission: the limits on requests and bytes.
-        authenticator: tells what a request may ask for.
+        authenticator: checks tokens.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Operations:
     async def answer(
         self, scope: Scope, receive: Receive, send: Send, operation: str, target: str | None
     ) -> None:
-        """Answer an operation on a target, or on several, named in the query, where None."""
+        """Answer an operation on one target; where ``target`` is None, on the targets in the query."""
         if scope["method"] != "POST":
             await send_reply(scope, send, other_method(scope["method"]))
             return
@@ -73,8 +73,8 @@ async def _answer(
     target: str,
     grant: Grant,
 ) -> Reply:
-    # The version is chosen before the body is read, so that a request without one is refused early, and again
-    # after, so that a slow upload is answered by the version that is deployed by then.
+    # The version is chosen before the body is read, so that a request without one is refused early. It is chosen
+    # again after a change, so that a slow upload is answered by the version that is deployed by then.
     snapshot = inference.snapshot
     loaded = _pick(snapshot, grant, target, head)
     inference.check_time(loaded, admitted.deadline)
@@ -133,5 +133,5 @@ def _pick(snapshot: Snapshot, grant: Grant, target: str, head: RequestHead) -> L
 def _check_space(identity: AnswerIdentity, expected: str) -> None:
     if identity.space_id != expected:
         raise SpaceDiffers(
-            f"{identity.ref} answers in space {identity.space_id}, the request expects {expected[:100]}"
+            f"{identity.ref} returns vectors of space {identity.space_id}, the request expects {expected[:100]}"
         )

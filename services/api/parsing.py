@@ -1,4 +1,4 @@
-"""Where bodies are parsed: small ones in the event loop, others in threads beside it."""
+"""Parses small bodies in the event loop and larger ones in worker threads."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,10 +11,10 @@ from services.api.allocator import DelayedTrim
 from services.inference.inputs import Inputs
 
 MAX_PARSED_IN_LOOP_BYTES = 256 << 10
-"""Larger bodies are parsed in a thread: one, so that they cannot take the interpreter from the event loop together."""
+"""Larger bodies are parsed in a thread. Bodies of a size class share one, so that they do not starve the event loop."""
 
 MODERATE_BODY_BYTES = 4 << 20
-"""Bodies of up to as many bytes have a thread of their own, and never wait for larger ones."""
+"""Bodies of up to this many bytes have their own thread, and never wait for larger ones."""
 
 _MODERATE, _LARGE = ThreadPoolExecutor(1, "parse"), ThreadPoolExecutor(1, "parse-large")
 _TRIM = DelayedTrim()
@@ -22,19 +22,19 @@ _T = TypeVar("_T")
 
 
 async def parse_inputs(content_type: str, body: bytes, max_rows: int) -> Inputs:
-    """Parse a body where its length allows; raises as ``codec.parse`` does."""
+    """Parse a body in the event loop or in a thread, by its length; raises as ``codec.parse`` does."""
     if codec.is_read_at_once(content_type):
         return codec.parse(content_type, body, max_rows)
     return await parse(len(body), codec.parse, content_type, body, max_rows)
 
 
 async def parse(body_bytes: int, parser: Callable[..., _T], *arguments: object) -> _T:
-    """Return what a parser makes of a body: it runs in the event loop for small bodies, in a thread for others.
+    """Run a parser and return its result: in the event loop for small bodies, in a thread for others.
 
     Args:
         body_bytes: the body's length.
         parser: is called with the arguments.
-        *arguments: the body among them.
+        *arguments: the parser's arguments, including the body.
     """
     if body_bytes <= MAX_PARSED_IN_LOOP_BYTES:
         return parser(*arguments)

@@ -1,7 +1,7 @@
-"""Work on long bytes and texts in pieces, so that other threads get the interpreter in between.
+"""Searches and decodes long bytes and texts in pieces, so that other threads can run in between.
 
-To search or decode some tens of mebibytes in one call keeps the interpreter's lock, and with it the event loop, for
-up to a third of a second.
+One call on some tens of MiB holds the interpreter's lock, and so blocks the event loop, for up to a third of a
+second.
 """
 
 import binascii
@@ -13,7 +13,7 @@ from typing import AnyStr
 import numpy as np
 
 PIECE = 1 << 20
-"""Bytes or characters of one call: some milliseconds of the slowest of them."""
+"""Bytes or characters per call; the slowest calls take some milliseconds."""
 
 _ESCAPE = 6
 """Characters of the longest escape in a JSON string: a backslash, ``u`` and four digits."""
@@ -27,7 +27,7 @@ _DIGITS = np.array(
 
 
 def find(data: AnyStr, wanted: AnyStr, start: int = 0) -> int:
-    """Return where ``wanted``, which is not empty, begins at ``start`` or later, or -1."""
+    """Return the first position of ``wanted``, which is not empty, from ``start`` on, or -1."""
     overlap = len(wanted) - 1
     for at in range(start, len(data), PIECE):
         found = data.find(wanted, at, at + PIECE + overlap)
@@ -37,10 +37,10 @@ def find(data: AnyStr, wanted: AnyStr, start: int = 0) -> int:
 
 
 def decoded(data: bytes) -> str:
-    """Return a text in UTF-8.
+    """Decode UTF-8.
 
     Raises:
-        UnicodeDecodeError: it is none; ``start`` counts from the beginning.
+        UnicodeDecodeError: it is not UTF-8; ``start`` counts from the beginning of the data.
     """
     if len(data) <= PIECE or data.isascii():
         return data.decode()
@@ -61,13 +61,13 @@ def string(text: str, start: int) -> tuple[str, int]:
 
     Args:
         text: the document.
-        start: behind the opening quote.
+        start: the position after the opening quote.
 
     Returns:
-        its value, and where the document goes on behind the closing quote.
+        its value, and the position after the closing quote.
 
     Raises:
-        JSONDecodeError: it is none; ``pos`` says where.
+        JSONDecodeError: it is not a JSON string; ``pos`` is where.
     """
     if len(text) - start <= PIECE:
         value, end = scanstring(text, start, True)
@@ -76,7 +76,7 @@ def string(text: str, start: int) -> tuple[str, int]:
     at = start
     while True:
         cut = _between_escapes(text, at, at + PIECE)
-        # A piece ends with a quote of ours, unless the string's own comes before.
+        # The scanner needs a closing quote: this one, unless the string's own comes first.
         piece = text[at:cut] + '"'
         try:
             value, end = scanstring(piece, 0, True)
@@ -88,14 +88,14 @@ def string(text: str, start: int) -> tuple[str, int]:
         if cut == len(text):
             raise JSONDecodeError("Unterminated string starting at", text, start - 1)
         if value and _HIGH_SURROGATES[0] <= value[-1] <= _HIGH_SURROGATES[1]:
-            # Its other half may come, and belongs to the same character.
+            # The low surrogate may follow, and belongs to the same character.
             value, cut = value[:-1], cut - _ESCAPE
         values.append(value)
         at = cut
 
 
 def _between_escapes(text: str, at: int, end: int) -> int:
-    """Return where a piece ends that begins between escapes: at ``end``, or before the escape that would be cut."""
+    """Return where a piece that starts between escapes ends: at ``end``, or before an escape that ``end`` would cut."""
     if end >= len(text):
         return len(text)
     last = text.rfind("\\", max(at, end - _ESCAPE), end)
@@ -107,32 +107,32 @@ def _between_escapes(text: str, at: int, end: int) -> int:
 
 
 def from_base64(text: bytes | str) -> bytes:
-    """Decode base64 of the standard alphabet, padded, with nothing else in it (RFC 4648, 4).
+    """Decode padded base64 of the standard alphabet, without any other characters (RFC 4648, 4).
 
     Raises:
         ValueError: it is anything else.
     """
-    # The library takes a padding that is too long.
+    # The library accepts padding that is too long.
     if len(text) % 4:
         raise ValueError("Incorrect padding")
     pieces = [
         binascii.a2b_base64(text[at : at + PIECE], strict_mode=True) for at in range(0, len(text), PIECE)
     ]
-    # Padding makes a piece shorter, and is allowed at the end alone.
+    # Padding makes a piece shorter, and is allowed only at the end.
     if any(len(piece) < PIECE // 4 * 3 for piece in pieces[:-1]):
         raise ValueError("Excess data after padding")
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def unquoted(text: str) -> bytes:
-    """Return a text in UTF-8 with its percent escapes decoded; what is no escape stays as it is (RFC 3986, 2.1)."""
+    """Return a text in UTF-8 with its percent escapes decoded (RFC 3986, 2.1); invalid escapes stay unchanged."""
     if "%" not in text:
         return text.encode()
     found = []
     at = 0
     while at < len(text):
         end = at + PIECE
-        # An escape whose sign is among the last two characters ends beyond them.
+        # An escape that starts in the last two characters ends after them.
         sign = text.rfind("%", max(at, end - 2), end)
         end = end if sign < 0 else sign + 3
         found.append(_unquoted(text[at:end].encode()))
@@ -141,7 +141,7 @@ def unquoted(text: str) -> bytes:
 
 
 def _unquoted(data: bytes) -> bytes:
-    """Decode the escapes of a piece. The standard library makes an object of each: ten million took seconds."""
+    """Decode the escapes of a piece. The standard library creates an object for each: ten million took seconds."""
     codes = np.frombuffer(data, np.uint8)
     signs = np.flatnonzero(codes[:-2] == ord("%"))
     high, low = _DIGITS[codes[signs + 1]], _DIGITS[codes[signs + 2]]

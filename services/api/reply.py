@@ -1,4 +1,4 @@
-"""Answers as they are sent, and what errors become."""
+"""HTTP answers, including those to errors."""
 
 import logging
 from collections.abc import Collection, Mapping
@@ -28,7 +28,7 @@ _log = logging.getLogger("cultivar.http")
 
 
 class Reply(NamedTuple):
-    """An answer as it is sent."""
+    """An HTTP answer."""
 
     status: int
     content_type: bytes
@@ -37,17 +37,17 @@ class Reply(NamedTuple):
 
 
 def allow(methods: Collection[str]) -> Reply:
-    """Answer which methods a route takes."""
+    """Return the answer that lists a route's methods."""
     return Reply(204, b"", b"", ((b"allow", ", ".join(methods).encode()),))
 
 
 def other_method(method: str) -> Reply:
-    """Answer another method than POST on a route that takes POST."""
+    """Return the answer to a method other than POST on a route that takes POST."""
     return allow(_POST) if method == "OPTIONS" else problem(WrongMethod(method, _POST))
 
 
 def problem(error: BaseException) -> Reply:
-    """Answer an error; count it where it is a refusal, and log it with its traceback where nobody expected it."""
+    """Return the answer to an error. Refusals are counted; unexpected errors are logged with their traceback."""
     found = problem_of(error)
     if found.unexpected:
         _log.error("a request failed", exc_info=error)
@@ -57,7 +57,7 @@ def problem(error: BaseException) -> Reply:
 
 
 def refusal(error: BaseException, operation: str) -> Reply:
-    """Answer an error of an operation that BentoML declares, and log a line: BentoML would log a traceback."""
+    """Return the answer to an error of BentoML's operations, and log one line; BentoML would log a traceback."""
     reply = problem(error)
     if reply.status < 500:
         _log.warning(
@@ -67,7 +67,7 @@ def refusal(error: BaseException, operation: str) -> Reply:
 
 
 async def send_reply(scope: Scope, send: Send, reply: Reply) -> None:
-    """Send an answer: in one call where the connection takes it so, as ASGI's two messages otherwise."""
+    """Send an answer: in one call where the server supports it, else as two ASGI messages."""
     headers = reply.headers
     if reply.content_type:
         headers = (*headers, (b"content-type", reply.content_type))

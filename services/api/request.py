@@ -1,4 +1,4 @@
-"""What the head of a request to one of the operations says: everything but its body."""
+"""The head of a request to an operation: everything except its body."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -27,14 +27,14 @@ class RequestHead(NamedTuple):
     """The head of a request.
 
     Attributes:
-        content_type: the header as it came.
-        length: the body's length by its header, or None where it comes in chunks.
-        accepts_npy: the client takes arrays.
-        expected_space: the space that the client expects vectors of, or None.
-        selector: which deployed version is meant.
-        top_k: how many labels.
+        content_type: the header as received.
+        length: the body's length by its header, or None for a chunked body.
+        accepts_npy: the client accepts arrays.
+        expected_space: the space of the vectors that the client expects, or None.
+        selector: selects a deployed version.
+        top_k: number of labels.
         priority: ``HIGH``, ``NORMAL`` or ``LOW``.
-        timeout_s: seconds after which the client waits no more; infinite where it does not say.
+        timeout_s: seconds after which the client stops waiting; infinite where the request sets none.
     """
 
     content_type: str
@@ -53,10 +53,10 @@ def read(scope: Mapping[str, Any], operation: str, *, several: bool = False) -> 
     Args:
         scope: the connection, as ASGI describes it.
         operation: ``classify`` or ``embed``.
-        several: it names its targets in the query.
+        several: the query names the targets.
 
     Raises:
-        MalformedRequest: a header or the query cannot be understood.
+        MalformedRequest: a header or the query is invalid.
         UnsupportedMedia: the body is compressed.
     """
     content_type = accept = b""
@@ -98,7 +98,7 @@ def read(scope: Mapping[str, Any], operation: str, *, several: bool = False) -> 
 
 
 def targets_of(query: bytes) -> tuple[str, ...]:
-    """Return the targets that a query names, in its order, each once.
+    """Return the targets that a query names, in order, without duplicates.
 
     Raises:
         MalformedRequest: there are none, or too many.

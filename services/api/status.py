@@ -1,4 +1,4 @@
-"""What a server says of itself: the targets that it serves, and whether it is ready."""
+"""The status of a server: the targets that it serves, and whether it is ready."""
 
 from services.deployment.loading import LoadedVersion
 from services.deployment.sharing import sharing
@@ -6,7 +6,7 @@ from services.deployment.snapshot import Refusal, Snapshot, Target
 
 
 def targets(snapshot: Snapshot) -> dict[str, object]:
-    """Return the answer to ``GET /v1/targets``: an entry for each target and stage, and what they share."""
+    """Return the answer to ``GET /v1/targets``: an entry for each target and stage, and the segments they share."""
     entries = [
         _entry(target, stage)
         for _, target in sorted(snapshot.targets.items())
@@ -21,11 +21,11 @@ def targets(snapshot: Snapshot) -> dict[str, object]:
 
 
 def readiness(snapshot: Snapshot, *, strict: bool, leaving: bool = False) -> tuple[bool, dict[str, object]]:
-    """Return whether requests should come, and the reasons either way.
+    """Return whether the server should get requests, and the answer to ``GET /readyz``.
 
     Args:
         snapshot: what is served.
-        strict: any target that nothing answers for makes the server unready.
+        strict: a target without any version that answers makes the server unready.
         leaving: the process is about to end.
     """
     degraded = snapshot.degraded()
