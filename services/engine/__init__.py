@@ -1,4 +1,4 @@
-"""The engine: rows in, futures out. Plain arrays; it knows nothing of HTTP."""
+"""The engine: takes rows and returns futures. It works on plain arrays and is independent of HTTP."""
 
 from services.engine.engine import Engine
 from services.engine.limits import QueueLimits

@@ -1,8 +1,8 @@
-"""One batch's way through the steps that its requests need.
+"""Runs one batch through the steps that its requests need.
 
-Where all rows go one way, as most do, they follow it. Where they part, every step runs once, on the
-rows whose route leads through it: all of them at the root, fewer behind each branch. Rows of one route
-lie side by side, so that a branch takes a slice wherever the routes allow it.
+Usually all rows have the same route and follow it together. Where routes differ, each step runs once, on the rows
+whose routes contain it: all rows at the root, fewer after each branch. Rows of one route are contiguous, so that a
+branch takes a slice where possible.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from services.engine.request import Piece
 from services.engine.route import Arrays, Route, RouteStep
 
 Members: TypeAlias = tuple[int, ...]
-"""Numbers of the groups that take part, ascending."""
+"""Numbers of groups, ascending."""
 
 
 class Batch:
@@ -28,7 +28,7 @@ class Batch:
 
     Attributes:
         pieces: the same.
-        rows: how many.
+        rows: number of rows.
         heads_s: seconds that the linear heads took, after ``run``.
     """
 
@@ -45,7 +45,7 @@ class Batch:
                 self._route = None
 
     def run(self, *, alone: bool) -> list[Arrays]:
-        """Compute the outputs of every piece, in their order.
+        """Compute the outputs of every piece, in order.
 
         Raises:
             RuntimeFailure: the runtime cannot run these rows.
@@ -60,7 +60,7 @@ class Batch:
 
 
 class Forked:
-    """Rows that share a root and part later, in groups of one route each.
+    """Rows that share a root but not a route, in groups of one route each.
 
     Args:
         pieces: the rows.
@@ -88,7 +88,7 @@ class Forked:
         self.heads_s = 0.0
 
     def run(self, *, alone: bool) -> list[Arrays]:
-        """Compute the outputs of every piece, in their order; raises as ``Batch.run`` does."""
+        """Compute the outputs of every piece, in order; raises as ``Batch.run`` does."""
         everyone = tuple(range(len(self._routes)))
         fields = _joined([piece for group in self._groups for piece in group])
         for name, wire in self._routes[0].fields.items():
@@ -107,7 +107,7 @@ class Forked:
         return [found[piece] for piece in self._pieces]
 
     def _steps(self, everyone: Members) -> list[tuple[RouteStep, Members]]:
-        """Return the steps of all routes, each after those that feed it, with the groups that need it."""
+        """Return the steps of all routes in topological order, each with the groups that need it."""
         members: dict[str, list[int]] = {}
         steps: dict[str, RouteStep] = {}
         for number, route in enumerate(self._routes):
@@ -118,12 +118,12 @@ class Forked:
         return [(steps[key], tuple(members[key])) for key in order]
 
     def _select(self, wire: str, members: Members) -> Tensor:
-        """Return the rows of some groups, of those that a wire carries; all of them stay where they are."""
+        """Return a wire's rows of some groups; if these are all its groups, the tensor itself, perhaps on a device."""
         tensor, carried = self._values[wire]
         return tensor if carried == members else self._part(wire, members)
 
     def _part(self, wire: str, members: Members) -> np.ndarray:
-        """Return the rows of some groups, of those that a wire carries."""
+        """Return a wire's rows of some groups, on the host."""
         tensor, carried = self._values[wire]
         array = on_host(tensor)
         if array is not tensor:
@@ -160,19 +160,19 @@ class Forked:
 
 
 def compute(route: Route, fields: Arrays, *, alone: bool = True) -> dict[str, np.ndarray]:
-    """Run rows through a route here and now.
+    """Run rows through a route in the calling thread.
 
     Args:
-        route: the way.
-        fields: an array for every field, first dimension the rows.
-        alone: on all cores.
+        route: the route.
+        fields: an array for every field; the first dimension is the rows.
+        alone: use all cores.
     """
     rows = len(next(iter(fields.values())))
     return _follow(route, fields, rows, alone=alone)[0]
 
 
 def _follow(route: Route, fields: Arrays, rows: int, *, alone: bool) -> tuple[dict[str, np.ndarray], float]:
-    """Run rows along one route; return its outputs, and the seconds of its heads."""
+    """Run rows through one route; return its outputs, and the seconds of its heads."""
     values: dict[str, Tensor] = {wire: fields[name] for name, wire in route.fields.items()}
     for step, onward in zip(route.steps, route.onward, strict=True):
         given = step.run(values, alone=alone, onward=onward)
@@ -187,7 +187,7 @@ def _follow(route: Route, fields: Arrays, rows: int, *, alone: bool) -> tuple[di
 
 
 def _joined(pieces: Sequence[Piece]) -> Arrays:
-    """Return the rows of every field."""
+    """Return the rows of all pieces, by field."""
     parts = [piece.fields for piece in pieces]
     if len(parts) == 1:
         return parts[0]
@@ -201,7 +201,7 @@ def _checked(tensor: Tensor, rows: int) -> Tensor:
 
 
 def _shared_out(outputs: Arrays, pieces: Sequence[Piece]) -> list[Arrays]:
-    """Return each piece's rows of what all of them gave."""
+    """Split the outputs of a batch into each piece's rows."""
     if len(pieces) == 1:
         return [outputs]
     shares: list[Arrays] = []

@@ -1,4 +1,4 @@
-"""The inputs of a batch, prepared by the worker that is to run it."""
+"""Prepares the inputs of a batch, in the worker thread that runs it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,18 +9,18 @@ from services.engine.request import Piece, Request, Unprepared, Waiting
 from services.errors import DeadlineExceeded
 
 MOST_S = 0.05
-"""Of preparing before a batch runs: what is left then goes back, so that nobody waits for the inputs of many others."""
+"""Seconds of preparation before a batch runs. Then the remaining inputs are put back, so that the ready ones run."""
 
 
 @dataclass(slots=True)
 class PreparationOutcome:
-    """What became of a batch's rows.
+    """The result of preparing a batch.
 
     Attributes:
-        ready: those that can run.
-        put_off: inputs that take more than may be spent here.
-        left: rows of requests that had no turn, for lack of time.
-        rests: rows of requests that had a turn, likewise.
+        ready: rows that can run.
+        put_off: inputs that take more effort than is allowed here.
+        left: rows of requests that had no turn before the time was up.
+        rests: remaining rows of requests that had a turn.
         failed: requests that cannot be answered.
     """
 
@@ -32,16 +32,16 @@ class PreparationOutcome:
 
     @property
     def rows(self) -> int:
-        """How many can run."""
+        """The number of rows that can run."""
         return sum(piece.rows for piece in self.ready)
 
 
 def prepare(batch: Sequence[Waiting], more: Callable[[int], Sequence[Waiting]]) -> PreparationOutcome:
-    """Prepare the inputs of a batch, as far as time allows; one that cannot be prepared fails its request alone.
+    """Prepare the inputs of a batch, as far as time allows. An input that cannot be prepared fails only its request.
 
     Args:
-        batch: rows, some of which are to be prepared.
-        more: returns what else may join a batch that has so many rows: what came meanwhile.
+        batch: rows, some of them unprepared.
+        more: given the number of rows that are ready, returns newly arrived rows that may join the batch.
     """
     outcome = PreparationOutcome()
     until = perf_counter() + MOST_S
@@ -60,7 +60,7 @@ def prepare(batch: Sequence[Waiting], more: Callable[[int], Sequence[Waiting]]) 
 
 
 def _prepare(piece: Unprepared, until: float, outcome: PreparationOutcome) -> None:
-    """Prepare inputs, each as a piece of its own."""
+    """Prepare inputs, each as its own piece."""
     request = piece.request
     assert request.preparation is not None
     for number, index in enumerate(piece.indices):
@@ -78,17 +78,17 @@ def _prepare(piece: Unprepared, until: float, outcome: PreparationOutcome) -> No
             outcome.ready.append(Piece(request, index, 1, fields, piece.since))
         except EffortExceeded as error:
             outcome.put_off.append((request, index, error.effort))
-        # Whatever a recipe raises, the request must hear of it and the worker must live on.
+        # Whatever a recipe raises, the request must fail with it and the worker must survive.
         except Exception as error:
             outcome.failed.append((request, error))
             return
 
 
 def check_time(request: Request, now: float) -> None:
-    """Check that somebody waits for a request still.
+    """Check that a request's deadline has not passed.
 
     Raises:
-        DeadlineExceeded: nobody does.
+        DeadlineExceeded: it has.
     """
     if request.deadline <= now:
         raise DeadlineExceeded("the deadline passed before the inputs could be prepared")

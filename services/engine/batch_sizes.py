@@ -1,8 +1,8 @@
-"""Sizes of batches: powers of two, so that sessions see few shapes.
+"""Batch sizes: powers of two, so that sessions see few shapes.
 
-Arbitrary shapes make memory arenas grow without end on a GPU, and rule out captured graphs
-(microsoft/onnxruntime#14474). On a CPU rows that nobody asked for cost as much as others, so there
-a batch is taken in pieces of these sizes; on a GPU it is filled up.
+Arbitrary shapes make memory arenas on a GPU grow without limit, and rule out CUDA graphs
+(microsoft/onnxruntime#14474). On a GPU a batch is padded to one of these sizes. On a CPU rows of padding cost as much
+as real ones, so a batch is split into runs of these sizes.
 """
 
 from collections.abc import Iterator
@@ -13,16 +13,16 @@ LARGEST = 64
 SIZES = (1, 2, 4, 8, 16, 32, LARGEST)
 
 _WORTHWHILE = 8
-"""One row of padding is cheaper than another run from this size on: at most an eighth is wasted."""
+"""From this size on, one row of padding is cheaper than another run: at most an eighth is wasted."""
 
 
 def floor(rows: int) -> int:
-    """Return the largest size that some rows, 1 or more, fill."""
+    """Return the largest size that a number of rows, 1 or more, fills."""
     return min(LARGEST, 1 << (rows.bit_length() - 1))
 
 
 def ceiling(rows: int) -> int:
-    """Return the smallest size that holds some rows, 1 to ``LARGEST``."""
+    """Return the smallest size that holds a number of rows, 1 to ``LARGEST``."""
     return 1 << (rows - 1).bit_length()
 
 
@@ -30,11 +30,11 @@ def cover(rows: int, *, fill: bool) -> Iterator[tuple[int, int, int]]:
     """Divide rows into runs.
 
     Args:
-        rows: how many, 1 or more.
-        fill: fill a run up with rows that nobody asked for rather than run twice.
+        rows: number of rows, 1 or more.
+        fill: pad a run rather than run twice.
 
     Yields:
-        Where each run starts, where it stops, and its size, at least as large.
+        The first row of each run, the row after its last, and its size, which is at least as large.
     """
     start = 0
     while start < rows:
@@ -48,11 +48,11 @@ def cover(rows: int, *, fill: bool) -> Iterator[tuple[int, int, int]]:
 
 
 def whole(rows: int) -> bool:
-    """Tell whether some rows are one of the sizes as they are."""
+    """Return whether a number of rows is one of the sizes."""
     return 0 < rows <= LARGEST and not rows & (rows - 1)
 
 
 def padded(array: np.ndarray, size: int) -> np.ndarray:
-    """Return the rows, and its last one again until there are ``size``."""
+    """Return the rows, padded to ``size`` by repeating the last one."""
     lacking = size - len(array)
     return array if not lacking else np.concatenate([array, np.repeat(array[-1:], lacking, axis=0)])

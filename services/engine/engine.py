@@ -1,15 +1,14 @@
-"""Rows in, futures out: what waits is run in batches, and shared out again.
+"""The engine: runs queued rows in batches and distributes the outputs to their requests.
 
-Rows wait in one queue for each root and shape, whatever their target, stage or operation: all
-that share a root form one batch. As soon as a worker is free it takes the oldest rows and what else
-waits beside them, up to a size and to its share: nothing ever waits for company. Which worker does what
-is the scheduler's business. Inputs that are not rows yet are prepared by the worker that runs their batch,
-wherever the shape of their rows is known beforehand. A batch runs on one core; where nothing else is under
-way and measurements say so, it runs alone on all cores instead. Rows that came as such and cost less than
-handing them to a thread run in the event loop itself.
+There is one queue for each root and shape, whatever the target, stage or operation, so all rows that share a root
+can form one batch. A free worker takes the oldest rows and others from the same queue at once, up to the batch size
+and its share. It never waits for a batch to fill. The scheduler decides which worker does what. The worker that runs
+a batch also prepares its inputs, if the shape of their rows is known beforehand. A batch runs on one core. If nothing
+else is running, and measurements favour it, the batch runs alone on all cores instead. Rows that arrive prepared and
+cost less than passing them to a thread run in the event loop.
 
-What was cancelled or has outlived its deadline leaves the queue before it costs anything. A
-batch that fails is cut in halves and run again, so that only the guilty request fails.
+Requests that were cancelled or are past their deadline leave the queue before they cost anything. A batch that fails
+is split in halves and run again, so that only the faulty request fails.
 """
 
 import asyncio
@@ -40,15 +39,15 @@ Settled = Sequence[tuple[Piece, Arrays | Exception]]
 class Engine:
     """Runs routes in batches on its own threads.
 
-    ``submit`` and ``line`` belong to the event loop that the engine was made in; the futures are that
-    loop's.
+    ``submit`` and ``wait_estimate`` are called in the event loop that the engine was created in. The futures belong
+    to that loop.
 
     Args:
-        limits: how much it takes on.
-        workers: batches under way at once, a core each.
-        preparing: threads that prepare inputs apart, beside a GPU; 0 lets the workers prepare what they run.
-        fill: batches are filled up to their size: cheap on a GPU, dear on a CPU.
-        observer: told of every batch.
+        limits: limits on batches and queues.
+        workers: batches that run at once, one core each.
+        preparing: threads that only prepare inputs, for use with a GPU; with 0 the workers prepare what they run.
+        fill: pad batches to their size: cheap on a GPU, expensive on a CPU.
+        observer: notified of every batch.
     """
 
     def __init__(
@@ -56,7 +55,7 @@ class Engine:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._limits = limits
-        # A thread's own seconds are all of a run's only where neither a device nor other threads take part.
+        # A thread's CPU time covers a whole run only if neither a device nor other threads take part.
         self._counts_work = not fill
         self._observer = observer
         self._estimates: dict[str, WaitEstimate] = {}
@@ -88,20 +87,20 @@ class Engine:
         """Queue the rows of one request.
 
         Args:
-            route: what to run them through.
-            inputs: an array for every input of the route, first dimension the rows, 1 or more; or what is to be
-                prepared to such.
-            deadline: ``time.perf_counter()`` after which nobody waits for the answer any more.
+            route: the route to run them through.
+            inputs: an array for every input of the route, whose first dimension is the rows, 1 or more; or inputs to
+                prepare.
+            deadline: ``time.perf_counter()`` after which the client no longer waits.
             priority: ``HIGH``, ``NORMAL`` or ``LOW``.
 
         Returns:
-            A future of every output, first dimension the rows; cancel it to withdraw the request.
+            A future of every output, whose first dimension is the rows; cancel it to withdraw the request.
             It fails with ``DeadlineExceeded``, with what a session raised, or with an ``InvalidInput`` whose ``index``
             names the input that cannot be prepared.
 
         Raises:
             InvalidInput: the arrays are not what the route takes.
-            Overloaded: too many rows wait already.
+            Overloaded: the queue is full.
         """
         future: Answer = self._loop.create_future()
         now = perf_counter()
@@ -120,7 +119,7 @@ class Engine:
         return future
 
     def wait_estimate(self, route: Route) -> WaitEstimate:
-        """Return the estimated wait of a route's rows."""
+        """Return the wait estimate of a route's root."""
         estimate = self._estimates.get(route.root)
         if estimate is None:
             estimate = self._estimates[route.root] = WaitEstimate(
@@ -130,16 +129,16 @@ class Engine:
 
     @property
     def queues(self) -> tuple[RootQueue, ...]:
-        """The queues there are, empty ones too."""
+        """All queues, including empty ones."""
         return self._scheduler.queues
 
     def row_seconds(self, root: str) -> float:
-        """Return the seconds that a row of a root costs, 0.0 where nothing was measured; the event loop's business."""
+        """Return the seconds that a row of a root costs; 0.0 before any measurement. Call it in the event loop."""
         costs = [queue.latency.row_seconds for queue in self._scheduler.of_root(root)]
         return max((cost for cost in costs if cost is not None), default=0.0)
 
     def forget(self, roots: set[str]) -> None:
-        """Drop the empty queues of every root but these: their sessions are gone."""
+        """Drop the empty queues of all other roots, whose sessions are gone."""
         self._scheduler.forget(roots)
         for root in [
             root for root, estimate in self._estimates.items() if root not in roots and not estimate.rows
@@ -147,7 +146,7 @@ class Engine:
             del self._estimates[root]
 
     def close(self) -> None:
-        """Stop the workers after the work under way; what waits is refused."""
+        """Stop the workers after their current work; waiting requests are refused."""
         self._closed = True
         self._tell(_refuse, self._scheduler.close())
         for thread in self._threads:
@@ -170,7 +169,7 @@ class Engine:
             self._tell(_settle, settled)
 
     def _prepared(self, worker: WorkerThread, queue: RootQueue, batch: Sequence[Waiting]) -> list[Piece]:
-        """Prepare a batch; return the pieces that can run."""
+        """Prepare the inputs of a batch; return the pieces that can run."""
         outcome = prepare(batch, partial(self._scheduler.take_more, queue))
         for request, error in outcome.failed:
             self._tell(request.fail, error)
@@ -179,14 +178,14 @@ class Engine:
         if outcome.left or outcome.rests:
             try:
                 self._scheduler.put_back(queue, outcome.left, outcome.rests)
-            except Overloaded:  # it closes
+            except Overloaded:  # the engine is closing
                 self._tell(_refuse, [piece.request for piece in (*outcome.left, *outcome.rests)])
         if outcome.ready:
             self._scheduler.claim_all_cores(worker, queue, outcome.ready[0].request.route, outcome.rows)
         return outcome.ready
 
     def _prepare(self, worker: WorkerThread, work: PrepareInput) -> None:
-        """Prepare an input, or all of a request where they are small, and queue the rows that can run now."""
+        """Prepare one input, or all inputs of a request if they are small, and queue the rows that can run now."""
         request, index = work.request, work.index
         preparation = request.preparation
         if request.over or preparation is None:
@@ -205,7 +204,7 @@ class Engine:
             self._scheduler.put_prepared(worker, piece)
         except EffortExceeded as error:
             self._put_off(request, index, error.effort)
-        # Whatever a recipe raises, the request must hear of it and the worker must live on.
+        # Whatever a recipe raises, the request must fail with it and the worker must survive.
         except Exception as error:
             self._tell(request.fail, error)
 
@@ -216,11 +215,11 @@ class Engine:
             self._tell(request.fail, error)
 
     def _run_at_once(self, piece: Piece) -> bool:
-        """Run a request here and now where it is cheap and nothing waits beside it, or return False.
+        """Run a request in the event loop at once if it is cheap and no other waits, or return False.
 
-        That spares the loop two turns, and those who come beside it a batch. So after a turn in which one
-        request came alone the next ones run at once, until they took ``CHEAP_S`` together: many of them in one
-        turn would keep the loop from everything else, and nobody would see that they have company.
+        This saves two iterations of the loop, but requests that arrive together then share no batch. So it is done
+        only after an iteration in which requests arrived alone, and until they took ``CHEAP_S`` together. More in one
+        iteration would block the loop, and hide that requests arrive together.
         """
         request = piece.request
         queue = self._scheduler.find(request.route, piece.fields)
@@ -235,9 +234,9 @@ class Engine:
         return True
 
     def _run_turn(self) -> None:
-        """Run what is cheap of what came in a turn of the event loop; the rest has to wait for a worker.
+        """Run the cheap requests that arrived in one iteration of the event loop; others wait for a worker.
 
-        And learn whether requests shared a batch: where one came alone, the next ones need not wait out a turn.
+        Also note whether requests shared a batch: if none did, the next ones need not wait for an iteration.
         """
         cheap, self._cheap = self._cheap, []
         company = False
@@ -274,10 +273,10 @@ class Engine:
 
 
 def _attempt(batch: Batch, *, alone: bool) -> Settled:
-    """Run a batch; where it fails, its halves."""
+    """Run a batch; if it fails, run its halves."""
     try:
         return list(zip(batch.pieces, batch.run(alone=alone), strict=True))
-    # Whatever a session raises, the request must hear of it and the worker must live on.
+    # Whatever a session raises, the request must fail with it and the worker must survive.
     except Exception as error:
         pieces = batch.pieces
         if len(pieces) == 1:
@@ -308,7 +307,7 @@ def _expire(requests: Sequence[Request]) -> None:
 
 
 def _count(route: Route, fields: Arrays) -> int:
-    """Check arrays against a route's inputs; return how many rows they hold."""
+    """Check arrays against a route's inputs; return their number of rows."""
     counts = set()
     for spec in route.inputs:
         array = fields.get(spec.name)

@@ -1,48 +1,48 @@
-"""How long runs take, as measured: what the engine decides by."""
+"""Measured run times, by which the engine chooses batch sizes and threads."""
 
 from collections.abc import Mapping
 from statistics import fmean
 
 CHEAP_S = 0.0002
-"""A row that takes less is cheap: waking a thread and being woken costs about 0.1 ms."""
+"""A row that takes less is cheap: to wake a thread and be woken by it costs about 0.1 ms."""
 
 _WAITS = 50
-"""What takes this many times as long waits for something, whatever its own work is, and is not cheap."""
+"""A row that takes this many times ``CHEAP_S`` waits for something. It is not cheap, whatever its CPU time."""
 
 _WEIGHT = 0.2
-"""Of a new measurement; five or so make up the average."""
+"""Weight of a new measurement; about five make up the average."""
 
 _ENOUGH = 3
-"""Runs of a size that tell what it costs: the least of them, as what is run for the first time takes longer."""
+"""Runs that establish the cost of a size: the minimum of them, as first runs take longer."""
 
 _HICCUP = 2.0
-"""Times the average that one run may count for, however long it took: it may have waited for a core."""
+"""A run counts for at most this many times the average: it may have waited for a core."""
 
 _TRIAL = 32
-"""Every so many choices the other way is tried, or one bad measurement would stand for ever."""
+"""One choice in this many tries the other option; otherwise one bad measurement would persist forever."""
 
 _LONG_S = 0.1
-"""A batch that takes less of the cores' time may be doubled: there, what a run costs apart from its rows counts."""
+"""A batch that takes less core time may always be doubled: the fixed cost of a run matters for it."""
 
 _WORTH = 0.05
-"""Of a row's time: what doubling a batch that takes longer has to spare."""
+"""Share of a row's time that doubling a longer batch must save."""
 
 _FIRST = 8
-"""Rows of a batch at most before any size was measured often enough."""
+"""Most rows of a batch before any size was measured often enough."""
 
 
 class LatencyModel:
-    """Seconds of a batch by its rows, alone on all cores or on one core among others.
+    """Seconds of a batch by its rows, alone on all cores or on one core beside others.
 
-    Averages are exponential, and no run counts for much more than the average. What was not measured yet is scaled
-    from the nearest size that was.
+    Averages are exponential, and the weight of outliers is limited. Sizes that were not measured are scaled from the
+    nearest measured one.
 
     Args:
-        workers: batches that may be under way at once.
+        workers: batches that may run at once.
 
     Attributes:
-        work: seconds of one core that a row's run took last, waiting for others left out.
-        doubted: whether the next run's work has to be measured.
+        work: CPU seconds of the last run per row, without waiting.
+        doubted: whether the CPU time of the next run has to be measured.
     """
 
     __slots__ = ("_best", "_choices", "_runs", "_seconds", "_workers", "doubted", "work")
@@ -58,11 +58,11 @@ class LatencyModel:
 
     @property
     def row_seconds(self) -> float | None:
-        """What a row costs in the best way there is, or None where nothing was measured."""
+        """Seconds of a row with the best batch size and number of cores, or None before any measurement."""
         return None if self._best is None else self._best[0]
 
     def observe(self, rows: int, seconds: float, *, alone: bool) -> None:
-        """Note a run."""
+        """Record the duration of a run."""
         known = self._seconds[alone]
         runs = self._runs[alone]
         runs[rows] = count = runs.get(rows, 0) + 1
@@ -75,7 +75,7 @@ class LatencyModel:
         row_seconds = cost / rows / (1 if alone else self._workers)
         if self._best is None or row_seconds <= self._best[0]:
             self._best = row_seconds, rows, alone
-        elif self._best[1:] == (rows, alone):  # it was the best, and perhaps is no more
+        elif self._best[1:] == (rows, alone):  # it was the best, and may not be any more
             self._best = min(
                 (cost / size / (1 if way else self._workers), size, bool(way))
                 for way, measured in enumerate(self._seconds)
@@ -84,29 +84,29 @@ class LatencyModel:
 
     @property
     def cheap(self) -> bool:
-        """Whether a row takes next to no time."""
+        """Whether a row costs less than passing it to a thread."""
         if self.work is None or self._best is None:
             return False
         return self.work < CHEAP_S and self._best[0] < _WAITS * CHEAP_S
 
     def weigh(self, rows: int, seconds: float, work: float | None) -> None:
-        """Note what a run on one core did itself.
+        """Record the CPU time of a run on one core.
 
-        Asking a thread for its own seconds is a system call each time, dear beside a small run. So only what is
-        doubted is measured: what is not known, and what took longer than ``CHEAP_S``, by work or by waiting.
+        Reading a thread's CPU time is a system call, expensive compared to a small run. So it is read only for the
+        first run, and after a run that took longer than ``CHEAP_S``, by work or by waiting.
 
         Args:
-            rows: how many.
-            seconds: how long it took.
-            work: seconds of its own, or None where they were not measured.
+            rows: number of rows.
+            seconds: duration.
+            work: CPU seconds, or None where they were not measured.
         """
         self.doubted = seconds > CHEAP_S
-        if work is None:  # no more than before, and nobody works for longer than it takes
+        if work is None:  # at most as before, and at most the duration
             work = seconds if self.work is None else min(seconds, self.work * rows)
         self.work = work / rows
 
     def expect(self, rows: int, *, alone: bool) -> float | None:
-        """Return how long a run of some rows should take, or None where nothing was measured."""
+        """Return the expected seconds of a run, or None before any measurement."""
         known = self._seconds[alone]
         exact = known.get(rows)
         if exact is not None or not known:
@@ -115,16 +115,15 @@ class LatencyModel:
         return known[nearest] * rows / nearest
 
     def worthwhile(self, rows: int, *, alone: bool) -> int:
-        """Return up to how many rows a batch had better have.
+        """Return the most rows that a batch should have.
 
-        A long batch of many rows is no faster than two of half as many, keeps others waiting, and needs the memory
-        for all its activations at once: ResNet-18 held 698 MiB with 32 rows a batch, and 493 with 8, which were
-        answered 1.03 times as fast. What a run costs apart from its rows, by all sizes that were measured often enough,
-        tells whether doubling pays all the same: on a CPU it does where reading the weights takes longer than
-        computing with them.
+        A long batch of many rows is no faster than two of half the size, makes others wait, and needs memory for all
+        its activations at once. ResNet-18 used 698 MiB with 32 rows a batch; with 8 it used 493 MiB and answered 1.03
+        times as fast. Whether doubling pays follows from the fixed cost of a run, fitted to all sizes that were
+        measured often enough. On a CPU it pays where reading the weights takes longer than computing with them.
 
         Args:
-            rows: that a batch may have.
+            rows: the limit on a batch.
             alone: on all cores.
         """
         if self._best is None:
@@ -147,22 +146,22 @@ class LatencyModel:
         return min(rows, size)
 
     def choose_alone(self, rows: int) -> bool:
-        """Decide whether rows are done sooner by one run on all cores than shared out among the workers."""
+        """Return whether one run on all cores finishes sooner than runs of the same rows on several workers."""
         alone = self.expect(rows, alone=True)
         shared = self.expect(-(-rows // self._workers), alone=False)
-        # What was never tried is tried: first on one core, which tells what the work is.
+        # Each option is tried once, first one core, which measures the CPU time.
         best = shared is not None and (alone is None or alone <= shared)
         self._choices += 1
         return best if self._choices % _TRIAL else not best
 
 
 def _fit(seconds: Mapping[int, float]) -> tuple[float, float]:
-    """Return the seconds that runs take apart from their rows, and those of a row, by least squares.
+    """Return the fixed seconds of a run and the seconds of a row, by least squares.
 
-    What is fitted is a row's cost by the inverse of the rows, so that long runs count for no more than short ones.
+    The cost per row is fitted to the inverse of the rows, so that long runs count no more than short ones.
 
     Args:
-        seconds: of a run, by its rows; one size or more.
+        seconds: seconds of a run, by its rows; one size or more.
     """
     costs = {1 / size: cost / size for size, cost in seconds.items()}
     inverse, cost = fmean(costs), fmean(costs.values())

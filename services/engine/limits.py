@@ -1,19 +1,19 @@
-"""How much the engine takes on."""
+"""Limits on the engine's batches and queues."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class QueueLimits:
-    """How much the engine takes on.
+    """Limits on the engine's batches and queues.
 
     Attributes:
         batch_rows: rows of one batch, at most 64.
         batch_tokens: rows times length of one batch of texts.
-        queue_rows: rows that may wait for one root in one shape.
-        queue_tokens: rows times length of the texts that may wait likewise.
-        line_s: seconds that a request may be expected to take when it is let in, where the line is longer than
-            a batch, or somebody was refused of late.
+        queue_rows: rows that may wait for one root and shape.
+        queue_tokens: rows times length of the texts that may wait for one root and shape.
+        line_s: the longest wait estimate at which a request is admitted, in seconds; applies if more than one batch
+            waits, or a request was refused recently.
     """
 
     batch_rows: int = 32

@@ -1,4 +1,4 @@
-"""Inputs that are not rows yet: pictures to decode, texts to tokenize."""
+"""Inputs to prepare before they are rows: pictures to decode, texts to tokenize."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from services.engine.route import Arrays
 
 
 class Effort(IntEnum):
-    """How much work an input is, as far as its size tells."""
+    """How much work an input is, judged by its size."""
 
     SMALL = 0
     """A fraction of a millisecond."""
@@ -18,14 +18,14 @@ class Effort(IntEnum):
     LARGE = 2
     """More than that."""
     HUGE = 3
-    """So much memory besides that one is prepared at a time."""
+    """Also so much memory that only one is prepared at a time."""
 
 
 class EffortExceeded(InputTooLarge):
-    """An input is more work than the worker that began with it takes on; not an error of the request.
+    """An input is more work than the worker that started it may do; not an error of the request.
 
     Attributes:
-        effort: how much it is.
+        effort: the effort it takes.
     """
 
     def __init__(self, effort: Effort) -> None:
@@ -34,32 +34,32 @@ class EffortExceeded(InputTooLarge):
 
 
 class Preparation(ABC):
-    """The inputs of one request, and how they become rows; called from several threads."""
+    """Prepares the inputs of one request into rows; called from several threads."""
 
     __slots__ = ()
 
     @property
     @abstractmethod
     def small(self) -> bool:
-        """Whether all of them together are likely to be ``SMALL``, without opening any."""
+        """Whether all inputs together are probably ``SMALL``, judged without opening any."""
 
     @abstractmethod
     def __len__(self) -> int:
-        """How many inputs there are, 1 or more."""
+        """Return the number of inputs, 1 or more."""
 
     @abstractmethod
     def prepare(self, index: int, most: Effort) -> Arrays:
         """Return one input as a row: for each field an array without the batch dimension.
 
         Args:
-            index: which input.
-            most: of the effort that may be spent.
+            index: index of the input.
+            most: the most effort allowed.
 
         Raises:
-            TooMuch: it takes more.
+            EffortExceeded: it takes more.
             InvalidInput: it cannot be prepared.
         """
 
     @abstractmethod
     def collate(self, rows: Sequence[Arrays]) -> Arrays:
-        """Return rows as a batch: for each field an array, first dimension the rows."""
+        """Return rows as a batch: for each field an array whose first dimension is the rows."""

@@ -1,4 +1,4 @@
-"""The rows that wait for one root in one shape."""
+"""The queue of one root and shape."""
 
 from collections import deque
 
@@ -9,27 +9,27 @@ from services.engine.route import Route
 HIGH, NORMAL, LOW = PRIORITIES = range(3)
 
 _ADVANTAGE_S = (-5.0, 0.0, 5.0)
-"""What a priority is worth in seconds of waiting: low ones are late, and never starve."""
+"""Seconds of waiting that a priority adds or saves; so low priorities are delayed but never starve."""
 
 
 class RootQueue:
-    """The rows that wait for one root in one shape; the oldest first, priorities counted in.
+    """The waiting rows of one root and shape, oldest first, adjusted by priority.
 
-    A request of more rows than a batch holds goes to the end after each batch that it fills, so that
-    others never wait for all of it.
+    A request with more rows than a batch goes to the end after each batch that it fills, so that others never wait
+    for all of it.
 
     Args:
         root: a short name for messages and metrics.
-        row_tokens: what one row weighs: 1, or the length of its text.
-        workers: batches that may be under way at once.
+        row_tokens: tokens of one row: 1, or the length of its text.
+        workers: batches that may run at once.
 
     Attributes:
         root: the short name.
-        row_tokens: what one row weighs.
-        rows: how many wait.
-        unprepared: how many of them are to be prepared.
-        latency: how long its batches take.
-        in_loop: the event loop is about to run what waits.
+        row_tokens: tokens of one row.
+        rows: number of waiting rows.
+        unprepared: how many of them are unprepared.
+        latency: the measured run times of its batches.
+        in_loop: the event loop is about to run the waiting rows.
     """
 
     __slots__ = ("_levels", "in_loop", "latency", "root", "row_tokens", "rows", "unprepared")
@@ -49,7 +49,7 @@ class RootQueue:
         self._count(piece, 1)
 
     def put_first(self, piece: Waiting) -> None:
-        """Return rows that were taken, or have waited elsewhere, to the front."""
+        """Put rows at the front that were taken before, or have waited elsewhere."""
         if isinstance(piece, Unprepared) and (others := self._others(piece.request)) is not None:
             self._remove(others)
             piece.indices = (*piece.indices, *others.indices)
@@ -57,7 +57,7 @@ class RootQueue:
         self._count(piece, 1)
 
     def put_last(self, piece: Unprepared, now: float) -> None:
-        """Return what a request's turn was too short for: to the others of its rows, or else to the end."""
+        """Put back rows that a request's turn was too short for: with its other rows, or else at the end."""
         others = self._others(piece.request)
         if others is None:
             piece.since = now
@@ -68,15 +68,15 @@ class RootQueue:
             self._count(others, 1)
 
     def oldest(self) -> float | None:
-        """Return since when the next piece waits, its priority counted in, or None where nothing waits."""
+        """Return since when the next piece waits, adjusted by its priority, or None if the queue is empty."""
         level = self._next()
         return None if level is None else _age(level, self._levels[level])
 
     def take(self, max_rows: int, now: float) -> tuple[list[Waiting], list[Request]]:
-        """Remove the next batch, of ``max_rows`` at most; a piece that is larger leaves a rest behind.
+        """Remove the next batch, of ``max_rows`` at most; a larger piece is split.
 
         Returns:
-            The batch, and the requests met on the way whose deadline had passed.
+            The batch, and the requests found past their deadline.
         """
         batch: list[Waiting] = []
         expired: list[Request] = []
@@ -102,7 +102,7 @@ class RootQueue:
         return batch, expired
 
     def next_route(self) -> Route | None:
-        """Return the route of the piece that is next, or None where nothing waits."""
+        """Return the route of the next piece, or None if the queue is empty."""
         level = self._next()
         return None if level is None else self._levels[level][0].request.route
 
@@ -120,7 +120,7 @@ class RootQueue:
             self.unprepared += sign * piece.rows
 
     def _others(self, request: Request) -> Unprepared | None:
-        """Return those of a request's unprepared rows that wait here: they wait as one."""
+        """Return a request's unprepared rows in this queue, which are always one piece."""
         for piece in self._levels[request.priority]:
             if piece.request is request and isinstance(piece, Unprepared):
                 return piece
@@ -131,7 +131,7 @@ class RootQueue:
         self._count(piece, -1)
 
     def _next(self) -> int | None:
-        """Return the priority of the piece that is next."""
+        """Return the priority of the next piece."""
         best = None
         for level, pieces in enumerate(self._levels):
             if pieces and (best is None or _age(level, pieces) < _age(best, self._levels[best])):

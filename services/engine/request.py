@@ -1,4 +1,4 @@
-"""A request's rows, in as many pieces as batches take them."""
+"""A request to the engine, and the pieces in which batches take its rows."""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,16 +14,16 @@ Answer: TypeAlias = "asyncio.Future[Arrays]"
 
 
 class Request:
-    """All the rows of one call, and where their outputs gather; all or nothing.
+    """All rows of one call, and their outputs. It succeeds or fails as a whole.
 
     Attributes:
-        route: the way of its rows.
-        rows: how many.
+        route: the route of its rows.
+        rows: number of rows.
         future: its answer.
-        deadline: ``time.perf_counter()`` after which nobody waits any more.
-        queued_at: when it came, on the same clock.
+        deadline: ``time.perf_counter()`` after which the client no longer waits.
+        queued_at: when it arrived, on the same clock.
         priority: ``HIGH``, ``NORMAL`` or ``LOW``.
-        preparation: the inputs that its rows are made of; None where they came as rows.
+        preparation: its unprepared inputs; None where it arrived as rows.
     """
 
     __slots__ = (
@@ -56,20 +56,20 @@ class Request:
 
     @property
     def over(self) -> bool:
-        """Whether nobody waits for it any more: it was answered, or withdrawn."""
+        """Whether it was answered or withdrawn."""
         return self.future.done()
 
     @property
     def prepared(self) -> "Prepared | None":
-        """Where its rows gather until all of them are prepared; None where each may run by itself."""
+        """Collects its rows until all of them are prepared; None where each may run alone."""
         return self._prepared
 
     def gather(self) -> None:
-        """Let its rows run only when all of them are prepared: their shape depends on one another."""
+        """Run its rows only once all of them are prepared, as their common shape depends on all."""
         self._prepared = Prepared(self.rows)
 
     def settle(self, start: int, rows: int, outputs: Arrays) -> None:
-        """Take the outputs of some rows; the last ones complete the answer."""
+        """Add the outputs of some rows; the last ones complete the answer."""
         if rows == self.rows:
             if not self.future.done():
                 self.future.set_result(outputs)
@@ -91,7 +91,7 @@ class Request:
 
 
 class Prepared:
-    """The rows of a request that are prepared so far; filled from several threads."""
+    """The prepared rows of a request so far; filled from several threads."""
 
     __slots__ = ("_left", "_lock", "_rows")
 
@@ -101,7 +101,7 @@ class Prepared:
         self._lock = Lock()
 
     def add(self, index: int, row: Arrays) -> list[Arrays] | None:
-        """Take a row; return all of them if it was the last."""
+        """Add a row; return all rows if it was the last."""
         with self._lock:
             self._rows[index] = row
             self._left -= 1
@@ -112,11 +112,11 @@ class Piece:
     """Some rows of a request that run together.
 
     Attributes:
-        request: whose they are.
-        start: the first of them in the request.
-        rows: how many.
+        request: their request.
+        start: the index of the first one in the request.
+        rows: number of rows.
         fields: the rows themselves.
-        since: when they began to wait, on ``time.perf_counter()``'s clock.
+        since: when they started to wait, on ``time.perf_counter()``'s clock.
     """
 
     __slots__ = ("fields", "request", "rows", "since", "start")
@@ -139,12 +139,12 @@ class Piece:
 
 
 class Unprepared:
-    """Some rows of a request whose inputs are to be prepared by whoever runs them.
+    """Some rows of a request whose inputs are prepared by the worker that runs them.
 
     Attributes:
-        request: whose they are.
-        indices: of the inputs in the request.
-        since: when they began to wait, on ``time.perf_counter()``'s clock.
+        request: their request.
+        indices: indices of the inputs in the request.
+        since: when they started to wait, on ``time.perf_counter()``'s clock.
     """
 
     __slots__ = ("indices", "request", "since")
@@ -156,7 +156,7 @@ class Unprepared:
 
     @property
     def rows(self) -> int:
-        """How many there are."""
+        """Number of rows."""
         return len(self.indices)
 
     def cut(self, rows: int) -> "tuple[Unprepared, Unprepared]":

@@ -1,4 +1,4 @@
-"""Inputs of several requests, taken in turns, so that a request of many does not keep others waiting."""
+"""Takes the inputs of several requests in turns, so that a request of many inputs does not make others wait."""
 
 from collections import deque
 
@@ -6,7 +6,7 @@ from services.engine.request import Request
 
 
 class _Entry:
-    """A request, the inputs of it that nobody took yet, and since when it waits for its turn."""
+    """A request, its remaining inputs, and since when it waits for its turn."""
 
     __slots__ = ("indices", "request", "since")
 
@@ -17,7 +17,7 @@ class _Entry:
 
 
 class RoundRobin:
-    """Inputs to be prepared one by one, of each request in turn."""
+    """Inputs to prepare one by one, from each request in turn."""
 
     __slots__ = ("_entries",)
 
@@ -29,7 +29,7 @@ class RoundRobin:
 
     @property
     def since(self) -> float:
-        """Since when the next input waits, on ``time.perf_counter()``'s clock; infinity where there is none."""
+        """Since when the next input waits, on ``time.perf_counter()``'s clock; infinity if there is none."""
         return self._entries[0].since if self._entries else float("inf")
 
     def add(self, request: Request, index: int, now: float) -> None:
@@ -43,13 +43,13 @@ class RoundRobin:
         entry.indices.append(index)
 
     def add_all(self, request: Request) -> None:
-        """Add all inputs of a request that has none here yet."""
+        """Add all inputs of a new request."""
         entry = _Entry(request, request.queued_at)
         entry.indices.extend(range(request.rows))
         self._entries.append(entry)
 
     def take(self, now: float) -> tuple[Request, int]:
-        """Remove the next input of the request whose turn it is; there must be one."""
+        """Remove and return the next input of the next request; there must be one."""
         entry = self._entries.popleft()
         index = entry.indices.popleft()
         if entry.indices:

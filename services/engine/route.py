@@ -1,4 +1,4 @@
-"""Where a request's rows go: steps from the recipe's fields to some outputs."""
+"""Routes of rows: steps from the recipe's fields to some outputs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, TypeAlias
@@ -14,14 +14,14 @@ Tensors: TypeAlias = Mapping[str, Tensor]
 
 
 class RouteStep(Protocol):
-    """What the engine runs: one session, shared by every route that leads through it.
+    """A unit that the engine runs: one session, shared by every route that contains it.
 
     Attributes:
-        key: what it computes; equal keys compute the same.
-        takes: the wires that it needs.
-        gives: the wires that it leaves.
+        key: identifies what it computes; equal keys compute the same.
+        takes: its input wires.
+        gives: its output wires.
         depth: greater than that of every step that feeds it.
-        providers: where it runs, the preferred provider first.
+        providers: its execution providers, the preferred one first.
     """
 
     key: Digest
@@ -32,27 +32,27 @@ class RouteStep(Protocol):
 
     @property
     def wide(self) -> bool:
-        """Whether it has a way to use all cores for one run."""
+        """Whether it can use all cores for one run."""
         ...
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Rows of a run before which it has to be warmed apart."""
+        """Batch sizes that need their own warm-up."""
         ...
 
     def run(self, values: Tensors, *, alone: bool = False, onward: bool = False) -> Tensors:
-        """Compute what it gives; rows do not see one another.
+        """Compute its outputs; rows are independent of one another.
 
         Args:
-            values: the rows of each wire that it takes, perhaps on a device, and of others perhaps.
+            values: the rows of each input wire, possibly on a device; other wires may be present.
             alone: nothing else runs, so all cores are free.
-            onward: another step takes what it gives, which may so stay on a device.
+            onward: another step takes its outputs, so they may stay on a device.
         """
         ...
 
 
 class GemmHead(Protocol):
-    """A linear layer on features, known by its arrays so that several become one product.
+    """A linear layer on features, given as arrays so that several can be computed as one product.
 
     Attributes:
         takes: the wire of the features.
@@ -68,7 +68,7 @@ class GemmHead(Protocol):
 
 
 class Stack:
-    """The heads that are asked together on one wire, as one product.
+    """The heads on one wire, computed as one product.
 
     Attributes:
         takes: the wire of the features.
@@ -98,26 +98,26 @@ class Stack:
 
 
 class Route:
-    """A way from the recipe's fields to some outputs; immutable.
+    """A route from the recipe's fields to some outputs; immutable.
 
     Args:
-        root: a short name for queues and metrics: what the rows wait for.
+        root: a short name of the first step, for queues and metrics.
         inputs: the recipe's fields that it takes; every first dimension is the batch.
-        steps: what is run, in any order.
-        heads: linear heads at the end of it.
-        outputs: for each output its wire.
+        steps: the steps, in any order.
+        heads: linear heads at its end.
+        outputs: the wire of each output.
 
     Attributes:
         root: a short name for queues and metrics.
         inputs: the recipe's fields.
-        shapes: the shape of a row of each of them; None where one varies from row to row.
-        fields: the wire of each of them, by name.
-        steps: what is run, each after those that feed it; the first is what batches form around.
-        onward: for each step whether another one takes what it gives.
+        shapes: the shape of a row of each field; None where one varies from row to row.
+        fields: the wire of each field, by name.
+        steps: the steps in topological order; rows that share the first one form batches.
+        onward: for each step, whether another one takes its outputs.
         heads: the linear heads.
-        stacks: the linear heads, those on one wire as one product.
-        outputs: for each output its wire.
-        pivot: the output from which all others come by heads alone, or None: whoever knows it knows them.
+        stacks: the linear heads, grouped by wire into one product each.
+        outputs: the wire of each output.
+        pivot: the output from which heads alone compute all others, or None.
     """
 
     __slots__ = (
@@ -156,16 +156,16 @@ class Route:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Rows of a run before which some step has to be warmed apart, ascending."""
+        """Batch sizes for which some step needs its own warm-up, ascending."""
         return tuple(sorted({size for step in self.steps for size in step.sizes}))
 
     @property
     def providers(self) -> tuple[str, ...]:
-        """Where its first step runs, the preferred provider first."""
+        """Execution providers of its first step, the preferred one first."""
         return self.steps[0].providers
 
     def towards(self, *names: str) -> "Route":
-        """Return the part of the way that leads to some of its outputs; the same object for the same names."""
+        """Return the sub-route to some of its outputs; the same object for the same names."""
         part = self._parts.get(names)
         if part is None:
             outputs = {name: self.outputs[name] for name in names}
@@ -181,7 +181,7 @@ class Route:
         return part
 
     def after(self, features: np.ndarray) -> dict[str, np.ndarray]:
-        """Compute the outputs from those features that the pivot names, float32 [rows, D].
+        """Compute the outputs from the pivot's features, float32 [rows, D].
 
         Raises:
             ValueError: there is no pivot.
@@ -195,7 +195,7 @@ class Route:
 
     @classmethod
     def together(cls, routes: Mapping[str, "Route"]) -> "Route":
-        """Return the way to the outputs of several routes from one root, as ``NAME/OUTPUT``."""
+        """Return one route to the outputs of several routes from one root, as ``NAME/OUTPUT``."""
         first = next(iter(routes.values()))
         return cls(
             first.root,

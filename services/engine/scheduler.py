@@ -1,13 +1,13 @@
-"""Which worker does what next.
+"""The scheduler: decides what each worker thread does next.
 
-A worker is a thread. On a CPU there is one for each core, and each takes whatever waited for longest: a batch, whose
-inputs it prepares itself before it runs them, or inputs that must be prepared before they can form a batch. So
-nothing is handed on, and no more threads work than there are cores. One more worker does only what is quick, inputs
-and runs of a fraction of a millisecond each, which so never wait for long runs. Beside a GPU the cores have little to
-run: there some workers run batches and others prepare inputs.
+On a CPU there is one worker for each core, and each takes what has waited longest: a batch, whose inputs it prepares
+before it runs them, or inputs that must be prepared before they can form a batch. So no work is passed between
+threads, and no more threads work than there are cores. One more worker, the quick worker, takes only inputs and runs
+of a fraction of a millisecond each, so that these never wait for long runs. With a GPU the CPU has little to run:
+there some workers run batches and others prepare inputs.
 
-Where there are several workers that prepare, one of them takes no large inputs. Requests take turns: one of more rows
-than a batch gives way to others after each batch, one of many large inputs after each of these.
+Of several workers that prepare, one takes no large inputs. Requests take turns: one of more rows than a batch gives
+way to others after each batch, one of many large inputs after each of these.
 """
 
 import threading
@@ -38,18 +38,18 @@ _Shapes: TypeAlias = tuple[tuple[int, ...], ...]
 
 
 class Scheduler:
-    """What waits, and who does it.
+    """Holds the waiting work and assigns it to workers.
 
     Args:
-        limits: how much may wait, and the size of batches.
-        workers: batches under way at once.
-        preparing: workers that prepare inputs apart from those that run them; 0 where the same do both.
-        fill: batches are filled up to their size: cheap on a GPU, dear on a CPU.
-        observer: told how many rows wait.
-        expire: told of the requests whose deadline passed while they waited; called with the lock held.
+        limits: limits on batches and queues.
+        workers: batches that run at once.
+        preparing: workers that only prepare inputs; 0 where the same workers do both.
+        fill: pad batches to their size: cheap on a GPU, expensive on a CPU.
+        observer: notified of the number of waiting rows.
+        expire: called, with the lock held, with the requests whose deadline passed while they waited.
 
     Attributes:
-        workers: all of them.
+        workers: all workers.
     """
 
     def __init__(
@@ -85,12 +85,12 @@ class Scheduler:
 
     @property
     def queues(self) -> tuple[RootQueue, ...]:
-        """The queues there are, empty ones too."""
+        """All queues, including empty ones."""
         with self._lock:
             return tuple(self._queues.values())
 
     def find(self, route: Route, fields: Arrays) -> RootQueue | None:
-        """Return the queue for some rows, if there is one."""
+        """Return the queue for some rows, or None."""
         return self._queues.get(_key(route, _shapes(route, fields)))
 
     def of_root(self, root: str) -> Sequence[RootQueue]:
@@ -98,13 +98,13 @@ class Scheduler:
         return self._by_root.get(root, ())
 
     def put(self, piece: Piece) -> RootQueue | None:
-        """Queue rows that came as such; the event loop's business.
+        """Queue rows that arrived prepared; called in the event loop.
 
         Returns:
-            The queue, where the event loop has to run what waits there in its next turn; None otherwise.
+            The queue, if the event loop has to run its rows in the next iteration; None otherwise.
 
         Raises:
-            Overloaded: too much waits already.
+            Overloaded: the queue is full.
         """
         with self._lock:
             queue = self._queue_for(piece)
@@ -117,10 +117,10 @@ class Scheduler:
         return None
 
     def add(self, request: Request) -> None:
-        """Queue a request whose rows are to be prepared.
+        """Queue a request with unprepared inputs.
 
         Raises:
-            Overloaded: too much waits already.
+            Overloaded: the queue is full.
         """
         assert request.preparation is not None
         with self._lock:
@@ -134,10 +134,10 @@ class Scheduler:
                 self._add(request, queue)
 
     def put_off(self, request: Request, index: int | None, effort: Effort) -> None:
-        """Give back an input that takes more than was spent, or a whole request of small ones one of which does.
+        """Queue again an input that takes more effort than was allowed, or a whole request with such an input.
 
         Raises:
-            Overloaded: too much waits already.
+            Overloaded: the queue is full.
         """
         with self._lock:
             self._check_open()
@@ -149,15 +149,15 @@ class Scheduler:
                 self._wake(_TAKES_LARGE)
 
     def put_back(self, queue: RootQueue, left: Sequence[Unprepared], rests: Sequence[Unprepared]) -> None:
-        """Return rows of a batch that time was lacking for.
+        """Put back rows of a batch for which there was no time.
 
         Args:
-            queue: where they were taken.
-            left: of requests that had no turn; they are next.
-            rests: of requests that had one; they are last.
+            queue: the queue that they came from.
+            left: rows of requests that had no turn; they come first.
+            rests: rows of requests that had a turn; they come last.
 
         Raises:
-            Overloaded: nothing is done any more.
+            Overloaded: the scheduler is closed.
         """
         with self._lock:
             self._check_open()
@@ -168,10 +168,10 @@ class Scheduler:
             self._wake(_RUNS)
 
     def put_prepared(self, worker: WorkerThread, piece: Piece) -> None:
-        """Queue rows that a worker prepared, in front if others of their request are at work.
+        """Queue rows that a worker prepared; at the front if they are only some rows of their request.
 
         Raises:
-            Overloaded: too much waits already.
+            Overloaded: the queue is full.
         """
         with self._lock:
             queue = self._queue_for(piece)
@@ -187,7 +187,7 @@ class Scheduler:
                 self._wake(_RUNS)
 
     def next(self, worker: WorkerThread) -> Work | None:
-        """End a worker's work if that was not done, and wait for its next one; None when the scheduler closes."""
+        """End a worker's current work, if ``end`` did not, and wait for the next; None when the scheduler closes."""
         with self._lock:
             self._end(worker)
             while not self._closed:
@@ -195,18 +195,18 @@ class Scheduler:
                 if work is not None:
                     self._begin(worker, work)
                     return work
-                self._wake(self._has_work)  # what is not for this one
+                self._wake(self._has_work)  # for work that this worker does not take
                 self._idle.append(worker)
                 worker.wake.wait()
         return None
 
     def end(self, worker: WorkerThread) -> None:
-        """End a worker's work before others hear of it: what they ask next finds its core free."""
+        """End a worker's work before its results are delivered, so that follow-up requests find its core free."""
         with self._lock:
             self._end(worker)
 
     def take_more(self, queue: RootQueue, rows: int) -> list[Waiting]:
-        """Take a share of what came while a batch of some rows was prepared, as far as the batch may have more."""
+        """Take a share of the rows that arrived while a batch was prepared, up to the batch limit."""
         with self._lock:
             room = self.most(queue) - rows
             if room <= 0 or not queue.rows or queue.in_loop:
@@ -214,7 +214,7 @@ class Scheduler:
             return self._take(queue, self._at_once, room)
 
     def claim_all_cores(self, worker: WorkerThread, queue: RootQueue, route: Route, rows: int) -> None:
-        """Let a worker run a batch that it prepared alone on all cores, where nothing else is to be done."""
+        """Let a worker run a batch that it prepared alone on all cores, if there is no other work."""
         with self._lock:
             if (
                 self._busy == 1
@@ -226,24 +226,24 @@ class Scheduler:
                 self._alone = worker.alone = True
 
     def runs_in_loop(self, queue: RootQueue) -> bool:
-        """Tell whether rows are done sooner in the event loop than handed over, however many wait.
+        """Return whether rows finish sooner in the event loop than in a worker, regardless of how many wait.
 
-        Were it to depend on their number, then a hiccup would leave a backlog to the workers, who share the
-        interpreter's lock with a busy event loop: they fell behind it until the load ended.
+        If it depended on their number, a hiccup would leave a backlog to the workers. They share the interpreter's
+        lock with the busy event loop, and fell behind it until the load ended.
         """
         return queue.latency.cheap and not queue.unprepared
 
     def most(self, queue: RootQueue, *, alone: bool = False) -> int:
-        """Return the rows that a batch may have."""
+        """Return the most rows that a batch may have."""
         most = min(self._limits.batch_rows, batch_sizes.LARGEST)
         most = max(1, min(most, self._limits.batch_tokens // queue.row_tokens))
         return most if self._fill else queue.latency.worthwhile(most, alone=alone)
 
     def take_in_loop(self, queue: RootQueue) -> tuple[list[Piece], bool]:
-        """Take a batch for the event loop, and whether it has to come again; what is not cheap any more is left."""
+        """Take a batch for the event loop; return it, and whether more remains. Rows no longer cheap are left."""
         with self._lock:
             queue.in_loop = False
-            if not queue.rows:  # a worker was there first
+            if not queue.rows:  # a worker took them first
                 return [], False
             if not self.runs_in_loop(queue):
                 self._wake(_RUNS)
@@ -253,7 +253,7 @@ class Scheduler:
             return [piece for piece in pieces if isinstance(piece, Piece)], queue.in_loop
 
     def forget(self, roots: set[str]) -> None:
-        """Drop the empty queues of every root but these."""
+        """Drop the empty queues of all other roots."""
         with self._lock:
             for key in [
                 key for key, queue in self._queues.items() if queue.root not in roots and not queue.rows
@@ -263,7 +263,7 @@ class Scheduler:
             self._by_root = {root: queues for root, queues in self._by_root.items() if queues}
 
     def close(self) -> list[Request]:
-        """Send every worker home after its work; return what waits."""
+        """Stop every worker after its current work; return the waiting requests."""
         with self._lock:
             self._closed = True
             waiting = [request for queue in self._queues.values() for request in queue.drain()]
@@ -290,7 +290,7 @@ class Scheduler:
             raise Overloaded(f"{waiting * tokens} tokens wait for this model already", "queue")
 
     def _known(self, request: Request) -> RootQueue | None:
-        """Return the queue for a request's rows, or None where their shape is not known before they are prepared."""
+        """Return the queue for a request's rows, or None if their shape is not known before they are prepared."""
         shapes = request.route.shapes
         return None if shapes is None else self._queue(request.route, shapes)
 
@@ -303,7 +303,7 @@ class Scheduler:
         return queue
 
     def _queue_for(self, piece: Piece) -> RootQueue:
-        """Return the queue that prepared rows go to, if it takes more."""
+        """Return the queue for prepared rows, after checking its limits."""
         self._check_open()
         queue = self._queue(piece.request.route, _shapes(piece.request.route, piece.fields))
         self._check_room(queue, piece.rows)
@@ -339,7 +339,7 @@ class Scheduler:
             self._alone = worker.alone = False
 
     def _quick_work(self) -> Work | None:
-        """Return what the quick worker does next: inputs first, so that their rows share batches, until one is full."""
+        """Return the quick worker's next work: inputs first, so that rows share batches, until a batch is full."""
         waiting = [
             queue
             for queue in self._queues.values()
@@ -351,7 +351,7 @@ class Scheduler:
         return PrepareInput(self._small.popleft(), None, Effort.SMALL) if self._small else None
 
     def _work(self, worker: WorkerThread) -> Work | None:
-        """Return what another worker does next: what is oldest, and large inputs every other time."""
+        """Return another worker's next work: the oldest, and large inputs every other time."""
         if self._alone:
             return None
         if self._large_next and (work := self._large_work(worker.role)) is not None:
@@ -391,7 +391,7 @@ class Scheduler:
                 return RunBatch(queue, pieces)
 
     def _oldest(self) -> tuple[RootQueue | None, float]:
-        """Return the queue that is served next, if any, and since when it waits: not one for the event loop."""
+        """Return the queue with the oldest rows, if any, and since when they wait; not queues of the event loop."""
         oldest, since = None, float("inf")
         for queue in self._queues.values():
             if queue.in_loop:
@@ -404,7 +404,7 @@ class Scheduler:
     def _should_run_alone(self, queue: RootQueue) -> bool:
         route = queue.next_route()
         if route is None or not route.wide or queue.unprepared:
-            return False  # whether a batch to be prepared runs alone is decided when it is
+            return False  # for an unprepared batch this is decided after its preparation
         if self._small or any(each.rows for each in self._queues.values() if each is not queue):
             return False
         return queue.latency.choose_alone(min(queue.rows, self.most(queue, alone=True)))
@@ -412,7 +412,7 @@ class Scheduler:
     def _take(
         self, queue: RootQueue, workers: int, most: int = batch_sizes.LARGEST, *, alone: bool = False
     ) -> list[Waiting]:
-        """Take a batch: an equal share, or one worker would have all and the others scraps."""
+        """Take a batch: at most an equal share, so that one worker does not take everything."""
         share = min(most, self.most(queue, alone=alone), -(-queue.rows // workers))
         pieces, expired = queue.take(share if self._fill else batch_sizes.floor(share), perf_counter())
         self._observer.queued(queue.root, queue.rows)
@@ -421,7 +421,7 @@ class Scheduler:
         return pieces
 
     def _anything(self) -> bool:
-        """Tell whether anything waits."""
+        """Return whether anything waits."""
         return bool(
             self._small
             or self._ahead
@@ -431,15 +431,15 @@ class Scheduler:
         )
 
     def _is_quick(self, queue: RootQueue) -> bool:
-        """Tell whether the rows of a queue are the quick worker's, where the event loop does not run them."""
+        """Return whether the quick worker runs a queue's rows when the event loop does not."""
         return not self._apart and self.runs_in_loop(queue)
 
     def _is_for_runners(self, queue: RootQueue) -> bool:
-        """Tell whether a queue has rows for which one of the other workers is to be woken."""
+        """Return whether a queue has rows for which another worker must be woken."""
         return queue.rows > 0 and not queue.in_loop and not self._is_quick(queue)
 
     def _has_work(self, role: Role) -> bool:
-        """Tell whether there is something for a worker that sleeps; cheap rows and small inputs wake their own."""
+        """Return whether there is work for an idle worker; cheap rows and small inputs wake the quick worker."""
         if role.quick:
             return False
         return (
@@ -449,8 +449,8 @@ class Scheduler:
         )
 
     def _wake(self, fits: Callable[[Role], bool]) -> bool:
-        """Wake a worker that sleeps and that something is for; tell whether there was one."""
-        for number in reversed(range(len(self._idle))):  # who fell asleep last has warm caches
+        """Wake an idle worker whose role fits; return whether there was one."""
+        for number in reversed(range(len(self._idle))):  # the last one to become idle has warm caches
             role = self._idle[number].role
             if (role.quick or not self._alone) and fits(role):
                 self._idle.pop(number).wake.notify()
@@ -467,5 +467,5 @@ def _shapes(route: Route, fields: Arrays) -> _Shapes:
 
 
 def _row_tokens(route: Route, shapes: _Shapes) -> int:
-    """Return what one row weighs: the length of a text, which is int64 [rows, length], or 1."""
+    """Return the tokens of one row: the length of a text, which is int64 [rows, length], or 1."""
     return shapes[0][0] if len(shapes[0]) == 1 and route.inputs[0].dtype.startswith("int") else 1

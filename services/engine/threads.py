@@ -1,4 +1,4 @@
-"""The engine's worker threads: what each is for, and what it is given to do."""
+"""The engine's worker threads: their roles and their work."""
 
 import threading
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from services.engine.request import Request, Waiting
 
 @dataclass(frozen=True, slots=True)
 class RunBatch:
-    """A batch to run, once its unprepared rows are prepared."""
+    """A batch to run, after its unprepared rows are prepared."""
 
     queue: RootQueue
     pieces: Sequence[Waiting]
@@ -20,7 +20,7 @@ class RunBatch:
 
 @dataclass(frozen=True, slots=True)
 class PrepareInput:
-    """An input of a request to prepare, or all of them where the index is None, within some effort."""
+    """An input of a request to prepare, or all of them if ``index`` is None, with at most some effort."""
 
     request: Request
     index: int | None
@@ -36,8 +36,8 @@ class Role(NamedTuple):
     Attributes:
         runs: it runs batches.
         prepares: it prepares inputs.
-        large: large ones too.
-        quick: it does only what is small and cheap.
+        large: it also takes large inputs.
+        quick: it does only small and cheap work.
     """
 
     runs: bool
@@ -47,14 +47,14 @@ class Role(NamedTuple):
 
 
 class WorkerThread:
-    """One thread, as the scheduler knows it.
+    """The scheduler's record of one thread.
 
     Attributes:
-        name: of the thread.
+        name: the thread's name.
         role: what it does.
-        wake: notified when there may be something to do.
-        work: what it does at the moment.
-        alone: nothing else runs beside it.
+        wake: notified when there may be work.
+        work: its current work.
+        alone: it runs alone on all cores.
     """
 
     __slots__ = ("alone", "name", "role", "wake", "work")
@@ -68,13 +68,13 @@ class WorkerThread:
 
 
 def worker_threads(workers: int, preparing: int, lock: threading.Lock) -> list[WorkerThread]:
-    """Return the workers; of several that prepare the first takes no large inputs.
+    """Return the workers; of several that prepare, the first takes no large inputs.
 
     Args:
-        workers: how many run batches.
-        preparing: how many only prepare inputs; where there are none, those that run batches do, and one more does
-            what is quick.
-        lock: what they wait with.
+        workers: number of workers that run batches.
+        preparing: number of workers that only prepare inputs; with 0, the workers that run batches also prepare, and
+            there is a quick worker.
+        lock: the lock of their conditions.
     """
     if preparing:
         roles = [
