@@ -1,4 +1,4 @@
-"""What several rooms' tests share: data that anything can learn."""
+"""What several packages' tests share: data that anything can learn, and one table for all exports."""
 
 import pytest
 import torch
@@ -6,6 +6,9 @@ import torch
 from adapters.datasets import Dataset, load
 from tests.adapters.tiny import shapes
 from tests.adapters.tiny_text import TinyTextSource, write_texts, write_words
+from tests.exporter import translations_made_once
+
+__all__ = ["translations_made_once"]
 
 
 @pytest.fixture(scope="session")
