@@ -1,1 +1,1 @@
-"""What is served: the registry's deployed versions, loaded and in sessions."""
+"""The deployed versions of the registry, loaded into sessions."""

@@ -1,6 +1,6 @@
-"""What shall be served: decided from what the registry wants, what is served, and what could be read.
+"""Decides what to serve, from what the registry wants, what is served now, and what could be read.
 
-Nothing here reads, loads or logs.
+Pure: nothing here reads, loads or logs.
 """
 
 from collections.abc import Mapping
@@ -13,16 +13,16 @@ from services.deployment.plan import Plan
 from services.deployment.snapshot import Refusal, Snapshot, Target
 
 Slot: TypeAlias = tuple[str, str]
-"""A target and a stage: one version answers there."""
+"""A target and a stage, for which one version answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the registry wants in a slot.
+    """The version that the registry wants in a slot.
 
     Attributes:
         version: the version.
-        contents: what was read of it, or the error that it cannot be served for.
+        contents: its contents, or the error why it cannot be served.
     """
 
     version: Version
@@ -31,12 +31,12 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Arrangement:
-    """What to serve in each slot, and why a slot does not get what is wanted there.
+    """What to serve in each slot, and why wanted versions are refused.
 
     Attributes:
-        served: the version for each slot: the wanted one, or else the one that is served there now.
+        served: the version for each slot: the wanted one, or else the current one.
         refused: the error for each slot whose wanted version cannot be served.
-        plan: what the served versions share.
+        plan: the execution plan of the served versions.
     """
 
     served: Mapping[Slot, VersionContents]
@@ -45,7 +45,7 @@ class Arrangement:
 
     @classmethod
     def of(cls, wanted: Mapping[Slot, Wanted], current: Mapping[Slot, LoadedVersion]) -> "Arrangement":
-        """Decide: a wanted version that cannot be served leaves the current one in its slot."""
+        """Decide. A slot keeps its current version if the wanted one cannot be served."""
         served: dict[Slot, VersionContents] = {}
         refused: dict[Slot, Exception] = {}
         for slot, each in wanted.items():
@@ -71,7 +71,7 @@ def slots_of(snapshot: Snapshot) -> dict[Slot, LoadedVersion]:
 def targets_of(
     wanted: Mapping[Slot, Wanted], loaded: Mapping[Slot, LoadedVersion], refused: Mapping[Slot, Refusal]
 ) -> dict[str, Target]:
-    """Return the targets of a snapshot, in the order in which they are wanted."""
+    """Return the targets of a snapshot, in the order of ``wanted``."""
     return {
         name: Target(
             name,
@@ -83,5 +83,5 @@ def targets_of(
 
 
 def name_of(version: Version) -> tuple[str, str]:
-    """Return what tells two versions apart."""
+    """Return what identifies a version: its ref and digest."""
     return str(version.ref), version.digest

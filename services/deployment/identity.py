@@ -1,4 +1,4 @@
-"""Who answers: what every answer says of the version behind it, and which outputs that version has."""
+"""The identity of the version behind an answer, and the outputs that it has."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from services.errors import MissingOutput
 
 @dataclass(frozen=True, slots=True)
 class AnswerIdentity:
-    """Who answers: the fields that every answer begins with.
+    """The identity of a version: the fields that every answer starts with.
 
     Attributes:
         target: target task.
@@ -23,7 +23,7 @@ class AnswerIdentity:
         labels_digest: digest of the ordered labels, or None without a head.
         json_prefix: the JSON object of the first five, without its closing brace.
         classified_prefix: the same with the sixth.
-        headers: ``X-Cultivar-Version`` and ``X-Cultivar-Space``, as they are sent.
+        headers: ``X-Cultivar-Version`` and ``X-Cultivar-Space``, as sent.
     """
 
     target: str
@@ -88,7 +88,7 @@ def require_features(manifest: Manifest) -> None:
     """Check that a version has features.
 
     Raises:
-        MissingOutput: it has a head only.
+        MissingOutput: it has only a head.
     """
     if manifest.features is None:
         raise MissingOutput(

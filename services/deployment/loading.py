@@ -1,4 +1,4 @@
-"""A version that can answer: read, placed in the plan, and run once before anybody asks it."""
+"""Loads a version: reads it, opens its sessions, and warms it up before it answers requests."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ from services.engine import Route, RouteStep
 from services.engine.batch import compute
 
 _WARM_ROWS = (1, 2)
-"""Batches that are run before a version answers: the second finds graphs that took one row as a constant."""
+"""Batch sizes of the warm-up. Two rows detect graphs in which a batch size of one is a constant."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VersionContents:
-    """A version, read and checked; nothing is opened yet.
+    """The contents of a version, read and checked, without open sessions.
 
     Attributes:
-        version: as the catalog knows it.
-        manifest: what it is.
+        version: the version in the catalog.
+        manifest: its manifest.
         recipe: prepares its inputs.
     """
 
@@ -39,7 +39,7 @@ class VersionContents:
 
         Raises:
             IntegrityError: stored bytes are missing or damaged.
-            InvalidValue: they are not a version that this program understands, or not this one.
+            InvalidValue: they are not a version that this program understands, or belong to another version.
         """
         manifest = registry.manifest(version)
         if manifest.transfer != version.transfer:
@@ -57,11 +57,11 @@ class LoadedVersion:
     """A version that can answer.
 
     Attributes:
-        contents: the version, as it was read.
-        path: its way through the plan.
-        route: the same, opened: computes its outputs.
-        identity: what its answers begin with.
-        head: what classify uses, or None.
+        contents: its contents.
+        path: its path through the plan.
+        route: the path with open sessions; computes its outputs.
+        identity: the fields that its answers start with.
+        head: the head that classify uses, or None.
     """
 
     contents: VersionContents
@@ -72,12 +72,12 @@ class LoadedVersion:
 
     @property
     def version(self) -> Version:
-        """The version as the catalog knows it."""
+        """The version in the catalog."""
         return self.contents.version
 
     @property
     def manifest(self) -> Manifest:
-        """What it is."""
+        """Its manifest."""
         return self.contents.manifest
 
     @property
@@ -87,7 +87,7 @@ class LoadedVersion:
 
     @property
     def providers(self) -> tuple[str, ...]:
-        """Where it runs, the preferred provider first."""
+        """Its execution providers, the preferred one first."""
         return self.route.providers
 
     @classmethod
@@ -99,18 +99,18 @@ class LoadedVersion:
         sessions: Sessions,
         proven: frozenset[RouteStep] = frozenset(),
     ) -> "LoadedVersion":
-        """Open what a version's way needs, run it on blank inputs and check what comes out.
+        """Open the sessions that a version needs, run it on blank inputs and check the outputs.
 
         Args:
-            registry: has its segments.
+            registry: holds its segments.
             contents: the version.
-            path: its way.
-            sessions: what is open already.
-            proven: steps that answer already: where nothing else is run, nothing is run for proof.
+            path: its path through the plan.
+            sessions: the sessions of this process.
+            proven: steps that are in use already; a version made only of these is not run.
 
         Raises:
             IntegrityError: stored bytes are missing or damaged.
-            RuntimeFailure: ONNX Runtime refuses it, or its outputs are not what the manifest says.
+            RuntimeFailure: ONNX Runtime refuses it, or its outputs do not match the manifest.
         """
         manifest = contents.manifest
         route = sessions.route(path, manifest.signature.inputs, registry.blob)
@@ -128,7 +128,7 @@ class LoadedVersion:
 
 
 def open_alone(registry: Registry, version: Version) -> LoadedVersion:
-    """Open one version by itself, on all cores; raises as ``VersionContents.read`` and ``LoadedVersion.open`` do."""
+    """Open one version alone, on all cores; raises as ``VersionContents.read`` and ``LoadedVersion.open`` do."""
     contents = VersionContents.read(registry, version)
     cores = cpu_quota()
     return LoadedVersion.open(
@@ -150,7 +150,7 @@ def _warm(contents: VersionContents, route: Route, widths: Mapping[str, int]) ->
 
 
 def _check_heads(manifest: Manifest, route: Route, widths: Mapping[str, int]) -> None:
-    """Check the linear heads, which are not run for proof, against the manifest."""
+    """Check the linear heads against the manifest; if the steps are proven, they are not run."""
     names = {wire: name for name, wire in route.outputs.items()}
     for head in route.heads:
         name = names.get(head.gives, LOGITS)
@@ -165,7 +165,7 @@ def _misshapen(manifest: Manifest, name: str, wanted: list[int], came: list[int]
 
 
 def _widths(manifest: Manifest) -> dict[str, int]:
-    """Return how many columns each output has, as far as the manifest says."""
+    """Return the number of columns of each output that the manifest defines."""
     widths = {} if manifest.space is None else {FEATURES: manifest.space.dimension}
     for head in manifest.heads:
         widths[LOGITS if len(manifest.heads) == 1 else f"{LOGITS}.{head.name}"] = len(head.labels)

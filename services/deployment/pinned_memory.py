@@ -1,8 +1,8 @@
-"""Rows that are filled up on their way to a GPU, in memory that the device reads by itself.
+"""Pads batches for a GPU in pinned (page-locked) memory, which the device reads directly.
 
-Ordinary memory may be moved by the system at any moment, so CUDA copies it into page-locked memory of
-its own first, piece by piece. Rows that lie in page-locked memory already are fetched in one transfer
-(CUDA C++ Programming Guide, "Page-Locked Host Memory").
+The system may move pageable memory at any time, so CUDA first copies it, chunk by chunk, into page-locked memory of
+its own. Rows that are in page-locked memory already are fetched in one transfer (CUDA C++ Programming Guide,
+"Page-Locked Host Memory").
 """
 
 import ctypes
@@ -21,18 +21,18 @@ _PORTABLE = 1
 """``cudaHostAllocPortable``: page-locked for every context of the process."""
 
 Allocate = Callable[[int], np.ndarray | None]
-"""Returns so many bytes, uint8 [bytes], or None where there are none of this kind."""
+"""Returns memory of a number of bytes, uint8 [bytes], or None if there is none of this kind."""
 
 
 def page_locked(size: int) -> np.ndarray | None:
-    """Return page-locked memory, uint8 [size], or None where CUDA gives none; it is freed with the array."""
+    """Return page-locked memory, uint8 [size], or None if CUDA gives none; it is freed with the array."""
     runtime = _runtime()
     if runtime is None:
         return None
     pointer = ctypes.c_void_p()
     status = runtime.cudaHostAlloc(ctypes.byref(pointer), ctypes.c_size_t(size), ctypes.c_uint(_PORTABLE))
     if status or pointer.value is None:
-        _log.warning("CUDA gives no page-locked memory (error %d); rows go by ordinary memory", status)
+        _log.warning("CUDA gives no page-locked memory (error %d); pageable memory is used", status)
         return None
     memory = (ctypes.c_uint8 * size).from_address(pointer.value)
     weakref.finalize(memory, runtime.cudaFreeHost, pointer).atexit = False  # the device may be gone by then
@@ -40,10 +40,10 @@ def page_locked(size: int) -> np.ndarray | None:
 
 
 class PinnedBuffers:
-    """Buffers for the rows of one session's inputs: one for each thread and input, as large as was needed yet.
+    """Buffers for the inputs of one run: one for each thread and input, which grow as needed.
 
     Args:
-        allocate: gives the memory; where it gives none, ordinary memory is taken.
+        allocate: returns the memory; if it returns None, pageable memory is used.
     """
 
     def __init__(self, allocate: Allocate = page_locked) -> None:
@@ -51,14 +51,14 @@ class PinnedBuffers:
         self._own = threading.local()
 
     def stage(self, port: str, rows: np.ndarray, size: int) -> np.ndarray:
-        """Return rows as the device reads them, and the last one again until there are ``size``.
+        """Copy rows into a buffer, padded to ``size`` by repeating the last one.
 
-        What is returned holds until the same thread stages the same input again.
+        The returned array is valid until the same thread stages the same input again.
 
         Args:
             port: name of the input.
             rows: one or more, at most ``size``.
-            size: of the batch.
+            size: size of the batch.
         """
         shape = (size, *rows.shape[1:])
         staged = self._bytes(port, rows.dtype.itemsize * int(np.prod(shape))).view(rows.dtype).reshape(shape)
@@ -78,7 +78,7 @@ class PinnedBuffers:
 
 @functools.cache
 def _runtime() -> ctypes.CDLL | None:
-    """Return CUDA's runtime, which ONNX Runtime's provider has loaded, or None."""
+    """Return the CUDA runtime library, which ONNX Runtime's provider has loaded, or None."""
     for name in _LIBRARIES:
         try:
             return ctypes.CDLL(name)

@@ -1,14 +1,13 @@
-"""What the deployed versions share: their segments as one graph, divided into runs.
+"""The execution plan: the segments of all deployed versions as one graph, partitioned into runs.
 
-A segment in its place computes the same tensor wherever its bytes and everything above it are the
-same, so places are named by a digest of just that. Nobody declares what is shared: equal trunks
-have equal digests. Places that serve exactly the same outputs of the same versions form a run,
-and a run is merged into one session; where somebody branches off, a run ends. The vector that a
-head takes is itself an output (``embed`` returns it), so heads always are runs of their own, and
-a new head on a trunk that is served leaves the trunk's session as it is.
+Two places of segments in the graph compute the same tensor if the segment's bytes and everything upstream are the
+same. So a place is identified by a digest of these. Nobody declares what is shared: equal trunks have equal digests.
+Places that serve exactly the same outputs of the same versions form a run, which is merged into one session. A run
+ends where a version branches off. The vector that a head takes is itself an output (``embed`` returns it). So heads
+are always separate runs, and a new head on a served trunk leaves the trunk's session unchanged.
 
-Pure: it opens nothing. (Prefix sharing as in Nexus, Shen et al., SOSP 2019, with runs found from
-digests instead of retraining lineage.)
+Pure: it opens nothing. (Prefix sharing as in Nexus, Shen et al., SOSP 2019, with runs found from digests instead of
+retraining lineage.)
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,13 +22,13 @@ Consumer = tuple[Digest, str]
 
 @dataclass(frozen=True, slots=True)
 class PlannedSegment:
-    """A segment in its place.
+    """A segment in its place in the graph.
 
     Attributes:
-        key: digest of the segment's digest and of what feeds it: equal keys compute equal tensors.
+        key: digest of the segment's digest and of what feeds it; equal keys compute equal tensors.
         segment: the segment.
-        feeds: for each of its ports the wire that feeds it, ``recipe:FIELD`` or ``KEY:OUTPUT``.
-        depth: segments on the longest way from the recipe, itself included.
+        feeds: the wire that feeds each of its ports, ``recipe:FIELD`` or ``KEY:OUTPUT``.
+        depth: segments on the longest path from the recipe, including itself.
     """
 
     key: Digest
@@ -43,11 +42,11 @@ class PlannedRun:
     """Places that are merged into one session.
 
     Attributes:
-        key: digest of the places and of what leaves them: what a session is known by.
-        places: each after those that feed it.
-        takes: the wires that come from outside.
-        gives: the wires that others need.
-        depth: of its first place.
+        key: digest of the places and of their output wires; identifies a session.
+        places: the places in topological order.
+        takes: the input wires.
+        gives: the output wires.
+        depth: the least depth of its places.
     """
 
     key: Digest
@@ -58,17 +57,17 @@ class PlannedRun:
 
     @property
     def from_recipe(self) -> bool:
-        """Whether it takes fields of the recipe alone: a root."""
+        """Whether it takes only fields of the recipe, so that it is a root."""
         return all(wire.startswith(f"{RECIPE}:") for wire in self.takes)
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedPath:
-    """A version's way through the plan.
+    """A version's path through the plan.
 
     Attributes:
-        runs: those that it needs, each after those that feed it; the first is its root.
-        outputs: for each output of the version the wire that carries it.
+        runs: the runs that it needs, in topological order; the first is its root.
+        outputs: the wire of each of the version's outputs.
     """
 
     runs: tuple[PlannedRun, ...]
@@ -77,12 +76,12 @@ class PlannedPath:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The runs of everything that is deployed; immutable.
+    """The runs of all deployed versions; immutable.
 
     Attributes:
-        runs: each after those that feed it.
-        paths: for each version's manifest digest its way.
-        consumers: for each run's key the outputs that it serves.
+        runs: all runs, in topological order.
+        paths: the path of each version, by manifest digest.
+        consumers: the outputs that each run serves, by run key.
     """
 
     runs: tuple[PlannedRun, ...] = ()
@@ -91,7 +90,7 @@ class Plan:
 
     @classmethod
     def of(cls, versions: Mapping[Digest, Manifest]) -> "Plan":
-        """Return the plan of some versions, each by its manifest's digest."""
+        """Return the plan of some versions, given by manifest digest."""
         places: dict[Digest, PlannedSegment] = {}
         outputs: dict[Digest, dict[str, str]] = {}
         consumers: dict[Digest, set[Consumer]] = {}
@@ -110,7 +109,7 @@ class Plan:
                 groups.setdefault(frozenset(consumers[key]), []).append(place)
         needed = {wire for named in outputs.values() for wire in named.values()}
         made = {users: _run(group, places.values(), needed) for users, group in groups.items()}
-        # Along a wire the outputs that are served grow fewer, so this order puts a run after its feeders.
+        # A run serves fewer outputs than the runs that feed it, so this order is topological.
         order = sorted(made, key=lambda users: (-len(users), made[users].key))
         return cls(
             tuple(made[users] for users in order),
@@ -147,7 +146,7 @@ def _consume(
     key: Digest,
     consumer: Consumer,
 ) -> None:
-    """Note that an output needs a place and all that feeds it."""
+    """Record that an output needs a place and everything upstream."""
     waiting = [key]
     while waiting:
         users = consumers.setdefault(waiting[-1], set())

@@ -1,7 +1,7 @@
-"""Following a registry that may be away for a while: looking again and again, in a thread of its own.
+"""Polls a registry that may be unreachable for a while, in its own thread.
 
-What was read last goes on being used. That the registry cannot be read is logged once, and once more when it can
-be again.
+What was read last stays in use. One line is logged when the registry becomes unreadable, and one when it can be read
+again.
 """
 
 import logging
@@ -17,24 +17,24 @@ from registry.registry import Registry
 _T = TypeVar("_T")
 
 _RETRY_S = 1.0
-"""Between two attempts while the registry is away."""
+"""Additional seconds between two attempts while the registry is unreadable."""
 _LEAVE_S = 5.0
-"""A look may wait for a lock or a database; the process ends without it."""
+"""Seconds that ``close`` waits for the thread, which may be blocked by a lock or a database."""
 
 
 class RegistryPoller(Generic[_T]):
-    """Looks at a registry.
+    """Calls a function with a registry periodically.
 
     Args:
         connect: opens the registry; called again after each failure.
-        look: what is done with it; returns whether there was something to do, for example.
-        name: of the thread and the log.
-        keeps: what stays as it is while the registry is away, for the log.
-        poll_s: seconds between two looks.
-        on_away: called with True where the registry went away, and with False when it is back.
+        look: the function; it may return, for example, whether there was something to do.
+        name: name of the thread and the logger.
+        keeps: what stays unchanged while the registry is unreadable, for the log.
+        poll_s: seconds between two polls.
+        on_away: called with True when the registry becomes unreadable, and with False when it is back.
 
     Attributes:
-        stopping: set when the follower is closed.
+        stopping: set when the poller is closed.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class RegistryPoller(Generic[_T]):
         self._thread = threading.Thread(target=self._follow, name=name, daemon=True)
 
     def start(self) -> None:
-        """Begin to look, in a thread."""
+        """Start polling, in a thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """Stop looking, and let go of the registry, unless it does not answer at this moment."""
+        """Stop polling and close the registry, unless the thread is blocked."""
         self.stopping.set()
         if self._thread.is_alive():
             self._thread.join(_LEAVE_S)
@@ -71,7 +71,7 @@ class RegistryPoller(Generic[_T]):
             self._let_go()
 
     def look(self) -> _T:
-        """Look once. Where that fails the registry is opened anew for the next look.
+        """Poll once. After a failure the registry is opened again for the next poll.
 
         Raises:
             CultivarError: the registry could not be read.
@@ -88,7 +88,7 @@ class RegistryPoller(Generic[_T]):
         while not self.stopping.is_set():
             try:
                 self.look()
-            # Whatever it is, what is known goes on being used.
+            # After any error, what was read last stays in use.
             except Exception as error:
                 self._went(error)
                 self.stopping.wait(_RETRY_S)
@@ -110,7 +110,7 @@ class RegistryPoller(Generic[_T]):
     def _came(self) -> None:
         if self._away_since is None:
             return
-        self._log.warning("the registry is read again, after %.0f s", monotonic() - self._away_since)
+        self._log.warning("the registry is read again after %.0f s", monotonic() - self._away_since)
         self._away_since = None
         self._on_away(False)
 

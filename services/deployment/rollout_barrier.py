@@ -1,12 +1,11 @@
-"""Workers of one server change what they serve at one moment.
+"""Lets the workers of one server switch versions at the same moment.
 
-Each worker follows the registry by itself, and prepares as fast as it can. Without a word between
-them a client would be answered by the new version, then by the old one, then by the new one
-again. So a worker that has prepared waits until all have, and the first to see that names the
-moment. A worker that is not done within the patience of the others is left behind: they change
-without it, and it answers nothing until it has caught up.
+Each worker follows the registry and prepares new versions independently. Without coordination a client would be
+answered by the new version, then by the old one, then by the new one again. So a worker that is prepared waits until
+all are. The first one to see that sets the moment of the switch. A worker that is not prepared in time is left
+behind: the others switch without it, and it refuses requests until it has caught up.
 
-The workers meet in a folder that their server made for them. No promise is made across machines.
+The workers communicate through a folder that their server created. There is no guarantee across machines.
 """
 
 import os
@@ -17,25 +16,25 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 FOLDER = "CULTIVAR_SERVE_MEETING"
-"""Where a worker finds the folder: set by the server for workers of its own."""
+"""The environment variable with the folder; the server sets it for its workers."""
 
 _LEAD_S = 0.02
-"""From naming a moment to it: longer than the others need to hear of it."""
+"""Seconds from setting the moment to the switch: longer than the others need to notice it."""
 _POLL_S = 0.004
 _ARRIVED, _MOMENT = ".at", ".moment"
 
 
 class RolloutBarrier:
-    """The place where the workers of a server meet, as one of them sees it.
+    """The barrier as one of the workers of a server uses it.
 
     Args:
-        folder: the place.
-        patience_s: seconds that those who are done wait for those who are not.
-        worker: this worker's number; its process id unless given.
-        alive: tells whether a worker lives.
+        folder: the shared folder.
+        patience_s: seconds that prepared workers wait for the others.
+        worker: this worker's number; by default its process id.
+        alive: returns whether a worker is alive.
 
     Attributes:
-        folder: the place.
+        folder: the shared folder.
     """
 
     def __init__(
@@ -53,19 +52,19 @@ class RolloutBarrier:
         folder.mkdir(parents=True, exist_ok=True)
 
     def arrive(self, position: int) -> None:
-        """Say that this worker has prepared a position of the registry."""
+        """Announce that this worker has prepared a position of the registry."""
         self._write(f"{self._worker}{_ARRIVED}", str(position))
 
     def agree(self, position: int, stop: threading.Event) -> bool:
-        """Wait for the others, and then for the moment to change.
+        """Wait for the other workers, and then for the moment of the switch.
 
         Args:
-            position: what this worker has prepared.
-            stop: set where it shall not wait any more.
+            position: the position that this worker has prepared.
+            stop: set to stop waiting.
 
         Returns:
-            Whether it is the moment; False where another worker has seen more of the registry, so that there
-            is more to prepare first, and where waiting was stopped.
+            True at the moment of the switch. False if another worker has prepared a later position, so that this one
+            has more to prepare first, or if waiting was stopped.
         """
         self.arrive(position)
         limit = time.monotonic() + self._patience_s
@@ -85,18 +84,18 @@ class RolloutBarrier:
         return False
 
     def return_to(self, position: int) -> None:
-        """Forget what was agreed beyond a position: the registry was put back to an older state."""
+        """Delete the moments after a position, as the registry was restored to an older state."""
         for each in self._moments():
             if each > position:
                 (self.folder / f"{each}{_MOMENT}").unlink(missing_ok=True)
 
     @contextmanager
     def preparing(self, position: int, left_behind: Callable[[], None]) -> Iterator[None]:
-        """Watch, for as long as this worker prepares, whether the others change without it.
+        """Watch, while this worker prepares, whether the others switch without it.
 
         Args:
-            position: what it serves until then.
-            left_behind: called once, from a thread, when they have.
+            position: the position that it serves now.
+            left_behind: called once, from a thread, when they have switched.
         """
         done = threading.Event()
 
@@ -116,12 +115,12 @@ class RolloutBarrier:
             thread.join()
 
     def _arrived(self) -> dict[int, int]:
-        """Return the positions of the workers that live."""
+        """Return the positions of the workers that are alive."""
         found = self._numbers(_ARRIVED)
         return {worker: int(text) for worker, text in found.items() if self._alive(worker)}
 
     def _moments(self) -> dict[int, float]:
-        """Return the moments that were named, on ``time.monotonic()``, which all processes share."""
+        """Return the moments by position, on ``time.monotonic()``, which all processes share."""
         return {position: float(text) for position, text in self._numbers(_MOMENT).items()}
 
     def _numbers(self, suffix: str) -> dict[int, str]:
@@ -132,13 +131,13 @@ class RolloutBarrier:
         return found
 
     def _name(self, position: int) -> None:
-        """Name the moment, unless another worker just did."""
+        """Set the moment, unless another worker just did."""
         draft = self._write(f"{self._worker}.draft", repr(time.monotonic() + _LEAD_S))
         with suppress(FileExistsError):
             os.link(draft, self.folder / f"{position}{_MOMENT}")
 
     def _forget(self, position: int) -> None:
-        """Take away the moments before this one."""
+        """Delete the moments of earlier positions."""
         for each in self._moments():
             if each < position:
                 (self.folder / f"{each}{_MOMENT}").unlink(missing_ok=True)

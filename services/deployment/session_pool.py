@@ -1,4 +1,4 @@
-"""The sessions of one run: they compute the same, and each is best at something else."""
+"""The sessions of one run. They compute the same; each suits another number of cores or batch size."""
 
 from abc import ABC, abstractmethod
 
@@ -7,16 +7,16 @@ from registry.segments import Detached
 from services.engine import batch_sizes
 
 SPIN_US = 100
-"""For which the threads of a run on all cores wait awake for its next part.
+"""Microseconds that the threads of a run on all cores spin before they sleep.
 
-ResNet-18 answers a lonely request in 0.965 of the time for as much CPU; threads that stay awake until the next request
-take 8 % more (two cores, ONNX Runtime 1.31).
+ResNet-18 answers a request without others in 0.965 of the time for as much CPU. Threads that spin until the next
+request take 8 % more (two cores, ONNX Runtime 1.31).
 """
 
 _PLANNED = frozenset({"Conv", "ConvTranspose"})
-"""Operators that ONNX Runtime asks cuDNN to plan whenever the shape of what comes differs from the last one's.
+"""Operators that cuDNN plans again whenever the input shape differs from the last one.
 
-It keeps one plan a node (microsoft/onnxruntime#23006).
+ONNX Runtime keeps one plan per node (microsoft/onnxruntime#23006).
 """
 
 
@@ -26,7 +26,7 @@ class SessionPool(ABC):
     @property
     @abstractmethod
     def providers(self) -> tuple[str, ...]:
-        """Where they run, the preferred provider first."""
+        """Their execution providers, the preferred one first."""
 
     @property
     def wide(self) -> bool:
@@ -35,31 +35,31 @@ class SessionPool(ABC):
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Rows of a run before which each of them has to be warmed apart."""
+        """Batch sizes that need their own warm-up."""
         return ()
 
     @abstractmethod
     def pick(self, size: int, *, alone: bool) -> Session:
-        """Return the session for a run of some rows.
+        """Return the session for a run.
 
         Args:
-            size: how many rows.
+            size: number of rows.
             alone: nothing else runs, so all cores are free.
         """
 
 
 class PoolByCores(SessionPool):
-    """One session for a run among others, and one for a run on all cores.
+    """One session for a run beside others, and one for a run alone on all cores.
 
-    ONNX Runtime settles a session's threads when it opens it, and neither number is best for both a lonely
-    request and full load (the figures are in docs/performance.md). On a GPU the cores have next to nothing to
-    do, so there one session is both.
+    ONNX Runtime fixes a session's threads when it opens the session, and no number suits both a single request and
+    full load (measured in docs/performance.md). With a GPU the CPU cores have little to do, so one session serves
+    both.
 
     Args:
-        model: what they run.
-        name: what it is called in messages.
-        threads: cores of one run among others.
-        cores: cores of one run that is alone.
+        model: the model that they run.
+        name: its name in messages.
+        threads: cores of a run beside others.
+        cores: cores of a run that is alone.
 
     Raises:
         RuntimeFailure: ONNX Runtime refuses the model.
@@ -75,7 +75,7 @@ class PoolByCores(SessionPool):
 
     @property
     def providers(self) -> tuple[str, ...]:
-        """Where they run, the preferred provider first."""
+        """Their execution providers, the preferred one first."""
         return self._narrow.providers
 
     @property
@@ -84,20 +84,19 @@ class PoolByCores(SessionPool):
         return self._wide is not self._narrow
 
     def pick(self, size: int, *, alone: bool) -> Session:
-        """Return the session for as many cores as are free."""
+        """Return the session for all cores if the run is alone, else the other one."""
         return self._wide if alone else self._narrow
 
 
 class PoolByBatchSize(SessionPool):
-    """One session for each size of a batch, over one copy of the weights.
+    """One session for each batch size, over one copy of the weights.
 
-    On a GPU a session with convolutions plans them anew whenever its batch has another size than the one
-    before: seven runs of ResNet-50, each of another size, took 1115 ms in the place of 57
-    (docs/performance.md). Whoever sees one size only never does.
+    On a GPU a session plans its convolutions again whenever the batch size changes: seven runs of ResNet-50, each of
+    another size, took 1115 ms instead of 57 ms (docs/performance.md). A session that sees only one size plans once.
 
     Args:
-        model: what they run.
-        name: what it is called in messages.
+        model: the model that they run.
+        name: its name in messages.
         largest: rows of the largest batch.
 
     Raises:
@@ -115,28 +114,28 @@ class PoolByBatchSize(SessionPool):
 
     @property
     def providers(self) -> tuple[str, ...]:
-        """Where they run, the preferred provider first."""
+        """Their execution providers, the preferred one first."""
         return self._of_size[1].providers
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """The sizes that there are."""
+        """The batch sizes of the sessions, each of which needs its own warm-up."""
         return tuple(self._of_size)
 
     def pick(self, size: int, *, alone: bool) -> Session:
-        """Return the session of a size; that of the largest for what is larger."""
+        """Return the session of a batch size; for larger batches, that of the largest size."""
         return self._of_size.get(size) or self._of_size[max(self._of_size)]
 
 
 def open_pool(model: Detached, name: str, *, threads: int, cores: int, largest: int) -> SessionPool:
-    """Open the sessions that a run needs where it runs.
+    """Open the sessions that a run needs on this device.
 
     Args:
-        model: what they run.
-        name: what it is called in messages.
-        threads: cores of one run among others.
-        cores: cores of one run that is alone.
-        largest: rows of the largest batch; 0 where batches have few sizes anyhow.
+        model: the model that they run.
+        name: its name in messages.
+        threads: cores of a run beside others.
+        cores: cores of a run that is alone.
+        largest: rows of the largest batch; 0 if batches have few sizes.
 
     Raises:
         InvalidSegment: the bytes are not a model.

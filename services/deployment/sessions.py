@@ -1,7 +1,6 @@
-"""Runs of the plan, opened: what the engine's routes are made of.
+"""The runs of the plan with open sessions, of which the engine's routes consist.
 
-A session is known by what it runs. Whoever asks for the same gets the same, and the last to let
-go of it releases it.
+Equal runs share their sessions. Sessions are released when no route uses them any more.
 """
 
 from collections.abc import Callable
@@ -26,15 +25,15 @@ Read: TypeAlias = Callable[[Digest], bytes]
 
 
 class RunStep:
-    """A run of the plan, in the sessions that it needs here.
+    """A run of the plan with its open sessions.
 
     Args:
-        run: which.
+        run: the run.
         read: reads segments.
-        threads: cores of one run among others.
-        cores: cores of one run that is alone.
-        largest: rows of the largest batch; 0 where batches have few sizes anyhow.
-        stays: what another run takes on stays on the device, and batches are filled up to their size.
+        threads: cores of a run beside others.
+        cores: cores of a run that is alone.
+        largest: rows of the largest batch; 0 if batches have few sizes.
+        stays: inputs of further runs stay on the device, and batches are padded to their size.
 
     Raises:
         InvalidSegment: the segments do not fit together.
@@ -80,19 +79,19 @@ class RunStep:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Rows of a run before which it has to be warmed apart."""
+        """Batch sizes that need their own warm-up."""
         return self._variants.sizes
 
     def run(self, values: Tensors, *, alone: bool = False, onward: bool = False) -> Tensors:
-        """Compute what it gives, in runs of the sizes that there are.
+        """Compute its outputs, in runs of the batch sizes.
 
-        What nobody takes on goes through the machine's memory at once: binding and fetching it apart took 1.12
-        to 1.26 times as long (ResNet-50, one NVIDIA H200).
+        Outputs that no other run takes go directly to host memory: to bind them on the device and fetch them
+        separately took 1.12 to 1.26 times as long (ResNet-50, one NVIDIA H200).
 
         Args:
-            values: the rows of each wire that it takes, others perhaps beside them.
+            values: the rows of each input wire; other wires may be present.
             alone: nothing else runs, so all cores are free.
-            onward: another run takes what it gives.
+            onward: another run takes its outputs.
 
         Raises:
             RuntimeFailure: the runtime cannot run these rows.
@@ -116,9 +115,9 @@ class RunStep:
         return any(isinstance(values[wire], OnDevice) for wire in self.takes)
 
     def _run_on_device(self, values: Tensors, rows: int) -> Tensors:
-        """Run once, filled up; what another session left on the device is filled up already.
+        """Run once, padded. Tensors that another session left on the device are padded already.
 
-        Rows that fill a size go as they are: CUDA's own way through page-locked memory is the faster one.
+        Rows that fill a batch size are passed as they are: CUDA's own copy through page-locked memory is faster.
         """
         size = batch_sizes.ceiling(rows)
         filled: dict[str, Tensor] = {}
@@ -135,7 +134,7 @@ class HeadWeights:
     """A linear head; several on one wire are computed as one product.
 
     Attributes:
-        key: what it computes.
+        key: identifies what it computes.
         takes: the wire of the features.
         gives: the wire of the logits.
         weight: float32 [D, C].
@@ -153,13 +152,13 @@ class HeadWeights:
 
 
 class Sessions:
-    """The opened runs of one process, by what they run.
+    """The open runs of one process.
 
     Args:
-        threads: cores of one run among others.
-        cores: cores of one run that is alone.
-        largest: rows of the largest batch, where batches of every size are to come; 0 where they have few sizes.
-        stays: what runs give stays on the device until the end of its way; None says where there is a GPU.
+        threads: cores of a run beside others.
+        cores: cores of a run that is alone.
+        largest: rows of the largest batch, if batches have every size; 0 if they have few sizes.
+        stays: tensors between runs stay on the device; None means only on a GPU.
     """
 
     def __init__(self, *, threads: int, cores: int, largest: int = 0, stays: bool | None = None) -> None:
@@ -170,7 +169,7 @@ class Sessions:
         self._open: WeakValueDictionary[Digest, RunStep | HeadWeights] = WeakValueDictionary()
 
     def open(self, run: PlannedRun, read: Read) -> RunStep | HeadWeights:
-        """Return a run opened, the same object for as long as anybody holds it.
+        """Open a run; returns the same object for as long as anything uses it.
 
         Raises:
             InvalidSegment: the segments do not fit together.
@@ -194,10 +193,10 @@ class Sessions:
         return found
 
     def route(self, path: PlannedPath, inputs: tuple[TensorSpec, ...], read: Read) -> Route:
-        """Return a version's way with every run on it opened; raises as ``open`` does.
+        """Open all runs of a version's path; raises as ``open`` does.
 
         Args:
-            path: the way.
+            path: the path.
             inputs: the fields of the version's recipe.
             read: reads segments.
         """
@@ -212,7 +211,7 @@ class Sessions:
 
 
 def _linear(run: PlannedRun, read: Read) -> Linear | None:
-    """Return a run as a linear layer, where it is nothing but the last one of a version."""
+    """Return a run as a linear layer if it consists only of a linear head, else None."""
     place: PlannedSegment = run.places[0]
     if len(run.places) > 1 or place.segment.role != "head" or run.from_recipe:
         return None
@@ -220,6 +219,6 @@ def _linear(run: PlannedRun, read: Read) -> Linear | None:
 
 
 def _port(wire: str, number: int) -> str:
-    """Return the name that a merged session's input has: the field's, or a number for an inner wire."""
+    """Return the name of a merged session's input: that of the field, or a number for an inner wire."""
     prefix = f"{RECIPE}:"
     return wire.removeprefix(prefix) if wire.startswith(prefix) else f"x{number}"

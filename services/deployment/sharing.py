@@ -1,4 +1,4 @@
-"""What the deployed versions share, as a tree for people and programs, and what it saves."""
+"""The segments that deployed versions share, as a tree for people and programs, and the bytes that this saves."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -9,16 +9,15 @@ from services.deployment.plan import Plan, PlannedRun
 
 
 def sharing(versions: Iterable[tuple[str, Digest, Manifest]]) -> dict[str, Any]:
-    """Return what some versions share.
+    """Return the segments that some versions share.
 
     Args:
-        versions: what each is called, ``TARGET@STAGE``, its digest and its manifest; one version may stand in
-            several stages.
+        versions: the name ``TARGET@STAGE``, digest and manifest of each; one version may be in several stages.
 
     Returns:
-        ``runs``: each ``{id, after[], segments: [{name, role, digest, bytes}], bytes, serves[]}``, after those
-        that feed it: what is loaded and run once; ``bytes``: of all of them; ``unshared_bytes``: what the
-        versions would hold if each had its own.
+        ``runs``: what is loaded and run once, in topological order, each as
+        ``{id, after[], segments: [{name, role, digest, bytes}], bytes, serves[]}``; ``bytes``: the bytes of all runs;
+        ``unshared_bytes``: the bytes if nothing were shared.
     """
     manifests: dict[Digest, Manifest] = {}
     names: dict[Digest, list[str]] = {}
@@ -38,7 +37,7 @@ def sharing(versions: Iterable[tuple[str, Digest, Manifest]]) -> dict[str, Any]:
 
 
 def tree(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the lines of a document of ``sharing``, roots first and branches under them."""
+    """Yield the lines that show a document of ``sharing`` as a tree, roots first, with branches below."""
     runs: Sequence[Mapping[str, Any]] = document["runs"]
     for run in runs:
         if not run["after"]:
@@ -77,7 +76,7 @@ def _branch(run: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], indent: s
         ", ".join(run["serves"])
     )
     for other in runs:
-        # Where several runs feed one, it is shown under the last of them.
+        # A run that several runs feed is shown under the last of them.
         if other["after"] and other["after"][-1] == run["id"]:
             yield from _branch(other, runs, f"{indent}  ")
 

@@ -1,4 +1,4 @@
-"""What is served at one moment: targets, their versions by stage, and which of them a request means."""
+"""An immutable snapshot of what is served: targets and their versions by stage, and how a request selects one."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,11 +15,11 @@ from services.errors import MalformedRequest, TargetUnavailable
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A version that should be served and could not be opened.
+    """A version that should be served but could not be opened.
 
     Attributes:
-        version: which one.
-        reason: the error's name; its words may hold paths and stay in the log.
+        version: the version.
+        reason: the error's name. The message may contain paths, so it is only in the log.
     """
 
     version: Version
@@ -28,12 +28,12 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """Which deployed version of a target is meant; all None for the one in production.
+    """Selects a deployed version of a target; all None selects the one in production.
 
     Attributes:
         stage: a stage's name.
         number: a version's number.
-        digest: the beginning of a version's digest, ``sha256:`` included.
+        digest: a prefix of a version's digest, including ``sha256:``.
         source: the source task.
     """
 
@@ -47,7 +47,7 @@ class Selector:
         """Read the query's ``stage``, ``version`` (a number or ``sha256:…``) and ``source``.
 
         Raises:
-            MalformedRequest: a value has another form, or a stage and a version are both given.
+            MalformedRequest: a value is malformed, or both a stage and a version are given.
         """
         if version is None:
             return cls(stage=stage, source=source)
@@ -60,7 +60,7 @@ class Selector:
         return cls(number=int(version), source=source)
 
     def matches(self, version: Version) -> bool:
-        """Tell whether a version is meant, its stage aside."""
+        """Return whether a version is selected, regardless of its stage."""
         return (
             self.number in (None, version.number)
             and (self.digest is None or version.digest.startswith(self.digest))
@@ -69,7 +69,7 @@ class Selector:
 
 
 ANY = Selector()
-"""Of those who do not choose: what is in production."""
+"""The selector of requests without a choice: the version in production."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Target:
     Attributes:
         name: the target task.
         stages: the version that answers for each stage.
-        refused: for each stage the version that ought to answer and cannot.
+        refused: the version of each stage that should answer and cannot.
     """
 
     name: str
@@ -93,12 +93,12 @@ class Target:
         return STALE if stage in self.refused else READY
 
     def pick(self, selector: Selector) -> LoadedVersion:
-        """Return the version that a request means.
+        """Return the version that a request selects.
 
         Raises:
             UnknownVersion: it is not deployed.
-            TargetUnavailable: it should be, and could not be opened.
-            AmbiguousRef: several are meant.
+            TargetUnavailable: it should be, but could not be opened.
+            AmbiguousRef: several versions match.
         """
         stage = selector.stage
         if selector is ANY and (loaded := self.stages.get(PRODUCTION)) is not None:
@@ -116,12 +116,12 @@ class Target:
             }
             if len(found) > 1:
                 refs = ", ".join(sorted(each.identity.ref for each in found.values()))
-                raise AmbiguousRef(f"several deployed versions of {self.name} are meant: {refs}")
+                raise AmbiguousRef(f"several deployed versions of {self.name} match: {refs}")
             if found:
                 return next(iter(found.values()))
             refused = list(self.refused.values())
         if any(selector.matches(each.version) for each in refused):
-            raise TargetUnavailable(f"the version of {self.name} that was asked for could not be loaded")
+            raise TargetUnavailable(f"the requested version of {self.name} could not be loaded")
         there = ", ".join(f"{each.identity.ref} ({stage})" for stage, each in self.stages.items()) or "none"
         raise UnknownVersion(f"no such version of {self.name} is deployed; there is {there}")
 
@@ -131,11 +131,11 @@ class Snapshot:
     """Everything that is served at one moment; immutable.
 
     Attributes:
-        targets: by name.
-        plan: what their versions share.
-        settled: every target's first attempt at loading has ended.
-        behind: the other workers of this server serve something newer: nobody is answered.
-        away: the registry cannot be read; what is served stays as it is.
+        targets: the targets, by name.
+        plan: the execution plan of their versions.
+        settled: the first attempt at loading every target has ended.
+        behind: the other workers of this server serve something newer; all requests are refused.
+        away: the registry cannot be read; what is served stays unchanged.
     """
 
     targets: Mapping[str, Target] = field(default_factory=dict)
@@ -145,16 +145,18 @@ class Snapshot:
     away: bool = False
 
     def pick(self, target: str, selector: Selector) -> LoadedVersion:
-        """Return the version that a request means.
+        """Return the version that a request selects.
 
         Raises:
             UnknownTarget: the target is not served.
             UnknownVersion: the version is not deployed.
-            TargetUnavailable: it should be, and could not be opened.
-            AmbiguousRef: several are meant.
+            TargetUnavailable: it should be, but could not be opened.
+            AmbiguousRef: several versions match.
         """
         if self.behind:
-            raise TargetUnavailable("this worker is still preparing what the others serve already")
+            raise TargetUnavailable(
+                "this worker is still preparing the versions that the others serve already"
+            )
         found = self.targets.get(target)
         if found is None and not self.settled:
             raise TargetUnavailable("the server is still starting")
@@ -164,7 +166,7 @@ class Snapshot:
         return found.pick(selector)
 
     def degraded(self) -> list[str]:
-        """Return the targets that nothing answers for."""
+        """Return the targets without any version that answers."""
         return sorted(name for name, target in self.targets.items() if not target.stages)
 
     def loaded(self) -> Iterator[LoadedVersion]:

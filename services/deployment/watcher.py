@@ -1,10 +1,10 @@
-"""What is served right now, kept in step with the registry.
+"""Keeps what is served up to date with the registry.
 
-A thread asks many times a second for the registry's last stage event, which registrations leave as it is. Where
-stages moved it makes a new plan of what shall be served, opens and warms what the plan has anew beside what is open
-already, then replaces the snapshot in one assignment. Requests take their version out of the snapshot
-once, so those under way finish on the old one, which is released with the last of them. A version
-that cannot be opened changes nothing but what is reported: the old one goes on answering.
+A thread polls the registry's last stage event several times a second; registrations do not change it. When stages
+have changed, the thread makes a new plan, opens and warms up what is new beside the open sessions, and replaces the
+snapshot in one assignment. A request takes its version from the snapshot once. So requests in progress finish on the
+old version, which is released after the last of them. A version that cannot be opened is only reported: the old one
+still answers.
 """
 
 import logging
@@ -34,16 +34,16 @@ class DeploymentWatcher:
     """Follows a registry.
 
     Args:
-        connect: opens the registry; called from the thread that looks, again until it succeeds.
+        connect: opens the registry; called from the polling thread, repeatedly until it succeeds.
         stages: the stages to serve.
         targets: the targets to serve; empty for all.
-        sessions: opens what is to be run.
-        poll_s: seconds between two looks.
-        barrier: where the workers of this server agree on the moment of a change; None where it is alone.
-        swapped: called after each change, from the thread that looks.
+        sessions: opens sessions.
+        poll_s: seconds between two polls.
+        barrier: lets the workers of this server switch at the same moment; None with one worker.
+        swapped: called after each change, from the polling thread.
 
     Attributes:
-        snapshot: what is served; read it once for each request.
+        snapshot: what is served; read it once per request.
     """
 
     def __init__(
@@ -72,34 +72,34 @@ class DeploymentWatcher:
             connect,
             self._look,
             name="deployment",
-            keeps="what is served stays as it is",
+            keeps="what is served stays unchanged",
             poll_s=poll_s,
             on_away=self._note_away,
         )
 
     def start(self) -> None:
-        """Begin to follow, in a thread."""
+        """Start following the registry, in a thread."""
         self._poller.start()
 
     def close(self) -> None:
-        """Stop following, and let go of the registry; what is served stays."""
+        """Stop following the registry and close it; what is served stays."""
         self._poller.close()
 
     def look(self) -> bool:
-        """Bring the snapshot in step with the registry, if it moved or a refused version is due again.
+        """Update the snapshot, if the registry changed or it is time to try a refused version again.
 
         Returns:
             Whether there was something to do.
 
         Raises:
-            CultivarError: the registry could not be read; what is served stays as it is.
+            CultivarError: the registry could not be read; what is served stays unchanged.
         """
         return self._poller.look()
 
     def _look(self, registry: Registry) -> bool:
         position = registry.stage_position()
         metrics.REGISTRY_READ.set(time())
-        # One that was away may be another one now, with the same position.
+        # A new connection may be to another registry, with the same position.
         same = position == self._position and registry is self._read_from
         if same and monotonic() < self._retry_at:
             return False
@@ -121,7 +121,7 @@ class DeploymentWatcher:
 
     @contextmanager
     def _watching(self) -> Iterator[None]:
-        """Step aside where the other workers change before this one is done."""
+        """Refuse requests if the other workers switch before this one is prepared."""
         if self._barrier is None or self._position is None:
             yield
             return
@@ -129,17 +129,19 @@ class DeploymentWatcher:
             yield
 
     def _step_aside(self) -> None:
-        _log.warning("the other workers did not wait any longer: nothing is answered until this one is done")
+        _log.warning(
+            "the other workers switched without this one, which refuses requests until it is prepared"
+        )
         self.snapshot = replace(self.snapshot, behind=True)
 
     def _agreed(self, position: int, arranged: Snapshot) -> bool:
-        """Tell whether what was arranged is to be served now; the first one of all is, at once."""
+        """Return whether to serve the new snapshot now; the first one is served at once."""
         if self._barrier is None:
             return True
         if not self.snapshot.settled or position == self._position:
             self._barrier.arrive(position)
             return True
-        # It keeps the sessions that were opened for it alive until the next look finds them.
+        # Keeps its sessions open until the next poll uses them.
         self._kept_alive = arranged
         return self._barrier.agree(position, self._poller.stopping)
 
@@ -155,7 +157,7 @@ class DeploymentWatcher:
         }
 
     def _arrange(self, registry: Registry, deployed: Mapping[Slot, Version]) -> Snapshot:
-        """Return a snapshot of what the registry wants, as far as it can be believed and loaded."""
+        """Return a snapshot of what the registry wants, as far as it passes the checks and can be loaded."""
         current = slots_of(self.snapshot)
         wanted = self._wanted_in(registry, deployed, current)
         while True:
@@ -174,7 +176,7 @@ class DeploymentWatcher:
     def _wanted_in(
         self, registry: Registry, deployed: Mapping[Slot, Version], current: Mapping[Slot, LoadedVersion]
     ) -> dict[Slot, Wanted]:
-        """Read what the registry wants. A slot that it emptied, and whose events cannot be believed, stays wanted."""
+        """Read what the registry wants. An emptied slot whose events fail the check keeps its version."""
         read = {name_of(loaded.version): loaded.contents for loaded in current.values()}
         wanted: dict[Slot, Wanted] = {}
         for slot, loaded in current.items():
@@ -198,9 +200,9 @@ class DeploymentWatcher:
     def _load(
         self, registry: Registry, arrangement: Arrangement, current: Mapping[Slot, LoadedVersion]
     ) -> tuple[dict[Slot, LoadedVersion], dict[Slot, Exception]]:
-        """Load versions as a plan has them; return them, and those that failed.
+        """Load versions by a plan; return them, and the errors of those that failed.
 
-        A version that is served already and cannot be loaded in its new place stays where it was.
+        A served version that cannot be loaded by the new plan keeps its old path.
         """
         known = {name_of(each.version): each for each in current.values()}
         proven = frozenset(step for each in current.values() for step in each.route.steps)
@@ -217,18 +219,18 @@ class DeploymentWatcher:
                     if before is None:
                         failed[slot] = error
                         continue
-                    _log.exception("%s cannot be loaded anew and stays as it is", contents.version.ref)
+                    _log.exception("%s cannot be loaded again and stays unchanged", contents.version.ref)
             loaded[slot] = known[name]
         return loaded, failed
 
     def _refusal(self, slot: Slot, version: Version, error: Exception) -> Refusal:
-        """Return why a version is not served; log and count it where it was not refused before."""
+        """Return why a version is not served; log and count it if it was not refused before."""
         target = self.snapshot.targets.get(slot[0])
         before = None if target is None else target.refused.get(slot[1])
         if before is not None and before.version.digest == version.digest:
             return before
         words = str(error) if isinstance(error, CultivarError) else repr(error)
-        _log.error("%s keeps what it has; %s is refused: %s", "@".join(slot), version.ref, words)
+        _log.error("%s stays unchanged; %s is refused: %s", "@".join(slot), version.ref, words)
         metrics.SWAPS.labels("refused").inc()
         return Refusal(version, type(error).__name__)
 
@@ -240,7 +242,7 @@ class DeploymentWatcher:
         self._retry_at = monotonic() + self._retry_s
 
     def _report(self, before: Snapshot) -> None:
-        """Log and count what changed, and bring ``cultivar_loaded`` in step with the snapshot."""
+        """Log and count the changes, and update ``cultivar_loaded``."""
         current, now = slots_of(before), slots_of(self.snapshot)
         for _ in before.targets.keys() - self.snapshot.targets.keys():
             metrics.SWAPS.labels("withdrawn").inc()
