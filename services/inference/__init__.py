@@ -1,1 +1,1 @@
-"""From the inputs of a request to labels or vectors: preprocessing, feature cache, engine, ranking."""
+"""From a request's inputs to labels or vectors: preprocessing, feature cache, engine, ranking."""

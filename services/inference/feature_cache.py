@@ -1,8 +1,8 @@
-"""Features of inputs that were asked about before, in memory.
+"""The feature cache: features of earlier inputs, in memory.
 
-A feature vector depends on the input's bytes, the recipe, the segments that ran and the provider,
-and on no head: so a vector is good for every target that shares them, for the feature endpoint,
-and for the next version's head.
+A feature vector depends on the input's bytes, the recipe, the segments that ran and the provider, but not on the
+head. So a vector is valid for every target that shares these, for the feature endpoint, and for the head of the next
+version.
 """
 
 import hashlib
@@ -18,16 +18,16 @@ Key: TypeAlias = tuple[str, str, str, bytes]
 """Wire of the features (a digest of every segment up to it), recipe, provider, and the input's sha256."""
 
 _ENTRY_BYTES = 600
-"""What a key, an array object and a place in the table take beside the vector itself (measured)."""
+"""Bytes of a key, an array object and a dictionary entry, without the vector itself (measured)."""
 
 
 class FeatureCache:
-    """Feature vectors up to a number of bytes; those not asked for longest go first.
+    """An LRU cache of feature vectors, limited by bytes.
 
-    Belongs to one event loop. What it gives is what was put, bit for bit.
+    Belongs to one event loop. It returns vectors bit for bit as they were stored.
 
     Args:
-        max_bytes: how much it may hold; 0 holds nothing.
+        max_bytes: bytes that it may hold; 0 disables it.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -46,7 +46,7 @@ class FeatureCache:
         return row
 
     def put(self, key: Key, row: np.ndarray) -> None:
-        """Keep a copy of a vector."""
+        """Store a copy of a vector."""
         size = row.nbytes + _ENTRY_BYTES
         if key in self._rows or size > self._max_bytes:
             return
@@ -58,11 +58,11 @@ class FeatureCache:
 
 
 def keys_of(loaded: LoadedVersion, wire: str, contents: Sequence[bytes]) -> list[Key]:
-    """Return what the features of some inputs are known by.
+    """Return the keys of the features of some inputs.
 
     Args:
         loaded: the version that answers.
-        wire: where its route carries its features.
+        wire: the wire of its route that carries the features.
         contents: the bytes of each input.
     """
     provider, recipe = loaded.providers[0], loaded.manifest.recipe

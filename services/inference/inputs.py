@@ -1,4 +1,4 @@
-"""What a request asks about."""
+"""The inputs of a request."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ TEXT = TextRecipe.modality
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What a request asks about: items that a recipe prepares, or an array that is prepared already.
+    """The inputs of a request: raw inputs that a recipe prepares, or a prepared array.
 
     Attributes:
         modality: ``image`` or ``text``.
-        items: raw items; empty where there is an array.
+        items: raw inputs; empty if there is an array.
         array: uint8 [rows, height, width, channels], or None.
     """
 
@@ -32,13 +32,13 @@ class Inputs:
 
     @property
     def size(self) -> int:
-        """How many bytes the inputs have, texts counted by characters."""
+        """Bytes of the inputs; for texts, characters."""
         if self.array is not None:
             return self.array.nbytes
         return sum(sum(map(len, item)) if isinstance(item, tuple) else len(item) for item in self.items)
 
     def contents(self) -> Sequence[bytes]:
-        """Return the bytes that stand for each input: equal ones are the same input.
+        """Return bytes that identify each input.
 
         Raises:
             UndecodableInput: a text holds a lone surrogate.

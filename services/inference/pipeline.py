@@ -1,4 +1,4 @@
-"""One request's way through memory and engine, whatever protocol it came by."""
+"""The inference pipeline: feature cache and engine, independent of the protocol."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -25,20 +25,20 @@ from services.inference.request import InferenceRequest
 from services.settings import ServeSettings
 
 WORTH_REMEMBERING_S = 0.001
-"""Features of a row that cost less are computed again: finding them takes a tenth of that."""
+"""Features of a row that cost less are not cached: a lookup takes a tenth of that."""
 
 MAX_HASHED_IN_LOOP_BYTES = 256 << 10
-"""Inputs of more bytes are hashed in a thread: 32 MiB would hold the event loop for a tenth of a second."""
+"""Larger inputs are hashed in a thread: 32 MiB would block the event loop for a tenth of a second."""
 
 _Joint: TypeAlias = tuple[tuple[str, Route], ...]
 
 
 class InferencePipeline:
-    """What answers requests in one process; made in the event loop that it serves.
+    """Answers the requests of one process; created in the event loop that it serves.
 
     Args:
         settings: the server's settings.
-        deployment: what is served.
+        deployment: provides the snapshot of what is served.
         cores: cores that this process may use.
     """
 
@@ -68,7 +68,7 @@ class InferencePipeline:
 
     @property
     def snapshot(self) -> Snapshot:
-        """What is served at this moment."""
+        """What is served now."""
         return self._deployment.snapshot
 
     async def classify(self, loaded: LoadedVersion, request: InferenceRequest, top_k: int) -> list[Ranking]:
@@ -76,13 +76,13 @@ class InferencePipeline:
 
         Args:
             loaded: the version that answers.
-            request: what is asked.
-            top_k: how many labels, at least 1.
+            request: the inputs, with deadline and priority.
+            top_k: number of labels, at least 1.
 
         Raises:
-            InvalidInput: an input cannot be prepared; nothing was run.
+            InvalidInput: an input cannot be prepared; there are no results.
             MissingOutput: the version has no head.
-            Overloaded: too much waits already.
+            Overloaded: the queue is full, or the wait too long.
             DeadlineExceeded: the deadline passed.
             RuntimeFailure: the version could not be run on these inputs.
         """
@@ -95,14 +95,14 @@ class InferencePipeline:
         """Return the best labels by several targets; what they share is prepared and run once.
 
         Args:
-            targets: the versions that answer, by the names that their answers shall have.
-            request: what is asked.
-            top_k: how many labels, at least 1.
+            targets: the versions that answer, by the names of their answers.
+            request: the inputs, with deadline and priority.
+            top_k: number of labels, at least 1.
 
         Raises:
-            InvalidInput: an input cannot be prepared for one of them; nobody answers.
+            InvalidInput: an input cannot be prepared for one of them; there are no results.
             MissingOutput: one of the versions has no head.
-            Overloaded: too much waits already.
+            Overloaded: a queue is full, or the wait too long.
             DeadlineExceeded: the deadline passed.
             RuntimeFailure: one of the versions could not be run on these inputs.
         """
@@ -127,20 +127,20 @@ class InferencePipeline:
         return outputs[FEATURES]
 
     def check_time(self, loaded: LoadedVersion, deadline: float) -> None:
-        """Check that a request for a version can be answered in time, before anything is spent on it.
+        """Check that a request for a version can be answered in time, before any work is done for it.
 
         Raises:
-            Overloaded: what waits already takes too long.
+            Overloaded: the rows ahead of it take too long.
         """
         self._engine.wait_estimate(loaded.route).check(1, deadline)
 
     def forget_all_but(self, snapshot: Snapshot) -> None:
-        """Drop what belongs to sessions that are served no more."""
+        """Drop what belongs to sessions that are no longer served."""
         self._joint.clear()
         self._engine.forget({loaded.route.root for loaded in snapshot.loaded()})
 
     def close(self) -> None:
-        """Stop the threads after the work under way."""
+        """Stop the threads after their current work."""
         self._engine.close()
 
     async def _group(
@@ -190,7 +190,7 @@ class InferencePipeline:
         return {name: _interleaved(rows, known[name], lacking) for name, rows in outputs.items()}
 
     async def _keys(self, loaded: LoadedVersion, route: Route, inputs: Inputs) -> list[Key] | None:
-        """Return what the inputs' features are known by, or None where it is not worth while."""
+        """Return the cache keys of the inputs' features, or None where caching is not worthwhile."""
         if not self.settings.feature_cache_bytes or route.pivot is None:
             return None
         if self._engine.row_seconds(route.root) < WORTH_REMEMBERING_S:
@@ -200,7 +200,7 @@ class InferencePipeline:
             if inputs.size <= MAX_HASHED_IN_LOOP_BYTES:
                 return keys_of(loaded, segment, inputs.contents())
             return await asyncio.to_thread(lambda: keys_of(loaded, segment, inputs.contents()))
-        except InvalidInput:  # it is refused where it is prepared, with its index
+        except InvalidInput:  # its preparation refuses it, with its index
             return None
 
     async def _run(
@@ -222,7 +222,7 @@ class InferencePipeline:
     def _preparation(
         self, loaded: LoadedVersion, inputs: Inputs, prepared: "_Prepared | None"
     ) -> Preparation:
-        """Return what prepares inputs, the same for every version that has the same recipe where several are asked."""
+        """Return the preparation of the inputs; several targets with the same recipe share it."""
         if prepared is None:
             return self._raw(loaded, inputs)
         recipe = loaded.manifest.recipe
@@ -235,11 +235,11 @@ class InferencePipeline:
 
 
 _Prepared: TypeAlias = dict[Digest, Preparation]
-"""The inputs of one request, by the recipe that prepares them."""
+"""The preparations of one request's inputs, by recipe."""
 
 
 def _interleaved(rows: np.ndarray, known: np.ndarray, places: Sequence[int]) -> np.ndarray:
-    """Return rows in their places, and known ones in the others."""
+    """Return new rows at their places, and known rows at the other places, in order."""
     whole = np.empty((len(rows) + len(known), *rows.shape[1:]), rows.dtype)
     others = np.ones(len(whole), bool)
     others[list(places)] = False

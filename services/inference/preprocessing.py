@@ -1,7 +1,7 @@
-"""Decoding: from the raw inputs of a request to the rows of a batch, by the version's own recipe.
+"""Preprocessing: turns the raw inputs of a request into rows of a batch, by the version's own recipe.
 
-It runs in the engine's workers: Pillow lets go of the interpreter's lock while it decodes and scales, and so does the
-tokenizer, so threads are enough. How much work a picture is, its header tells before it is decoded.
+It runs in the engine's worker threads. Threads are enough, as Pillow releases the interpreter's lock while it decodes
+and scales, and so does the tokenizer. A picture's header gives the effort before it is decoded.
 """
 
 import threading
@@ -20,27 +20,27 @@ from registry.recipe.text import MAX_TEXT_CHARACTERS
 from services.engine import Arrays, Effort, EffortExceeded, Preparation
 
 HUGE_PIXELS = 16_000_000
-"""Pictures of more pixels than this are decoded one at a time: in RGB and twice in memory, 96 MB."""
+"""Pictures of more pixels are decoded one at a time: RGB held twice in memory is 96 MB."""
 
 LARGE_PIXELS = 4_000_000
-"""Pictures of more pixels than this take longer than most runs, and are decoded apart from them."""
+"""Pictures of more pixels take longer than most runs, and are decoded separately."""
 
 SMALL_PIXELS = 16_384
-"""Pictures of up to as many pixels, 128 x 128, are decoded in about 0.2 ms."""
+"""Pictures of up to this many pixels, 128 x 128, are decoded in about 0.2 ms."""
 SMALL_BYTES = 32_768
 SMALL_CHARACTERS = 1_000
 _SMALL_INPUTS = 4
-"""A request of more inputs is not small, however small they are."""
+"""A request of more inputs is not small, whatever their sizes."""
 
 
 @dataclass(frozen=True, slots=True)
 class ItemLimits:
-    """How large one item may be.
+    """Limits on one input.
 
     Attributes:
         pixels: width times height of a picture.
-        characters: of a text, or of both texts of a pair.
-        request_pixels: of all pictures of a request together.
+        characters: characters of a text, or of both texts of a pair.
+        request_pixels: pixels of all pictures of a request together.
     """
 
     pixels: int = MAX_PIXELS
@@ -53,9 +53,9 @@ class RawInputs(Preparation):
 
     Args:
         recipe: prepares them.
-        inputs: one or more.
-        limits: how large each may be, and pictures together.
-        observe: called with the seconds that preparing all of them took, waiting excluded.
+        inputs: one or more raw inputs.
+        limits: limits on each input, and on all pictures together.
+        observe: called with the seconds that preparing all of them took, without waiting.
     """
 
     __slots__ = ("_inputs", "_left", "_limits", "_lock", "_observe", "_pixels", "_recipe", "_seconds")
@@ -74,7 +74,7 @@ class RawInputs(Preparation):
 
     @property
     def small(self) -> bool:
-        """Whether there are few, of few bytes or characters each."""
+        """Whether there are few inputs, each of few bytes or characters."""
         return len(self._inputs) <= _SMALL_INPUTS and all(map(_is_small, self._inputs))
 
     def __len__(self) -> int:
@@ -84,7 +84,7 @@ class RawInputs(Preparation):
         """Return one input as a row, as ``Preparation.prepare`` does.
 
         Raises:
-            TooMuch: the picture has more pixels than such an effort decodes.
+            EffortExceeded: the picture has more pixels than this effort allows.
             InvalidInput: it cannot be prepared; ``index`` names it.
         """
         began = perf_counter()
@@ -109,10 +109,10 @@ class RawInputs(Preparation):
         return self._recipe.collate(rows)
 
     def _count(self, pixels: int) -> None:
-        """Count a picture's pixels against what its request may hold.
+        """Count a picture's pixels against the limit of its request.
 
         Raises:
-            InputTooLarge: the pictures so far have more.
+            InputTooLarge: the pictures so far have too many.
         """
         with self._lock:
             self._pixels += pixels
@@ -124,7 +124,7 @@ class RawInputs(Preparation):
 
 
 class Shared(Preparation):
-    """Inputs that several models are asked about: each is prepared once, for whichever needs it first.
+    """Inputs of several models, each prepared once, when the first model needs it.
 
     Args:
         preparation: prepares them.
@@ -139,14 +139,14 @@ class Shared(Preparation):
 
     @property
     def small(self) -> bool:
-        """Whether all of them together are likely to be small."""
+        """Whether all inputs together are probably small."""
         return self._preparation.small
 
     def __len__(self) -> int:
         return len(self._preparation)
 
     def prepare(self, index: int, most: Effort) -> Arrays:
-        """Return one input as a row, as ``Preparation.prepare`` does; who comes second waits for the first."""
+        """Return one input as a row, as ``Preparation.prepare`` does; a second caller waits for the first."""
         with self._locks[index]:
             row = self._rows[index]
             if row is None:
@@ -165,10 +165,10 @@ def prepare_item(
     limits: ItemLimits,
     room: Callable[[int], AbstractContextManager[None]] | None = None,
 ) -> Prepared:
-    """Prepare one item of several.
+    """Prepare one of several inputs.
 
     Raises:
-        InvalidInput: the item cannot be prepared; ``index`` names it.
+        InvalidInput: the input cannot be prepared; ``index`` names it.
     """
     try:
         if isinstance(recipe, ImageRecipe) and isinstance(item, bytes):
@@ -182,7 +182,7 @@ def prepare_item(
 
 
 def load_plugins() -> None:
-    """Import Pillow's plugins for the accepted formats, or the first picture would wait; it has forty more."""
+    """Import only Pillow's plugins for the accepted formats, so that the first picture is not delayed."""
     Image.preinit()
     for plugin in ("TiffImagePlugin", "WebPImagePlugin"):
         import_module(f"PIL.{plugin}")

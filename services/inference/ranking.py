@@ -1,7 +1,4 @@
-"""What a version's outputs say: who answered, labels in order of their scores, feature vectors.
-
-The server and the offline commands both make their answers here.
-"""
+"""Ranks labels by their scores, from a version's outputs, for the server and the offline commands."""
 
 from collections.abc import Mapping, Sequence
 from math import exp
@@ -16,16 +13,16 @@ Ranking: TypeAlias = Sequence[tuple[str, float]]
 """Labels with their scores, the highest first."""
 
 _FEW_LABELS = 32
-"""Up to as many are ranked in plain Python, which takes less than NumPy's calls do."""
+"""Up to this many labels are ranked in plain Python, which is faster than NumPy's calls."""
 
 
 def rank(head: Head, outputs: Mapping[str, np.ndarray], top_k: int = DEFAULT_TOP_K) -> list[Ranking]:
-    """Return the best labels for each row, whatever the other rows are; among equals the first one.
+    """Return the best labels for each row, independent of other rows; of equal scores, the first label wins.
 
     Args:
         head: the head that answers.
-        outputs: a program's outputs, its logits float32 [rows, labels] among them.
-        top_k: how many labels, at least 1; clamped to the number of labels.
+        outputs: a version's outputs, including its logits, float32 [rows, labels].
+        top_k: number of labels, at least 1; clamped to the labels that there are.
     """
     logits = outputs[LOGITS] if LOGITS in outputs else outputs[f"{LOGITS}.{head.name}"]
     multilabel = head.kind == MULTILABEL
@@ -35,7 +32,7 @@ def rank(head: Head, outputs: Mapping[str, np.ndarray], top_k: int = DEFAULT_TOP
 
 
 def results_of(rankings: Sequence[Ranking]) -> list[dict[str, object]]:
-    """Return the ``results`` of an answer to classify: one JSON object for each input, in order."""
+    """Return the ``results`` of an answer of classify: one JSON object for each input, in order."""
     return [
         {"labels": [{"label": label, "score": score} for label, score in ranking]} for ranking in rankings
     ]
@@ -58,10 +55,10 @@ def _best_of_many(row: np.ndarray, labels: Sequence[str], count: int, *, multila
 
 
 def _highest(row: np.ndarray, count: int) -> tuple[list[int], list[float]]:
-    """Return the places of a row's highest values and the values, the highest first, among equals the first one.
+    """Return the indices of a row's highest values, and the values, highest first; of equal values, the first wins.
 
-    Only those that can be among them are put in order: to sort the thousand labels of a large head takes five
-    times as long as all of this. What is not a number comes last, as NumPy sorts it.
+    Only the candidates are sorted: to sort the thousand labels of a large head takes five times as long as all of
+    this. NaN comes last, as in NumPy.
     """
     if count < len(row):
         parted = row.copy()
@@ -77,7 +74,7 @@ def _highest(row: np.ndarray, count: int) -> tuple[list[int], list[float]]:
 
 
 def _shares(logits: list[float]) -> list[float]:
-    """Return probabilities that sum to 1: the softmax."""
+    """Return the softmax: probabilities that sum to 1."""
     highest = max(logits)
     powers = [exp(logit - highest) for logit in logits]
     total = sum(powers)
@@ -85,7 +82,7 @@ def _shares(logits: list[float]) -> list[float]:
 
 
 def _probabilities(logits: list[float]) -> list[float]:
-    """Return each logit's own probability, the sigmoid, without overflow for large negative ones."""
+    """Return the sigmoid of each logit, without overflow for large negative ones."""
     powers = [exp(-abs(logit)) for logit in logits]
     return [
         (1.0 if logit >= 0.0 else power) / (1.0 + power) for logit, power in zip(logits, powers, strict=True)

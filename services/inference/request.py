@@ -1,4 +1,4 @@
-"""What the pipeline is asked."""
+"""A request to the inference pipeline."""
 
 from dataclasses import dataclass
 
@@ -8,11 +8,11 @@ from services.inference.inputs import Inputs
 
 @dataclass(frozen=True, slots=True)
 class InferenceRequest:
-    """Inputs, and when their results are wanted.
+    """Inputs with a deadline and a priority.
 
     Attributes:
         inputs: one or more.
-        deadline: ``time.perf_counter()`` after which nobody waits any more.
+        deadline: ``time.perf_counter()`` after which the client no longer waits.
         priority: ``HIGH``, ``NORMAL`` or ``LOW``.
     """
 
