@@ -1,4 +1,4 @@
-"""The commands that carry models over: ``sources`` and ``adapt``."""
+"""The commands ``sources`` and ``adapt``."""
 
 from contextlib import nullcontext
 
@@ -10,15 +10,15 @@ from registry.commands.shell import Column, Shell, command, show_record, show_ta
 from registry.extras import ADAPT
 
 
-@command("sources", needs=(ADAPT,), short_help="List what can be transferred from.")
+@command("sources", needs=(ADAPT,), short_help="List the sources to transfer from.")
 @click.option(
     "--provider",
     metavar="SCHEME",
-    help="Only this provider's: bundled, torchvision, timm, hf, vectors, registry.",
+    help="Only sources of this provider: bundled, torchvision, timm, hf, vectors, registry.",
 )
-@click.option("--at-hand", is_flag=True, help="Only those whose weights are on this machine.")
+@click.option("--at-hand", is_flag=True, help="Only sources whose weights are on this machine.")
 def sources(shell: Shell, provider: str | None, at_hand: bool) -> None:
-    """List every source: its task, feature dimension, cut points, and whether its weights are at hand."""
+    """List every source: its task, feature dimension, cut points, and whether its weights are on this machine."""
     from adapters.sources.providers import REGISTRY, offered
     from registry.registry import Registry
 
@@ -64,12 +64,10 @@ def sources(shell: Shell, provider: str | None, at_hand: bool) -> None:
     shell.emit(document, show)
 
 
-@command(
-    "adapt", needs=(ADAPT,), short_help="Carry a source over to a dataset's task and register the version."
-)
+@command("adapt", needs=(ADAPT,), short_help="Adapt a source to a dataset's task and register the version.")
 @click.argument("data")
 @click.option(
-    "--source", required=True, metavar="SPEC", help="What to start from; 'cultivar sources' lists them."
+    "--source", required=True, metavar="SPEC", help="The source to start from; 'cultivar sources' lists them."
 )
 @click.option("--target", required=True, metavar="TASK", help="The target task to register under.")
 @click.option(
@@ -78,31 +76,29 @@ def sources(shell: Shell, provider: str | None, at_hand: bool) -> None:
     metavar="NAME",
     help="as-is, features, frozen, layers, partial, full, lp-ft, lora, contrastive, scratch; or auto.",
 )
-@click.option("--test", metavar="DATA", help="Data to hold out; else about a fifth of DATA is.")
+@click.option("--test", metavar="DATA", help="Test data; by default about a fifth of DATA is held out.")
 @options.min_count
 @click.option("--depth", type=click.IntRange(1), help="Stages to retrain, from the top (partial, lora).")
 @click.option("--epochs", type=click.IntRange(1), help="Most epochs to train for.")
 @click.option("--label-map", metavar="FILE", help="JSON or TOML: target label to source labels (as-is).")
-@click.option(
-    "--labels", metavar="FILE", help="The source's labels, one a line, where it brings none (as-is)."
-)
+@click.option("--labels", metavar="FILE", help="The source's labels, one per line, if it has none (as-is).")
 @options.seed
 @click.option(
-    "--config", metavar="FILE", help="TOML with the technique's hyper-parameters; flags win over it."
+    "--config", metavar="FILE", help="TOML file with the technique's hyper-parameters; options override it."
 )
 @click.option(
     "--set",
     "assignments",
     metavar="KEY=VALUE",
     multiple=True,
-    help="A hyper-parameter, its value as TOML writes it; repeatable.",
+    help="A hyper-parameter, its value in TOML syntax; repeatable.",
 )
-@click.option("--source-task", metavar="TASK", help="The source task, where the source does not say.")
+@click.option("--source-task", metavar="TASK", help="The source task, if the source does not declare one.")
 @click.option("--promote", metavar="STAGE", help="Promote the version to this stage at the end.")
 @click.option(
     "--prefer",
     type=click.Choice(["cost", "accuracy"]),
-    help="What auto goes by where a more accurate technique takes longer.  [default: cost]",
+    help="What auto prefers if a more accurate technique takes longer.  [default: cost]",
 )
 def adapt(
     shell: Shell,
@@ -123,11 +119,11 @@ def adapt(
     promote: str | None,
     prefer: str | None,
 ) -> None:
-    """Carry a source over to the task of DATA, prove the export, evaluate it, and register the version.
+    """Adapt a source to the task of DATA, check the export, evaluate it, and register the version.
 
-    DATA is a folder of class folders (train/, val/, test/ inside where present); a .csv, .jsonl or
-    .parquet file with the columns image or text (and text_pair), label (or labels) and optionally
-    group; or example:digits.
+    DATA is a folder of class folders, optionally inside train/, val/ and test/; a .csv, .jsonl or .parquet
+    file with the columns image or text (and text_pair), label (or labels) and optionally group; or
+    example:digits.
     """
     from adapters.adaptation import Order
     from adapters.adaptation import adapt as run

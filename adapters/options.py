@@ -1,4 +1,4 @@
-"""Options that commands share."""
+"""Options shared by several commands."""
 
 import click
 
@@ -7,9 +7,7 @@ min_count = click.option(
     type=click.IntRange(1),
     metavar="N",
     default=None,
-    help="Drop labels that fewer than N examples have; else all are kept.",
+    help="Drop labels with fewer than N examples; by default all are kept.",
 )
 
-seed = click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of everything random."
-)
+seed = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed.")

@@ -26,56 +26,55 @@ class CommandEntry:
 
 
 COMMANDS = {
-    "sources": CommandEntry("adapters.cli:sources", "List what can be transferred from."),
+    "sources": CommandEntry("adapters.cli:sources", "List the sources to transfer from."),
     "advise": CommandEntry(
         "adapters.advise.command:advise", "Measure sources on a dataset and recommend a technique."
     ),
     "adapt": CommandEntry(
-        "adapters.cli:adapt", "Carry a source over to a dataset's task and register the version."
+        "adapters.cli:adapt", "Adapt a source to a dataset's task and register the version."
     ),
     "report": CommandEntry(
-        "adapters.report.command:report", "Write a page about a version: figures, curves, mistakes, segments."
+        "adapters.report.command:report",
+        "Write a report about a version: metrics, curves, mistakes, segments.",
     ),
-    "list": CommandEntry(
-        "registry.commands.versions:list_versions", "List versions, the last registered first."
-    ),
-    "show": CommandEntry("registry.commands.versions:show", "Show one version and what it is made of."),
+    "list": CommandEntry("registry.commands.versions:list_versions", "List versions, newest first."),
+    "show": CommandEntry("registry.commands.versions:show", "Show one version and its manifest."),
     "history": CommandEntry(
         "registry.commands.versions:history",
-        "Show what happened to a target's versions, or what was in its stages at a time.",
+        "Show a target's events, or its stages at a given time.",
     ),
     "lineage": CommandEntry(
         "registry.commands.versions:lineage",
-        "Show where a version comes from, and which segments each generation shares with the one before.",
+        "Show a version's ancestors, and which segments each one shares with its parent.",
     ),
     "compare": CommandEntry(
         "registry.commands.versions:compare",
-        "Set two versions side by side: figures, labels, spaces, segments, and their answers to the same items.",
+        "Compare two versions: metrics, labels, spaces, segments, and predictions on the same examples.",
     ),
     "promote": CommandEntry(
-        "registry.commands.stages:promote", "Move a version to a stage; whatever was there retires."
+        "registry.commands.stages:promote", "Move a version to a stage and retire the version that was there."
     ),
     "rollback": CommandEntry(
         "registry.commands.stages:rollback",
-        "Return a target's production to the version before; repeated, further back.",
+        "Return a target's production stage to the previous version; repeat to go further back.",
     ),
     "delete": CommandEntry(
         "registry.commands.storage:delete",
-        "Delete a version that no stage, rollback or child needs; gc then frees its bytes.",
+        "Delete a version that no stage, rollback or child version needs; gc then frees its bytes.",
     ),
     "verify": CommandEntry(
         "registry.commands.storage:verify",
-        "Read every byte that versions need, and check it; ends with 1 if anything is damaged.",
+        "Read and check every byte that versions need; exits with 1 if anything is damaged.",
     ),
     "gc": CommandEntry(
         "registry.commands.storage:gc",
-        "Delete bytes that no version needs: condemned by one run, deleted by one after the grace period.",
+        "Delete bytes that no version needs: one run condemns them, a run after the grace period deletes them.",
     ),
     "doctor": CommandEntry(
         "registry.commands.doctor:doctor",
-        "Check whether the registry is in order, and say what to do; ends with 1 if anything is wrong.",
+        "Check the registry and explain how to fix problems; exits with 1 if a check fails.",
     ),
-    "registry": CommandEntry("registry.commands.fork:registry", "Which registry a catalog is."),
+    "registry": CommandEntry("registry.commands.fork:registry", "The identity of a registry."),
     "tokens": CommandEntry("registry.commands.tokens:tokens", "Bearer tokens for servers."),
     "classify": CommandEntry(
         "services.commands.inference:classify", "Classify pictures or texts without a server."

@@ -1,4 +1,4 @@
-"""``cultivar advise``: which technique suits a source and a dataset, with the figures."""
+"""The command ``advise``: recommends a technique for a source and a dataset."""
 
 from typing import TYPE_CHECKING
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     required=True,
     multiple=True,
     metavar="SPEC",
-    help="What to start from; given several times, the sources are ranked.",
+    help="The source to start from; repeat it to rank several sources.",
 )
-@click.option("--test", metavar="DATA", help="Data to hold out, as in adapt; it is not looked at.")
+@click.option("--test", metavar="DATA", help="Test data, as in adapt; it is not used.")
 @options.min_count
 @options.seed
-@click.option("--no-verify", is_flag=True, help="Do not try the two best; rely on rules and costs alone.")
+@click.option("--no-verify", is_flag=True, help="Skip the trials of the two best; use rules and costs only.")
 @click.option(
     "--prefer",
     type=click.Choice(["cost", "accuracy"]),
     default="cost",
     show_default=True,
-    help="Take a dearer technique only if it is shown to be better (cost), or whatever it takes (accuracy).",
+    help="Prefer a cheaper technique unless a costlier one is shown to be better (cost), or ignore costs (accuracy).",
 )
 def advise(
     shell: Shell,
@@ -45,9 +45,9 @@ def advise(
     no_verify: bool,
     prefer: str,
 ) -> None:
-    """Measure each source on DATA, recommend a technique, and say why, with the figures.
+    """Measure each source on DATA, recommend a technique, and give the reasons with the measurements.
 
-    Nothing is registered. Held-out items are not looked at. DATA is as for adapt.
+    Nothing is registered. Held-out examples are not used. DATA is the same as for adapt.
     """
     from adapters.advise.advice import adapt_command
     from adapters.advise.decision import Preference
@@ -107,7 +107,7 @@ def advise(
 
 
 def _standing(advice: "Advice") -> dict[str, object]:
-    """Return how one of several sources stands."""
+    """Return the JSON form of one source in a ranking."""
     last = advice.measured.last
     low, high = (None, None) if last is None or last.accuracy.ends is None else last.accuracy.ends
     return {
@@ -120,7 +120,7 @@ def _standing(advice: "Advice") -> dict[str, object]:
 
 
 def _toml(settings: "dict[str, object] | object") -> str:
-    """Write flat settings as TOML: JSON's scalars and lists of them are TOML's as well."""
+    """Write flat settings as TOML; JSON scalars and lists of scalars are valid TOML."""
     import json
 
     assert isinstance(settings, dict)

@@ -9,17 +9,19 @@ from registry.extras import ADAPT
 
 
 @command(
-    "report", needs=(ADAPT,), short_help="Write a page about a version: figures, curves, mistakes, segments."
+    "report",
+    needs=(ADAPT,),
+    short_help="Write a report about a version: metrics, curves, mistakes, segments.",
 )
 @click.argument("ref")
 @click.option(
-    "-o", "--output", metavar="PLACE", help="FILE.html, or a folder; else SOURCE-TARGET-NUMBER.html here."
+    "-o", "--output", metavar="PLACE", help="FILE.html or a folder; default SOURCE-TARGET-NUMBER.html here."
 )
 def report(shell: Shell, ref: str, output: str | None) -> None:
-    """Write a page about a version that needs nothing else: no script, no request, light and dark, printable.
+    """Write a self-contained report about a version: no scripts, no requests, light and dark, printable.
 
-    REF is [SOURCE/]TARGET[@STAGE or @NUMBER or @sha256:PREFIX]; a bare target means production. A folder
-    holds index.html, every plot as .svg, metrics.json and predictions.csv.
+    REF is [SOURCE/]TARGET[@STAGE or @NUMBER or @sha256:PREFIX]; a bare target means production. A folder gets
+    index.html, every plot as .svg, metrics.json and predictions.csv.
     """
     from adapters.report.material import Material
     from adapters.report.writing import check_place
@@ -29,7 +31,7 @@ def report(shell: Shell, ref: str, output: str | None) -> None:
     place = check_place(output or "./")
     with (
         Registry.open(shell.settings) as registry,
-        shell.progress().step("gathering what is known of the version"),
+        shell.progress().step("reading the version"),
     ):
         material = Material.gather(registry, ref)
     version = material.version

@@ -1,1 +1,1 @@
-"""The commands of a registry, and what every command shares."""
+"""The registry's commands, and the code that all commands share."""

@@ -1,4 +1,4 @@
-"""The command ``doctor``: whether a registry is in order."""
+"""The command ``doctor``: checks a registry."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,10 @@ from registry.examination import FAILURE, Check, examine
 
 @command("doctor")
 def doctor(shell: Shell) -> None:
-    """Check whether the registry is in order, and say what to do; ends with 1 if anything is wrong.
+    """Check the registry and explain how to fix problems; exits with 1 if a check fails.
 
-    Checks whether catalog and blobs answer and may be written to, whether gc can run, whether the bytes that versions
-    need are there (verify also reads them), file modes, and disk space. Warnings alone end with 0.
+    Checks that the catalog and the blob store respond and are writable, that gc can run, that the bytes that
+    versions need exist (verify also reads them), file modes, and disk space. Warnings alone exit with 0.
     """
     checks = list(examine(shell.settings))
     ok = all(check.outcome != FAILURE for check in checks)

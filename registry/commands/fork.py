@@ -1,4 +1,4 @@
-"""The commands ``registry …``: which registry a catalog is."""
+"""The commands ``registry …``: the identity of a registry."""
 
 import click
 
@@ -8,10 +8,10 @@ from registry.registry import Registry
 
 @command("fork")
 def fork(shell: Shell) -> None:
-    """Make a catalog that was copied a registry of its own, with a new id.
+    """Turn a copied catalog into a separate registry with a new id.
 
-    Run it on one of two copies that use the same blobs. Both can go on adding versions; gc stops in blobs that
-    several registries use, until 'cultivar gc --adopt' is run for the one that is left.
+    Run it on one of two copies that share a blob store. Both can then add versions. gc stops in a blob store
+    that several registries use, until 'cultivar gc --adopt' is run for the one that remains.
     """
     with Registry.open(shell.settings) as registry:
         identity = registry.fork()
@@ -19,4 +19,4 @@ def fork(shell: Shell) -> None:
     shell.emit(document, lambda out: out.print(f"this catalog is registry {identity.id}", highlight=False))
 
 
-registry = click.Group("registry", commands=[fork], help="Which registry a catalog is.")
+registry = click.Group("registry", commands=[fork], help="The identity of a registry.")

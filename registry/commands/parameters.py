@@ -1,4 +1,4 @@
-"""What an option's text becomes: a moment, a length of time."""
+"""Types of command-line options: a time and a duration."""
 
 import re
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ from registry.quoting import quoted
 
 
 class Time(click.ParamType[datetime]):
-    """A moment, RFC 3339."""
+    """A time in RFC 3339 format."""
 
     name = "time"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """Read a moment such as ``2026-05-03T14:00:00Z``."""
+        """Parse a time such as ``2026-05-03T14:00:00Z``."""
         try:
             return value if isinstance(value, datetime) else instants.parse(str(value))
         except InvalidValue as error:
@@ -25,13 +25,13 @@ class Time(click.ParamType[datetime]):
 
 
 class Duration(click.ParamType[timedelta]):
-    """A length of time: seconds, or a number with ``s``, ``m``, ``h`` or ``d``."""
+    """A duration: seconds, or a number with ``s``, ``m``, ``h`` or ``d``."""
 
     name = "duration"
     _UNITS: Mapping[str, str] = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """Read a length of time such as ``0``, ``90s`` or ``1h``."""
+        """Parse a duration such as ``0``, ``90s`` or ``1h``."""
         if isinstance(value, timedelta):
             return value
         match = re.fullmatch(r"(\d{1,6})([smhd]?)", str(value))

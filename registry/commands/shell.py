@@ -1,8 +1,8 @@
-"""What every command of the command line shares: options, output, errors, exit codes.
+"""Code shared by all commands: options, output, errors, exit codes.
 
-A command is declared with :func:`command` and receives a :class:`Shell` first. It returns
-nothing; it calls ``shell.emit`` once with the document that ``--json`` prints and a function that
-shows the same to a person, by :func:`show_table` and :func:`show_record` where it is rows.
+A command is declared with :func:`command` and receives a :class:`Shell` as its first argument. It returns
+nothing. It calls ``shell.emit`` once with the document for ``--json`` and a function that prints the same
+content as text. :func:`show_table` and :func:`show_record` print rows.
 """
 
 import functools
@@ -25,29 +25,29 @@ from registry.progress import Progress, watching
 from registry.settings import Settings
 
 FAILED = 1
-"""Exit code of an error of the domain."""
+"""Exit code after a domain error."""
 INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it: 128 and the number of SIGINT."""
+"""Exit code after Ctrl-C, as in shells: 128 plus the number of SIGINT."""
 
 _UNPRINTABLE = re.compile("[\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
 def _stdout() -> Console:
-    """Return a console that takes stdout for a terminal where it is one, whatever FORCE_COLOR says."""
+    """Return a console that treats stdout as a terminal only if it is one; FORCE_COLOR is ignored."""
     terminal = sys.stdout.isatty()
     return Console(force_terminal=terminal, soft_wrap=not terminal)
 
 
 @dataclass(slots=True)
 class Shell:
-    """The place a command speaks to: results to stdout, everything else to stderr.
+    """A command's output: results go to stdout, everything else to stderr.
 
     Attributes:
         settings: where the registry is.
-        as_json: print one JSON document in place of text.
+        as_json: print one JSON document instead of text.
         out: for results.
-        err: for progress and remarks.
+        err: for progress and notes.
     """
 
     settings: Settings
@@ -56,7 +56,7 @@ class Shell:
     err: Console = field(default_factory=lambda: Console(stderr=True))
 
     def emit(self, document: object, show: Callable[[Console], None]) -> None:
-        """Print a command's result: the document as JSON, or what ``show`` writes for a person."""
+        """Print a command's result: the document as JSON, or the text that ``show`` writes."""
         if self.as_json:
             sys.stdout.write(_json(document, sys.stdout.encoding) + "\n")
             sys.stdout.flush()
@@ -64,23 +64,23 @@ class Shell:
             show(self.out)
 
     def note(self, text: str) -> None:
-        """Write a remark to stderr."""
+        """Write a note to stderr."""
         self.err.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def progress(self, *, passing: bool = False) -> Progress:
-        """Return somebody who shows progress on stderr: bars on a terminal, ``passing`` as of ``Bars``, else lines."""
+        """Return a progress display on stderr: bars on a terminal (``passing`` as in ``Bars``), else lines."""
         return watching(self.err, passing=passing)
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table, as it is shown on a terminal.
+    """A column of a table on a terminal.
 
     Attributes:
         heading: its name.
-        wrap: its cells may be broken between words; else they are broken only where nothing else fits.
-        right: its cells stand on the right.
-        shorten: makes a cell short; None shows it whole.
+        wrap: cells may wrap between words; otherwise they wrap only if the table does not fit.
+        right: cells are right-aligned.
+        shorten: shortens a cell; None shows it in full.
     """
 
     heading: str
@@ -97,18 +97,18 @@ def show_table(
     title: str = "",
     empty: str = "",
 ) -> None:
-    r"""Print rows: aligned columns on a terminal, tab-separated lines anywhere else.
+    r"""Print rows: aligned columns on a terminal, otherwise tab-separated lines.
 
-    Elsewhere the first line has the headings, each further line one row, whole, without colour. In a cell a
-    backslash is written ``\\``, tab ``\t``, line feed ``\n``, carriage return ``\r``; other control characters,
-    U+2028, U+2029 and lone surrogates are written ``\xHH`` or ``\uHHHH``.
+    In the tab-separated form the first line has the headings. Each further line is one complete row without
+    colour. In a cell a backslash is written ``\\``, tab ``\t``, line feed ``\n``, carriage return ``\r``;
+    other control characters, U+2028, U+2029 and lone surrogates are written ``\xHH`` or ``\uHHHH``.
 
     Args:
-        out: where to.
-        columns: their headings, or more about them.
-        rows: cells in the columns' order, as plain text.
-        title: what stands above the rows on a terminal.
-        empty: what stands there instead where there are none.
+        out: the console.
+        columns: headings, or full column descriptions.
+        rows: cells in column order, as plain text.
+        title: text above the rows on a terminal.
+        empty: text to show on a terminal instead of an empty table.
     """
     declared = [Column(column) if isinstance(column, str) else column for column in columns]
     if not out.is_terminal:
@@ -136,7 +136,7 @@ def show_table(
 
 
 def show_record(out: Console, fields: Mapping[str, str]) -> None:
-    """Print named values: one below the other on a terminal, elsewhere a table of ``field`` and ``value``."""
+    """Print named values: one per line on a terminal, otherwise a table of ``field`` and ``value``."""
     if not out.is_terminal:
         show_table(out, ["field", "value"], fields.items())
         return
@@ -146,7 +146,7 @@ def show_record(out: Console, fields: Mapping[str, str]) -> None:
 
 
 def escaped(cell: str) -> str:
-    """Return text on one line; ``show_table`` says how."""
+    """Return text on one line, escaped as described in ``show_table``."""
     return _UNPRINTABLE.sub(_escape, cell)
 
 
@@ -164,15 +164,15 @@ def _write_line(out: Console, line: str) -> None:
 def command(
     name: str, *, needs: Sequence[Extra] = (), **attributes: Any
 ) -> Callable[[Callable[..., None]], click.Command]:
-    """Declare a command whose function takes a :class:`Shell` first.
+    """Declare a command whose function takes a :class:`Shell` as its first argument.
 
-    Adds ``--json --traceback --home --catalog --blobs --actor``. A domain error ends the process with
-    code 1 and one line on stderr, Ctrl-C with 130; ``--traceback`` shows where either came from. Under ``--json``
-    that line is a JSON document.
+    Adds ``--json --traceback --home --catalog --blobs --actor``. A domain error exits with code 1 and one
+    line on stderr; Ctrl-C exits with 130. ``--traceback`` adds the traceback. With ``--json`` the line is a
+    JSON document.
 
     Args:
-        name: how it is called.
-        needs: extras without which it does not begin.
+        name: its name.
+        needs: extras that it requires.
         attributes: as of ``click.command``.
     """
 
@@ -206,7 +206,7 @@ def command(
 
 
 class Root(click.Group):
-    """The group of all commands: what goes wrong before one of them begins is told as the commands tell it."""
+    """The group of all commands; it reports its own errors in the same form as the commands."""
 
     def main(
         self,
@@ -216,7 +216,7 @@ class Root(click.Group):
         standalone_mode: bool = True,
         **extra: Any,
     ) -> Any:
-        """Run a command and end the process, as ``click.Group.main``; with ``--json`` errors are JSON."""
+        """Run a command and exit, as ``click.Group.main`` does; with ``--json`` errors are JSON."""
         given = sys.argv[1:] if args is None else list(args)
         as_json = standalone_mode and "--json" in given
         run: Callable[..., Any] = functools.partial(super().main, args, prog_name, complete_var, **extra)
@@ -233,7 +233,7 @@ class Root(click.Group):
 
 
 def _settings(given: Mapping[str, str | None]) -> Settings:
-    """Settle the registry's options: those given after the command win over those before it."""
+    """Resolve the registry's options: options after the command override options before it."""
     before: Mapping[str, str | None] = click.get_current_context().find_object(dict) or {}
     home, catalog, blobs, actor = (
         given[name] or before.get(name) for name in ("home", "catalog", "blobs", "actor")
@@ -242,7 +242,7 @@ def _settings(given: Mapping[str, str | None]) -> Settings:
 
 
 def registry_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Add ``--home --catalog --blobs --actor``: a command takes them, and so does the root group."""
+    """Add ``--home --catalog --blobs --actor``; commands and the root group both take them."""
     options = (
         click.option(
             "--home", metavar="DIR", help="The registry's folder (CULTIVAR_HOME, else ~/.cultivar)."
@@ -251,7 +251,9 @@ def registry_options(function: Callable[..., None]) -> Callable[..., None]:
             "--catalog", metavar="URL", help="sqlite:///… or postgresql+psycopg://… (CULTIVAR_CATALOG)."
         ),
         click.option("--blobs", metavar="URL", help="file:///… (CULTIVAR_BLOBS)."),
-        click.option("--actor", metavar="NAME", help="In whose name (CULTIVAR_ACTOR, else the OS user)."),
+        click.option(
+            "--actor", metavar="NAME", help="Name recorded in the history (CULTIVAR_ACTOR, else the OS user)."
+        ),
     )
     for option in reversed(options):
         function = option(function)
@@ -265,17 +267,17 @@ def _output_options(function: Callable[..., None]) -> Callable[..., None]:
         is_flag=True,
         help="Print one JSON document on stdout; errors are JSON on stderr.",
     )
-    traceback = click.option("--traceback", is_flag=True, help="Show where an error came from.")
+    traceback = click.option("--traceback", is_flag=True, help="Show the traceback of an error.")
     return as_json(traceback(function))
 
 
 def code_of(kind: type[BaseException]) -> str:
-    """Return an error's name for programs: its class's, in small letters with underscores."""
+    """Return an error's machine-readable name: its class name in snake case."""
     return re.sub("(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
 
 
 def _report(error: BaseException, as_json: bool) -> int:
-    """Tell an error on one line of stderr, and return the exit code."""
+    """Print an error as one line on stderr and return the exit code."""
     hint = None
     match error:
         case KeyboardInterrupt() | click.Abort():
@@ -296,7 +298,7 @@ def _report(error: BaseException, as_json: bool) -> int:
 
 
 def _json(document: object, encoding: str) -> str:
-    """Return a document on one line, in characters that an output's encoding has."""
+    """Return a document on one line, using only characters of the output's encoding."""
     text = json.dumps(document, ensure_ascii=False, allow_nan=False)
     try:
         text.encode(encoding)

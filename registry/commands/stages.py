@@ -14,13 +14,13 @@ from registry.registry import Registry
 @click.option(
     "--expect", type=click.IntRange(0), metavar="EVENT", help="Only if this is the last stage event."
 )
-@click.option("--force", is_flag=True, help="Promote whatever the gates say; needs --reason.")
+@click.option("--force", is_flag=True, help="Promote even if a gate fails; needs --reason.")
 @click.option("--reason", metavar="TEXT", help="Why; kept in the history.")
 def promote(shell: Shell, ref: str, stage: str, expect: int | None, force: bool, reason: str | None) -> None:
-    """Move a version to a stage; whatever was there retires.
+    """Move a version to a stage and retire the version that was there.
 
-    STAGE is staging, production or a name of your own. Promoting to retired takes a version out of every
-    stage and out of what a rollback can return to.
+    STAGE is staging, production or a name of your choice. Promoting to retired removes a version from every
+    stage and from the versions that a rollback can return to.
     """
     if force and not reason:
         raise click.UsageError("--force needs --reason TEXT")
@@ -37,7 +37,7 @@ def promote(shell: Shell, ref: str, stage: str, expect: int | None, force: bool,
 )
 @click.option("--reason", metavar="TEXT", help="Why; kept in the history.")
 def rollback(shell: Shell, target: str, expect: int | None, reason: str | None) -> None:
-    """Return a target's production to the version before; repeated, further back."""
+    """Return a target's production stage to the previous version; repeat to go further back."""
     with Registry.open(shell.settings) as registry:
         _warn_of_lag(shell, registry)
         promotion = registry.rollback(target, expect=expect, reason=reason)

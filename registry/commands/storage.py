@@ -17,7 +17,7 @@ from registry.verification import Report
 @click.argument("ref")
 @click.option("--reason", metavar="TEXT", required=True, help="Why; kept in the history.")
 def delete(shell: Shell, ref: str, reason: str) -> None:
-    """Delete a version that no stage, rollback or child needs; gc then frees its bytes."""
+    """Delete a version that no stage, rollback or child version needs; gc then frees its bytes."""
     with Registry.open(shell.settings) as registry:
         event = registry.delete(ref, reason)
     shell.emit(event.to_json(), lambda out: out.print(f"{event.ref} deleted", highlight=False))
@@ -26,7 +26,7 @@ def delete(shell: Shell, ref: str, reason: str) -> None:
 @command("verify")
 @click.argument("ref", required=False)
 def verify(shell: Shell, ref: str | None) -> None:
-    """Read every byte that versions need, and check it; ends with 1 if anything is damaged."""
+    """Read and check every byte that versions need; exits with 1 if anything is damaged."""
     with Registry.open(shell.settings) as registry:
         report = registry.verify(ref, shell.progress(passing=True))
     shell.emit(report.to_json(), lambda out: _show_report(out, report))
@@ -35,21 +35,21 @@ def verify(shell: Shell, ref: str | None) -> None:
 
 
 @command("gc")
-@click.option("--dry-run", is_flag=True, help="Only say what would be deleted now.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be deleted now.")
 @click.option(
     "--grace", type=Duration(), default=GRACE, show_default="1h", metavar="TIME",
-    help="How long condemned bytes stay for readers; 0 deletes at once.",
+    help="How long condemned bytes are kept for readers; 0 deletes at once.",
 )  # fmt: skip
 @click.option(
     "--adopt", is_flag=True,
-    help="Take the blob store over, unknown bytes included, and delete nothing in this run.",
+    help="Take over the blob store, including unknown bytes; this run deletes nothing.",
 )  # fmt: skip
 def gc(shell: Shell, dry_run: bool, grace: timedelta, adopt: bool) -> None:
-    """Delete bytes that no version needs: condemned by one run, deleted by one after the grace period.
+    """Delete bytes that no version needs: one run condemns them, a run after the grace period deletes them.
 
-    It stops, and deletes nothing, where it is not certain that this catalog alone decides over the bytes: another
-    catalog uses them, this one is older than they are, or it does not know some of them. With --adopt this catalog
-    takes them over: bytes that it does not know are condemned as of now, and a later run deletes them.
+    gc stops and deletes nothing if this catalog may not be the only owner of the bytes: another catalog uses
+    them, this catalog is older than they are, or it does not know some of them. With --adopt this catalog
+    takes them over: unknown bytes are condemned now, and a later run deletes them.
     """
     if adopt:
         with Registry.open(shell.settings) as registry:
@@ -73,7 +73,7 @@ def gc(shell: Shell, dry_run: bool, grace: timedelta, adopt: bool) -> None:
             out.print(name, highlight=False)
         out.print(f"{verb} {len(collection.removed)}, {collection.bytes:,} bytes", highlight=False)
         if collection.condemned:
-            out.print(f"{collection.condemned} more wait for their grace period to end", highlight=False)
+            out.print(f"{collection.condemned} more wait for the end of their grace period", highlight=False)
 
     shell.emit(collection.to_json(), render)
 

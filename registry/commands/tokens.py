@@ -16,21 +16,21 @@ from registry.tokens import OPERATIONS, Grant, Token
 @command("add")
 @click.argument("name")
 @click.option(
-    "--targets", metavar="A,B", help="Targets that it is good for; default all, those to come included."
+    "--targets", metavar="A,B", help="Targets that it is valid for; default all, including future ones."
 )
 @click.option("--operations", metavar="A,B", help=f"{', '.join(OPERATIONS)}; default both.")
 @click.option(
     "--expires", type=Time(), metavar="TIME",
-    help="From when on it is refused, like 2027-01-01T00:00:00Z; default never.",
+    help="When it expires, such as 2027-01-01T00:00:00Z; default never.",
 )  # fmt: skip
 def add(
     shell: Shell, name: str, targets: str | None, operations: str | None, expires: datetime | None
 ) -> None:
-    """Make a bearer token and print it, this once: only a hash of it is kept."""
+    """Create a bearer token and print it once; only its hash is stored."""
     grant = Grant.of(_names(targets), _names(operations))
     with Registry.open(shell.settings) as registry:
         token, text = registry.add_token(name, grant, expires=expires)
-    shell.note(f"{token.name} is good for {_scope(token)}; keep it safe, it cannot be shown again")
+    shell.note(f"{token.name} is valid for {_scope(token)}; store it safely, it cannot be shown again")
     document = {"token": text, **token.to_json(instants.now())}
     shell.emit(document, lambda out: out.print(text, highlight=False, markup=False, soft_wrap=True))
 
@@ -38,7 +38,7 @@ def add(
 @command("revoke")
 @click.argument("name")
 def revoke(shell: Shell, name: str) -> None:
-    """Revoke a bearer token: servers refuse it within about a second, and it stays listed."""
+    """Revoke a bearer token. Servers reject it within about a second; it stays in the list."""
     with Registry.open(shell.settings) as registry:
         token = registry.revoke_token(name)
     shell.emit(
@@ -48,7 +48,7 @@ def revoke(shell: Shell, name: str) -> None:
 
 @command("list")
 def list_tokens(shell: Shell) -> None:
-    """List bearer tokens, the last made first; revoked and expired ones stay."""
+    """List bearer tokens, newest first, including revoked and expired ones."""
     with Registry.open(shell.settings) as registry:
         found = registry.tokens()
     now = instants.now()
@@ -59,7 +59,7 @@ tokens = click.Group("tokens", commands=[add, revoke, list_tokens], help="Bearer
 
 
 def _names(text: str | None) -> list[str]:
-    """Read names that are separated by commas; an empty one stays, and is refused: it would mean all."""
+    """Split comma-separated names. An empty name is kept so that it is rejected: it would mean all."""
     return [] if text is None else [name.strip() for name in text.split(",")]
 
 

@@ -24,13 +24,17 @@ from registry.versions import Page, Version
 
 @command("list")
 @click.option("--target", metavar="TASK", help="Only versions for this target task.")
-@click.option("--source", metavar="TASK", help="Only versions carried over from this source task.")
-@click.option("--stage", metavar="STAGE", help="Only versions in this stage, candidate and retired included.")
-@click.option("--technique", metavar="NAME", help="Only versions that were carried over like this.")
+@click.option("--source", metavar="TASK", help="Only versions transferred from this source task.")
+@click.option("--stage", metavar="STAGE", help="Only versions in this stage; may be candidate or retired.")
+@click.option("--technique", metavar="NAME", help="Only versions adapted with this technique.")
 @click.option(
-    "--limit", type=click.IntRange(1, MAX_LIMIT), default=100, show_default=True, help="How many at most."
+    "--limit",
+    type=click.IntRange(1, MAX_LIMIT),
+    default=100,
+    show_default=True,
+    help="Most versions to list.",
 )
-@click.option("--cursor", metavar="NEXT", help="Go on where another page ended.")
+@click.option("--cursor", metavar="NEXT", help="Continue after the previous page.")
 def list_versions(
     shell: Shell,
     target: str | None,
@@ -40,7 +44,7 @@ def list_versions(
     limit: int,
     cursor: str | None,
 ) -> None:
-    """List versions, the last registered first."""
+    """List versions, newest first."""
     with Registry.open(shell.settings) as registry:
         page = registry.versions(
             target=target, source=source, stage=stage, technique=technique, limit=limit, cursor=cursor
@@ -54,7 +58,7 @@ def list_versions(
 @command("show")
 @click.argument("ref")
 def show(shell: Shell, ref: str) -> None:
-    """Show one version and what it is made of.
+    """Show one version and its manifest.
 
     REF is [SOURCE/]TARGET[@STAGE or @NUMBER or @sha256:PREFIX]; a bare target means production.
     """
@@ -68,10 +72,10 @@ def show(shell: Shell, ref: str) -> None:
 @command("history")
 @click.argument("target")
 @click.option(
-    "--at", type=Time(), metavar="TIME", help="What was in each stage then, like 2026-05-03T14:00:00Z."
+    "--at", type=Time(), metavar="TIME", help="Show the stages at this time, such as 2026-05-03T14:00:00Z."
 )
 def history(shell: Shell, target: str, at: datetime | None) -> None:
-    """Show what happened to a target's versions, or what was in its stages at a time."""
+    """Show a target's events, or its stages at a given time."""
     with Registry.open(shell.settings) as registry:
         if at is None:
             events = registry.history(target)
@@ -90,7 +94,7 @@ def history(shell: Shell, target: str, at: datetime | None) -> None:
 @command("lineage")
 @click.argument("ref")
 def lineage(shell: Shell, ref: str) -> None:
-    """Show where a version comes from, and which segments each generation shares with the one before.
+    """Show a version's ancestors, and which segments each one shares with its parent.
 
     REF is [SOURCE/]TARGET[@STAGE or @NUMBER or @sha256:PREFIX]; a bare target means production.
     """
@@ -103,10 +107,10 @@ def lineage(shell: Shell, ref: str) -> None:
 @click.argument("first")
 @click.argument("second")
 def compare(shell: Shell, first: str, second: str) -> None:
-    """Set two versions side by side: figures, labels, spaces, segments, and their answers to the same items.
+    """Compare two versions: metrics, labels, spaces, segments, and predictions on the same examples.
 
-    FIRST and SECOND are refs. Items that either version, or an ancestor of it, learnt from are left out of
-    the paired test (McNemar, exact) and counted.
+    FIRST and SECOND are refs. The paired test (exact McNemar) excludes and counts the examples that either
+    version, or one of its ancestors, was trained on.
     """
     with Registry.open(shell.settings) as registry:
         found = registry.compare(first, second)
@@ -237,7 +241,7 @@ def _show_lineage(out: Console, found: Lineage) -> None:
 
 
 def _generations(found: Lineage) -> Iterator[tuple[str, ...]]:
-    """Yield a row for each generation, the oldest first, and for each child of the last."""
+    """Yield one row per generation, oldest first, then one per child of the last generation."""
     for each in found.generations:
         shared, own = (
             ", ".join(
@@ -281,7 +285,7 @@ def _show_comparison(out: Console, found: Comparison) -> None:
 
 
 def _common(found: Comparison) -> Iterator[tuple[str, str, str]]:
-    """Yield rows of what both have in common; what is said of both at once stands in the first's column."""
+    """Yield the rows about both versions; a value for both is in the first version's column."""
     yield "labels", _equality(found.labels_equal), ""
     yield "space", _equality(found.space_equal), ""
     yield "shared", ", ".join(f"{segment.name} {segment.digest}" for segment in found.shared), ""
@@ -295,7 +299,7 @@ def _equality(equal: bool | None) -> str:
 
 
 def _paired(found: Comparison) -> str:
-    """Say in a sentence what the paired test found."""
+    """Describe the result of the paired test in one sentence."""
     try:
         pairing = found.paired()
         difference = pairing.difference
@@ -310,7 +314,7 @@ def _paired(found: Comparison) -> str:
 
 
 def _grouped(interval: Interval) -> str:
-    """Say how many groups an interval rests on, where examples share any."""
+    """Return the number of groups behind an interval, or nothing if no two examples share a group."""
     if interval.groups == interval.examples:
         return ""
     return f" over {interval.groups:,} groups, worth {interval.effective:,.0f} independent examples"

@@ -223,7 +223,7 @@ def test_verify(run: Run, registry: Registry, versions: list[Version]) -> None:
 def test_gc(run: Run, versions: list[Version]) -> None:
     run.json("delete", "digits@1", "--reason", "a mistake")
     assert run.json("gc", "--dry-run") == {"dry_run": True, "removed": [], "bytes": 0}
-    assert "wait for their grace period" in run("gc").stdout
+    assert "wait for the end of their grace period" in run("gc").stdout
     document = run.json("gc", "--grace", "0")
     assert isinstance(document["removed"], list)
     assert versions[0].digest in document["removed"]
