@@ -1,4 +1,4 @@
-"""The catalog: which versions there are, what they need, and what happened to them."""
+"""The catalog: the registered versions, the blobs that they need, and their history."""
 
 from registry.catalog.catalog import Blob, Catalog, CatalogHead, CatalogIdentity
 from registry.catalog.sql import SqlCatalog

@@ -1,14 +1,14 @@
 """The contract of a catalog: versions, stages, events, tokens, and the claims on blobs.
 
-Each method is one transaction: it happens whole, or not at all, whatever crashes and whoever else
-is at work. Time comes from the caller.
+Each method is one transaction: it is applied completely or not at all, despite crashes and concurrent
+writers. The caller passes the time.
 
-A blob that the catalog knows is in one of three states. *Staged*: somebody holds a lease on the
-digest and is writing the bytes. *Live*: the bytes were there and sound. *Condemned*: nothing
-needed them when the garbage collector looked; it will delete them when the grace period is over.
-A lease is taken on a digest before its first use, and keeps the collector away until it is
-released or expires. A version refers to live blobs only, and a blob that is referred to or leased is never
-condemned; so the bytes of a visible version are always there.
+A blob that the catalog knows is in one of three states. *Staged*: a lease on the digest is held while its
+bytes are written. *Live*: the bytes were stored and verified. *Condemned*: nothing needed the bytes when the
+garbage collector checked; it will delete them after the grace period. A lease is taken on a digest before its
+first use. It protects the blob from the collector until it is released or expires. A version refers to live
+blobs only, and a blob that is referred to or leased is never condemned. So the bytes of a visible version
+always exist.
 """
 
 import secrets
@@ -31,15 +31,15 @@ CONDEMNED = "condemned"
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """What the catalog knows of a blob.
+    """The catalog's record of a blob.
 
     Attributes:
         digest: its digest.
-        kind: what it was first stored as: ``segment``, ``recipe``, ``items``, ``predictions``,
+        kind: the kind under which it was first stored: ``segment``, ``recipe``, ``items``, ``predictions``,
             ``evidence``, ``manifest``, or ``unknown``.
         bytes: its size.
         state: ``staged``, ``live`` or ``condemned``.
-        since: when it came into that state, in UTC.
+        since: when it entered that state, in UTC.
     """
 
     digest: Digest
@@ -51,10 +51,10 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class CatalogHead:
-    """The end of a target's chain of events, kept beside it so that a chain cut short is seen.
+    """The end of a target's chain of events, stored separately so that a truncated chain is detected.
 
     Attributes:
-        seq: the last event's place in the chain; 0 for an empty chain.
+        seq: the last event's position in the chain; 0 for an empty chain.
         hash: its hash, or None.
     """
 
@@ -64,12 +64,13 @@ class CatalogHead:
 
 @dataclass(frozen=True, slots=True)
 class CatalogIdentity:
-    """Which registry a catalog is, and how far it has come.
+    """The identity of a catalog's registry, and its progress.
 
     Attributes:
-        id: 32 hexadecimal digits, drawn when the catalog was made or forked; copies have the same.
-        epoch: how many times garbage was collected or a blob store taken over; 0 before the first. It only rises.
-        event: id of the last event of all; 0 before the first.
+        id: 32 random hexadecimal digits, set when the catalog was created or forked; copies share them.
+        epoch: how many times garbage was collected or a blob store taken over; starts at 0 and only
+            increases.
+        event: id of the last event; 0 before the first.
         hash: that event's hash, or None.
     """
 
@@ -80,14 +81,14 @@ class CatalogIdentity:
 
 
 def new_id() -> str:
-    """Return an id that no registry has."""
+    """Return a new random registry id."""
     return secrets.token_hex(16)
 
 
 class Catalog(ABC):
     """Versions, stages, events and the claims on blobs. Safe to use from several threads and processes.
 
-    ``tests.contracts.catalog.CatalogContract`` is the suite that every catalog passes.
+    Every implementation passes the test suite ``tests.contracts.catalog.CatalogContract``.
     """
 
     @abstractmethod
@@ -95,40 +96,40 @@ class Catalog(ABC):
         """Check that rows can be written; nothing changes.
 
         Raises:
-            ReadOnlyRegistry: this account may not.
-            StorageFailure: they cannot.
+            ReadOnlyRegistry: this account may not write.
+            StorageFailure: the database failed.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of every connection."""
+        """Close every connection."""
 
-    # Which catalog it is
+    # Identity
 
     @property
     @abstractmethod
     def label(self) -> str:
-        """Where it is, for people: a path, or a URL without its password."""
+        """Its location for messages: a path, or a URL without its password."""
 
     @abstractmethod
     def place(self) -> frozenset[str]:
-        """Return what tells this catalog from its copies; catalogs that share one of these are the same."""
+        """Return the marks that distinguish this catalog from its copies; catalogs that share a mark are the same."""
 
     @abstractmethod
     def identity(self) -> CatalogIdentity:
-        """Return which registry this is, and how far it has come."""
+        """Return the registry's identity: its id, epoch and last event."""
 
     @abstractmethod
     def event_hash(self, event: int) -> Digest | None:
-        """Return the hash of the event of an id, or None where there is none."""
+        """Return the hash of the event with an id, or None if there is none."""
 
     @abstractmethod
     def raise_epoch(self, above: int = 0) -> None:
-        """Begin a new epoch, the next after both the current one and another."""
+        """Start a new epoch: one more than the larger of the current epoch and another."""
 
     @abstractmethod
     def fork(self, id: str) -> None:
-        """Become another registry: the id is replaced, and epochs are counted from 0 again."""
+        """Become another registry: replace the id and reset the epoch to 0."""
 
     @abstractmethod
     def knows_blobs(self) -> bool:
@@ -140,25 +141,25 @@ class Catalog(ABC):
     def lease(
         self, holder: str, digest: Digest, at: datetime, expires: datetime, new: tuple[str, int] | None = None
     ) -> Blob | None:
-        """Claim a digest, so that it is not collected until the lease is released or has expired.
+        """Lease a digest: it is not collected until the lease is released or expires.
 
-        A condemned blob comes back as staged: its bytes have to be stored or checked again.
+        A condemned blob becomes staged: its bytes have to be stored or checked again.
 
         Args:
-            holder: who claims it; claiming again extends the claim.
-            digest: what is claimed.
-            at: the time now.
-            expires: when the claim ends by itself.
-            new: kind and size in bytes of a blob that is about to be stored; without it, only a blob that
-                the catalog knows can be claimed.
+            holder: who leases it; leasing again extends the lease.
+            digest: the digest to lease.
+            at: the current time.
+            expires: when the lease expires.
+            new: kind and size in bytes of a blob about to be stored; without it, only a blob that the catalog
+                knows can be leased.
 
         Returns:
-            the blob as it stands now, or None (nothing was claimed) where the catalog does not know it.
+            the blob's new record, or None if the catalog does not know the digest; then nothing was leased.
         """
 
     @abstractmethod
     def confirm(self, digest: Digest, at: datetime) -> None:
-        """Say that a leased blob's bytes are in the store and sound: staged becomes live."""
+        """Mark a leased blob as stored and verified: staged becomes live."""
 
     @abstractmethod
     def renew(self, holder: str, expires: datetime) -> None:
@@ -166,15 +167,15 @@ class Catalog(ABC):
 
     @abstractmethod
     def release(self, holder: str) -> None:
-        """Give up every lease of a holder."""
+        """Release every lease of a holder."""
 
     @abstractmethod
     def leased(self, digest: Digest, at: datetime) -> bool:
-        """Tell whether somebody's lease on a digest runs."""
+        """Tell whether a digest has a lease that has not expired."""
 
     @abstractmethod
     def export(self, weights: Digest) -> Digest | None:
-        """Return the segment that weights were exported to before, or None."""
+        """Return the segment that weights were exported to earlier, or None."""
 
     # Versions
 
@@ -182,13 +183,13 @@ class Catalog(ABC):
     def register(
         self, manifest: Manifest, holder: str, exports: Mapping[Digest, Digest], actor: str, at: datetime
     ) -> Version:
-        """Register a version with its number, references, exports and event; or return the one that is there.
+        """Register a version with its number, references, exports and event, or return the existing version.
 
         Args:
             manifest: the version; its own bytes are a blob of kind ``manifest``.
             holder: holder of the leases on all its blobs, the manifest's included.
-            exports: segment digests by weights digest, to be found by ``export`` from now on; the last
-                one registered for some weights counts.
+            exports: segment digests by weights digest, which ``export`` then finds; the last one registered
+                for a weights digest is used.
             actor: who registers it.
             at: the time now.
 
@@ -200,17 +201,17 @@ class Catalog(ABC):
 
     @abstractmethod
     def find(self, query: Query, limit: int, before: int | None = None) -> Sequence[Version]:
-        """Return versions that a query lets through, the last registered first.
+        """Return the versions that match a query, newest first.
 
         Args:
-            query: what to let through.
-            limit: how many at most, 1 or more.
+            query: the conditions.
+            limit: most versions to return, at least 1.
             before: only those registered by an event with a lower id.
         """
 
     @abstractmethod
     def tombstone(self, ref: Ref) -> Event | None:
-        """Return the event that deleted a version, given its full ref, or None where none did."""
+        """Return the event that deleted a version, given its full ref, or None if it was not deleted."""
 
     @abstractmethod
     def references(self) -> Iterator[tuple[Ref, str, Digest, int]]:
@@ -220,38 +221,39 @@ class Catalog(ABC):
 
     @abstractmethod
     def targets(self) -> Sequence[str]:
-        """Return every target that a version was ever registered for, sorted."""
+        """Return every target that ever had a version, sorted."""
 
     @abstractmethod
     def position(self) -> int:
-        """Return the id of the last event of all, 0 before the first: cheap, and it only ever grows.
+        """Return the id of the last event, or 0 before the first. The call is cheap, and the id only increases.
 
-        Events come into sight in the order of their ids, so that whoever has seen a position has seen all up to it.
+        Events become visible in the order of their ids: a reader who has seen an id can see all events up to
+        it.
         """
 
     @abstractmethod
     def stage_position(self) -> int:
-        """Return the id of the last event that moved a stage, of any target; 0 before the first: cheap, and only grows.
+        """Return the id of the last stage event of any target, or 0 before the first. The call is cheap.
 
-        Registrations leave it, and so do deletions, as what is in a stage is not deleted. Whoever has seen a position
-        sees every move up to it.
+        The id only increases. Registrations and deletions do not change it, as a version in a stage cannot be
+        deleted. A reader who has seen an id can see all stage events up to it.
         """
 
     @abstractmethod
     def events(self, target: str, until: datetime | None = None) -> Sequence[Event]:
-        """Return a target's events, oldest first, up to and including a moment."""
+        """Return a target's events up to and including a given time, oldest first."""
 
     @abstractmethod
     def standing(self, target: str) -> Standing:
-        """Return where a target's versions stand."""
+        """Return the standing of a target's versions."""
 
     @abstractmethod
     def head(self, target: str) -> CatalogHead:
-        """Return the end of a target's chain as it was noted beside it."""
+        """Return the stored end of a target's chain."""
 
     @abstractmethod
     def faults(self) -> Sequence[str]:
-        """Return what the database finds wrong with its own files, in words."""
+        """Return the problems that the database finds in its own files, as text."""
 
     @abstractmethod
     def promote(
@@ -264,7 +266,7 @@ class Catalog(ABC):
         reason: str | None,
         forced: bool,
     ) -> Event:
-        """Append a promotion, if the target's stages did not move since they were read.
+        """Append a promotion if the target's stages did not move since they were read.
 
         Args:
             version: which.
@@ -282,7 +284,7 @@ class Catalog(ABC):
 
     @abstractmethod
     def roll_back(self, target: str, expect: int, actor: str, at: datetime, reason: str | None) -> Event:
-        """Append a rollback of production to the version below, if the stages did not move since.
+        """Append a rollback of production to the previous version if the stages did not move since they were read.
 
         Raises:
             StaleExpectation: the target's last stage event is another one.
@@ -302,15 +304,14 @@ class Catalog(ABC):
 
     @abstractmethod
     def add_token(self, token: Token) -> None:
-        """Keep a bearer token.
+        """Store a bearer token.
 
-        Raises:
-            NameTaken: there is one of this name, revoked or not.
+        Raises: NameTaken: there is one of this name, revoked or not.
         """
 
     @abstractmethod
     def revoke_token(self, name: str, actor: str, at: datetime) -> Token:
-        """Revoke a bearer token, which stays listed; one that is revoked already stays as it is.
+        """Revoke a bearer token. It stays in the list; a revoked token is not changed.
 
         Raises:
             UnknownToken: there is none of this name.
@@ -318,24 +319,24 @@ class Catalog(ABC):
 
     @abstractmethod
     def tokens(self) -> Sequence[Token]:
-        """Return every bearer token, the last made first."""
+        """Return every bearer token, newest first."""
 
     @abstractmethod
     def token_changes(self) -> int:
-        """Return a number that has grown whenever a token was added or revoked: cheap.
+        """Return a number that increases whenever a token is added or revoked. The call is cheap.
 
-        Whoever has seen a number, sees all that it counts.
+        A reader who has seen a number can see all changes that it counts.
         """
 
     # Garbage
 
     @abstractmethod
     def unknown(self, digests: Sequence[Digest]) -> Sequence[Digest]:
-        """Return those of some digests that the catalog does not know, in their order."""
+        """Return the given digests that the catalog does not know, in their order."""
 
     @abstractmethod
     def adopt(self, digest: Digest, size: int, at: datetime) -> None:
-        """Condemn bytes that were found in the store and that the catalog does not know."""
+        """Condemn bytes in the store that the catalog does not know."""
 
     @abstractmethod
     def unneeded(self, at: datetime) -> Sequence[Blob]:
@@ -343,18 +344,18 @@ class Catalog(ABC):
 
     @abstractmethod
     def condemn(self, digests: Sequence[Digest], at: datetime) -> None:
-        """Condemn those of some blobs that are still unneeded, and drop the leases that have expired."""
+        """Condemn the given blobs that are still unneeded, and remove expired leases."""
 
     @abstractmethod
     def reclaim(self, digest: Digest, at: datetime, before: datetime, delete: Callable[[], None]) -> bool:
-        """Delete a blob that was condemned long enough ago, and forget it.
+        """Delete a blob whose grace period is over, and its row.
 
         Args:
             digest: which.
             at: the time now.
             before: it must have been condemned at or before this moment.
-            delete: takes the bytes away; nobody can lease the digest while it runs.
+            delete: deletes the bytes; the digest cannot be leased while it runs.
 
         Returns:
-            True if it was deleted, False where somebody has claimed it since.
+            True if it was deleted, False if it was leased in the meantime.
         """

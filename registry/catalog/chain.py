@@ -1,4 +1,4 @@
-"""Targets and their chains of events: locked, read, and appended to, in a caller's transaction."""
+"""Targets and their chains of events. Every function runs in the caller's transaction."""
 
 from datetime import datetime
 from typing import Any
@@ -19,15 +19,14 @@ STAGE_COUNT = sa.select(counters.c.value).where(counters.c.name == "stages")
 
 
 def lock(connection: sa.Connection, target: str) -> None:
-    """Keep everybody else from appending to a target's chain until the transaction ends."""
+    """Lock a target's chain against other writers until the transaction ends."""
     connection.execute(sa.select(targets.c.name).where(targets.c.name == target).with_for_update()).all()
 
 
 def expected(connection: sa.Connection, target: str, expect: int) -> Standing:
     """Lock a target and check that its stages did not move.
 
-    Raises:
-        StaleExpectation: they did.
+    Raises: StaleExpectation: the stages moved.
     """
     lock(connection, target)
     standing = standing_of(connection, target)
@@ -40,7 +39,7 @@ def expected(connection: sa.Connection, target: str, expect: int) -> Standing:
 
 
 def standing_of(connection: sa.Connection, target: str) -> Standing:
-    """Return where a target's versions stand, from its stage events."""
+    """Return the standing of a target's versions, from its stage events."""
     moves = (
         sa.select(events)
         .where(events.c.target == target, events.c.action.in_(STAGE_ACTIONS))
@@ -60,7 +59,7 @@ def append(
     reason: str | None = None,
     forced: bool = False,
 ) -> Event:
-    """Append an event to the chain of its target, which is locked, and note the new end beside it."""
+    """Append an event to the chain of its locked target, and store the new end of the chain."""
     last = connection.execute(
         sa.select(events).where(events.c.target == ref.target).order_by(events.c.seq.desc()).limit(1)
     ).one_or_none()

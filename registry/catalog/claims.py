@@ -1,4 +1,4 @@
-"""Blobs and the leases on them: claimed and checked, in a caller's transaction."""
+"""Blobs and the leases on them. Every function runs in the caller's transaction."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -16,14 +16,15 @@ from registry.errors import CondemnedBlob, MissingBlob
 def claimable(
     connection: sa.Connection, digest: Digest, new: tuple[str, int] | None, at: datetime
 ) -> sa.Row[Any] | None:
-    """Lock a blob's row, made where it is not and the blob is a new one."""
+    """Lock a blob's row; create it for a new blob."""
     locked = sa.select(blobs).where(blobs.c.digest == digest).with_for_update()
     while True:
         if new is not None:
             kind, size = new
             insert_new(connection, blobs, digest=digest, kind=kind, bytes=size, state=STAGED, since=at)
         row = connection.execute(locked).one_or_none()
-        # On PostgreSQL the row may go between the two, while it is waited for: it was being reclaimed.
+        # On PostgreSQL the collector may delete the row between the two statements, during the wait for its
+        # lock.
         if row is not None or new is None:
             return row
 
@@ -52,7 +53,7 @@ def check_claims(connection: sa.Connection, holder: str, needed: set[Digest]) ->
 
 
 def nothing_needs(at: datetime) -> tuple[sa.ColumnElement[bool], ...]:
-    """Return the conditions under which no version refers to a row of ``blobs`` and no lease holds it."""
+    """Return the conditions for a row of ``blobs`` that no version refers to and no lease holds."""
     return (
         ~sa.exists().where(refs.c.digest == blobs.c.digest),
         ~sa.exists().where((leases.c.digest == blobs.c.digest) & (leases.c.expires > at)),
@@ -60,7 +61,7 @@ def nothing_needs(at: datetime) -> tuple[sa.ColumnElement[bool], ...]:
 
 
 def remember(connection: sa.Connection, exported: Mapping[Digest, Digest]) -> None:
-    """Note which segments weights were exported to."""
+    """Record which segments weights were exported to."""
     for weights, digest in sorted(exported.items()):
         insert_or_update(connection, exports, weights=weights, digest=digest)
 

@@ -1,4 +1,4 @@
-"""What differs between the databases: connections, transactions, upserts. Nothing else may."""
+"""All differences between the databases: connections, transactions, upserts."""
 
 import os
 import sqlite3
@@ -28,7 +28,7 @@ _PATIENCE = {
     "connect_timeout": 10, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,
     "tcp_user_timeout": 25_000,
 }  # fmt: skip
-"""Of libpq, in seconds and (the last) milliseconds; its own defaults are those of the system: minutes, or hours."""
+"""Options of libpq, in seconds and (the last) milliseconds; its defaults are the system's: minutes or hours."""
 _FORBIDDEN = ("42501", "25006")
 """SQLSTATEs: insufficient privilege, read-only transaction."""
 _MAY_WRITE = sa.text(
@@ -36,20 +36,20 @@ _MAY_WRITE = sa.text(
     "AND (to_regclass('counters') IS NULL OR has_table_privilege('counters', 'UPDATE'))"
 )
 _MANY = 500
-"""Values in one IN list: every database takes that many."""
+"""Most values in one IN list; every database accepts this many."""
 
 
 def open_engine(url: str, *, shared: bool = False, make: bool = True) -> sa.Engine:
     """Open a pool of connections to a SQLite file or a PostgreSQL database.
 
     Args:
-        url: where the catalog is.
-        shared: whether a new file, and its new folder, are their group's too.
-        make: whether a SQLite file is made where there is none.
+        url: the catalog's URL.
+        shared: whether the group may read and write a new file and its new folder.
+        make: whether to create a missing SQLite file.
 
     Raises:
-        InvalidSetting: the URL cannot be read, or the file can neither be read nor made.
-        MissingCatalog: there is no file, and none is to be made.
+        InvalidSetting: the URL is invalid, or the file can be neither read nor created.
+        MissingCatalog: there is no file, and ``make`` is false.
         MissingExtra: the database's driver is not installed.
     """
     if url.startswith("sqlite:"):
@@ -57,7 +57,7 @@ def open_engine(url: str, *, shared: bool = False, make: bool = True) -> sa.Engi
     try:
         parsed = sa.make_url(url)
         POSTGRES.require("a postgresql+psycopg:// catalog")
-        # A host that is gone without a word would be waited for without end.
+        # Without timeouts, a host that vanishes without closing the connection would block forever.
         patience = {name: value for name, value in _PATIENCE.items() if name not in parsed.query}
         return sa.create_engine(parsed, pool_pre_ping=True, connect_args=patience)
     except sa.exc.ArgumentError as error:
@@ -68,7 +68,7 @@ def check_writable(engine: sa.Engine) -> None:
     """Check that a catalog may be written to.
 
     Raises:
-        ReadOnlyRegistry: it may not.
+        ReadOnlyRegistry: this account may not write to it.
     """
     if engine.dialect.name == "sqlite":
         if _READS_ONLY in engine.get_execution_options():
@@ -82,15 +82,15 @@ def check_writable(engine: sa.Engine) -> None:
 def writing(engine: sa.Engine) -> sa.Engine:
     """Return the engine for transactions that will write.
 
-    SQLite gives those the write lock at their beginning: one that began by reading could not wait
-    for it, but would fail as soon as another had written.
+    On SQLite these take the write lock at their beginning. A transaction that starts by reading cannot wait
+    for the lock: it fails as soon as another one has written.
     """
     return engine.execution_options(**{_WRITES: True})
 
 
 @contextmanager
 def explained(engine: sa.Engine) -> Iterator[None]:
-    """Turn what goes wrong with the database, not with our statements, into a ``StorageFailure``."""
+    """Turn failures of the database, but not errors in our statements, into ``StorageFailure``."""
     try:
         yield
     except sa.exc.IntegrityError:
@@ -124,19 +124,19 @@ def _read_only(engine: sa.Engine) -> ReadOnlyRegistry:
 
 
 def where(engine: sa.Engine) -> str:
-    """Return where a catalog is, for people: a file's path, or a URL without its password."""
+    """Return a catalog's location for messages: a file's path, or a URL without its password."""
     url = engine.url
     return str(url.database) if engine.dialect.name == "sqlite" else url.render_as_string(hide_password=True)
 
 
 def insert_new(connection: sa.Connection, table: sa.Table, **values: object) -> None:
-    """Insert a row, or leave the one that has its key as it is."""
+    """Insert a row unless its key exists."""
     insert = _insert(connection, table).values(**values)
     connection.execute(insert.on_conflict_do_nothing())
 
 
 def insert_or_update(connection: sa.Connection, table: sa.Table, **values: object) -> None:
-    """Insert a row, or give the one that has its primary key these values."""
+    """Insert a row, or update the row with the same primary key."""
     key = [column.name for column in table.primary_key]
     insert = _insert(connection, table).values(**values)
     rest = {name: value for name, value in values.items() if name not in key}
@@ -148,20 +148,20 @@ def _insert(connection: sa.Connection, table: sa.Table) -> Any:
 
 
 def chunks(values: list[Any]) -> Iterator[list[Any]]:
-    """Yield values in lists short enough for one IN list."""
+    """Yield values in chunks that fit into one IN list."""
     for start in range(0, len(values), _MANY):
         yield values[start : start + _MANY]
 
 
 def exclude_migrations(connection: sa.Connection) -> None:
-    """Wait until no other process migrates, and keep others from it until the transaction ends."""
+    """Take the migration lock; it is held until the transaction ends."""
     if connection.dialect.name == "postgresql":
-        # An arbitrary number that no other program is likely to lock; on SQLite the write lock does it.
+        # An arbitrary number that other programs are unlikely to lock. On SQLite the write lock is enough.
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(7218001)"))
 
 
 def faults(connection: sa.Connection) -> list[str]:
-    """Return what the database itself finds wrong with its file; a server looks after its own."""
+    """Return the problems that SQLite finds in its file; a server's database is not checked."""
     if connection.dialect.name != "sqlite":
         return []
     found = [str(row[0]) for row in connection.execute(sa.text("PRAGMA integrity_check"))]
@@ -186,7 +186,7 @@ def _open_sqlite(path: Path, mode: int, *, make: bool) -> sa.Engine:
     engine = sa.create_engine(
         sa.URL.create("sqlite", database=str(path)),
         creator=partial(_connect, path),
-        # A creator hides from SQLAlchemy that this is a file.
+        # With a creator SQLAlchemy does not know that this is a file.
         poolclass=sa.QueuePool,
     )
     sa.event.listen(engine, "connect", partial(_set_up_sqlite, path))
@@ -196,7 +196,7 @@ def _open_sqlite(path: Path, mode: int, *, make: bool) -> sa.Engine:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    """Connect to a file that is there: one that went away since is not made anew, which would be an empty catalog."""
+    """Connect to an existing file. A file that has since vanished is not recreated, as it would be empty."""
     if not path.exists():
         raise _not_there(path)
     return sqlite3.connect(
@@ -211,13 +211,13 @@ def _not_there(path: Path) -> MissingCatalog:
 
 
 def _check_in_place(path: Path, _connection: Any, record: Any, _proxy: Any) -> None:
-    """Give a connection up whose file was deleted or replaced: it would go on with what nobody else sees."""
+    """Discard a connection whose file was deleted or replaced; its changes would be invisible to others."""
     if record.info[_FILE] != _file(path):
         raise sa.exc.DisconnectionError(f"{path} is another file than it was")
 
 
 def _file(path: Path) -> tuple[int, int] | None:
-    """Return what tells a file from one that is put in its place, or None where there is none."""
+    """Return the identity of a file, which a replacement does not share, or None if there is no file."""
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -226,13 +226,13 @@ def _file(path: Path) -> tuple[int, int] | None:
 
 
 def _open_sqlite_for_reading(path: Path) -> sa.Engine:
-    """Open a file that this account may not write to, or whose folder it may not write to.
+    """Open a file in read-only mode, because this account may not write to it or to its folder.
 
-    A file in write-ahead mode is read together with two others, which SQLite makes beside it. Where a writer has made
-    them, they are used, and all is as usual. Where there are none, nobody writes at this moment and the file is all
-    there is; but this account cannot make them, so it has to be opened as ``immutable``. SQLite then takes no locks
-    and sees no changes, and would give wrong results if somebody did write meanwhile: each transaction is a
-    connection of its own, and fails where it finds the file changed at its end.
+    SQLite reads a file in write-ahead mode together with two files that it creates beside it. If a writer has
+    created them, they are used as usual. Otherwise nobody is writing at this moment, and the file is
+    complete. But this account cannot create the two files, so the catalog has to be opened as ``immutable``.
+    SQLite then takes no locks and sees no changes, and a concurrent write would give wrong results. Therefore
+    each transaction uses its own connection and fails if the file has changed by its end.
     """
     if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
         raise InvalidSetting(f"expected to read the catalog {path}, this account may not; use one that may")
@@ -249,7 +249,7 @@ def _open_sqlite_for_reading(path: Path) -> sa.Engine:
 
 
 def _connect_for_reading(path: Path) -> sqlite3.Connection:
-    """Connect as the files beside a catalog are at this moment."""
+    """Connect in the mode that fits the files beside the catalog at this moment."""
     deadline = time.monotonic() + _READ_TIMEOUT_S
     while True:
         if not path.exists():
@@ -264,7 +264,7 @@ def _connect_for_reading(path: Path) -> sqlite3.Connection:
             connection.close()
             if error.sqlite_errorname != "SQLITE_CANTOPEN" and "READONLY" not in error.sqlite_errorname:
                 raise
-            # A writer came or went in between.
+            # A writer started or stopped in between.
             if time.monotonic() > deadline:
                 raise ReadOnlyRegistry(
                     f"expected to read the catalog {path}, beside it lies {path.name}-wal with changes that this "
@@ -276,7 +276,7 @@ def _connect_for_reading(path: Path) -> sqlite3.Connection:
 
 
 def _is_written(path: Path) -> bool:
-    """Tell whether changes lie beside a catalog, or may at any moment."""
+    """Tell whether there are changes beside a catalog, or may be at any moment."""
     try:
         return Path(f"{path}-wal").stat().st_size > 0
     except FileNotFoundError:
@@ -301,7 +301,7 @@ def _state(path: Path) -> tuple[int, ...]:
 
 def _set_up_sqlite(path: Path, connection: Any, record: Any) -> None:
     record.info[_FILE] = _file(path)
-    connection.isolation_level = None  # the driver would begin transactions late, and on its own
+    connection.isolation_level = None  # otherwise the driver starts transactions itself, and late
     cursor = connection.cursor()
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.execute("PRAGMA synchronous = FULL")
@@ -310,9 +310,9 @@ def _set_up_sqlite(path: Path, connection: Any, record: Any) -> None:
 
 
 def _set_journal(cursor: Any) -> None:
-    """Switch to write-ahead logging, which stays with the file.
+    """Switch to write-ahead logging, which is a property of the file.
 
-    SQLite does not always wait for others while it switches, so it is asked again.
+    SQLite does not always wait for other connections during the switch, so it is retried.
     """
     deadline = time.monotonic() + _BUSY_TIMEOUT_S
     while True:

@@ -1,4 +1,4 @@
-"""Which registry a catalog is, and where, in a caller's transaction."""
+"""The identity and location of a catalog. Every function runs in the caller's transaction."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ _DATABASE = sa.text("SELECT oid FROM pg_database WHERE datname = current_databas
 
 
 def read_identity(connection: sa.Connection) -> CatalogIdentity:
-    """Return which registry this is, and how far it has come."""
+    """Return the registry's identity: its id, epoch and last event."""
     row = connection.execute(sa.select(identity)).one()
     last = connection.execute(_LAST).one_or_none()
     if last is None:
@@ -24,16 +24,16 @@ def read_identity(connection: sa.Connection) -> CatalogIdentity:
 
 
 def hash_of_event(connection: sa.Connection, event: int) -> Digest | None:
-    """Return the hash of the event of an id, or None."""
+    """Return the hash of the event with an id, or None."""
     found = connection.execute(sa.select(events.c.hash).where(events.c.id == event)).scalar()
     return None if found is None else Digest(found)
 
 
 def place_of(connection: sa.Connection) -> frozenset[str]:
-    """Return what tells the catalog from its copies.
+    """Return the marks that distinguish the catalog from its copies.
 
-    A PostgreSQL database that was dumped and restored has another number, or lies on a server with another. A replica
-    of a whole server that was promoted has neither: nobody could tell it from the first.
+    A PostgreSQL database that was dumped and restored has another number, or lies on another server. A
+    promoted replica of a whole server has the same marks as the original, so it cannot be distinguished.
     """
     if connection.dialect.name == "sqlite":
         return marks_of(Path(str(connection.engine.url.database)))

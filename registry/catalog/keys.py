@@ -1,4 +1,4 @@
-"""Bearer tokens as rows, in a caller's transaction."""
+"""Token rows. Every function runs in the caller's transaction."""
 
 from datetime import datetime
 from typing import Any
@@ -18,13 +18,13 @@ CHANGE_COUNT = sa.select(counters.c.value).where(_COUNTER)
 
 
 def every_token(connection: sa.Connection) -> list[Token]:
-    """Return every token, the last made first."""
+    """Return every token, newest first."""
     newest = sa.select(tokens).order_by(tokens.c.created_at.desc(), tokens.c.name)
     return [_token_of(row) for row in connection.execute(newest)]
 
 
 def add_token(connection: sa.Connection, token: Token) -> None:
-    """Keep a token.
+    """Store a token.
 
     Raises:
         NameTaken: there is one of this name or id, revoked or not.
@@ -39,7 +39,7 @@ def add_token(connection: sa.Connection, token: Token) -> None:
 
 
 def revoke_token(connection: sa.Connection, name: str, actor: str, at: datetime) -> Token:
-    """Note that a token was revoked, unless it was already.
+    """Mark a token as revoked, unless it already is.
 
     Raises:
         UnknownToken: there is none of this name.
@@ -55,7 +55,7 @@ def revoke_token(connection: sa.Connection, name: str, actor: str, at: datetime)
 
 
 def _count(connection: sa.Connection) -> None:
-    """Count a change, and keep everybody else from making one until the transaction ends."""
+    """Count a change; other writers wait until the transaction ends."""
     connection.execute(counters.update().where(_COUNTER).values(value=counters.c.value + 1))
 
 

@@ -1,4 +1,4 @@
-"""Versions as rows: numbered, checked, searched, and kept in step with their stages, in a caller's transaction."""
+"""Version rows: numbers, checks, searches and stages. Every function runs in the caller's transaction."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +16,7 @@ from registry.versions import Query, Version
 
 
 def next_number(connection: sa.Connection, transfer: Transfer) -> int:
-    """Lock a transfer's counter and read it."""
+    """Lock a transfer's version counter and read it."""
     insert_new(connection, transfers, source=transfer.source, target=transfer.target, next_number=1)
     locked = sa.select(transfers.c.next_number).where(is_transfer(transfer)).with_for_update()
     return int(connection.execute(locked).scalar_one())
@@ -40,7 +40,7 @@ def check_parent(connection: sa.Connection, parent: Digest | None) -> None:
     """Lock the parent of a version and check that it is registered.
 
     Raises:
-        UnknownVersion: it is not.
+        UnknownVersion: the parent is not registered.
     """
     if parent is None:
         return
@@ -53,7 +53,7 @@ def check_live(connection: sa.Connection, version: Version) -> None:
     """Lock a version and check that it was not deleted.
 
     Raises:
-        UnknownVersion: it was.
+        UnknownVersion: the version was deleted.
     """
     there = sa.select(versions.c.deleted).where(versions.c.event == version.event).with_for_update()
     if connection.execute(there).scalar() is not False:
@@ -100,7 +100,7 @@ def row_of(manifest: Manifest, number: int, event: Event) -> dict[str, object]:
 
 
 def fetch(connection: sa.Connection, wanted: sa.Select[Any]) -> list[Version]:
-    """Return the versions that a selection from ``versions`` finds, each with the stages that it is in."""
+    """Return the versions that a selection from ``versions`` finds, each with its stages."""
     rows = connection.execute(wanted).all()
     places: dict[int, list[str]] = {row.event: [] for row in rows}
     for some in chunks(list(places)):
@@ -130,7 +130,7 @@ def _version(row: sa.Row[Any], places: list[str]) -> Version:
 
 
 def project(connection: sa.Connection, old: Standing, new: Standing) -> None:
-    """Bring the searchable stages of a target from one standing to the next."""
+    """Update the searchable stages of a target from one standing to the next."""
     for stage in sorted(set(old.stages) | set(new.stages)):
         ref = new.stages.get(stage)
         if ref == old.stages.get(stage):

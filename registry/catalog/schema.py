@@ -17,7 +17,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class Instant(sa.types.TypeDecorator[datetime]):
-    """A moment as whole microseconds since 1970, exact and sortable in every database."""
+    """A time as whole microseconds since 1970: exact and sortable in every database."""
 
     impl = sa.BigInteger
     cache_ok = True
@@ -39,9 +39,9 @@ counters = sa.Table(
     sa.Column("name", _NAME, primary_key=True),
     sa.Column("value", sa.BigInteger, nullable=False),
 )
-"""``events``: the id of the last event. A sequence would let a reader see 8 before 7.
+"""``events``: the id of the last event. With a sequence a reader could see 8 before 7.
 ``stages``: the id of the last event that moved a stage.
-``tokens``: how many times a token was added or revoked; the row is the tokens' lock."""
+``tokens``: how many times a token was added or revoked; locking the row locks the tokens."""
 
 identity = sa.Table(
     "identity",
@@ -67,7 +67,7 @@ targets = sa.Table(
     sa.Column("hash", _DIGEST, nullable=True),
     sa.Column("stage_event", sa.BigInteger, nullable=False),
 )
-"""The end of each target's chain of events, and its last stage event. The row is the target's lock."""
+"""The end of each target's chain of events, and its last stage event. Locking the row locks the target."""
 
 events = sa.Table(
     "events",
@@ -88,7 +88,7 @@ events = sa.Table(
     sa.Column("hash", _DIGEST, nullable=False),
     sa.UniqueConstraint("target", "seq", name="events_target_seq"),
 )
-"""Append-only: triggers refuse everything else."""
+"""Append-only, enforced by triggers."""
 
 versions = sa.Table(
     "versions",
@@ -112,7 +112,7 @@ versions = sa.Table(
     sa.Index("versions_technique", "technique", "event"),
     sa.Index("versions_parent", "parent"),
 )
-"""``promoted``: was ever moved to a stage. ``deleted``: a tombstone, whose number stays taken."""
+"""``promoted``: was ever moved to a stage. ``deleted``: a tombstone; its number is not reused."""
 sa.Index(
     "versions_digest",
     versions.c.digest,
@@ -128,7 +128,7 @@ stages = sa.Table(
     sa.Column("stage", _NAME, primary_key=True),
     sa.Column("version", sa.BigInteger, sa.ForeignKey("versions.event"), nullable=False, index=True),
 )
-"""The fold of the events, kept so that it can be searched."""
+"""The stages computed from the events, stored for searches."""
 
 blobs = sa.Table(
     "blobs",
@@ -180,4 +180,4 @@ tokens = sa.Table(
     sa.Column("revoked_by", sa.String(200), nullable=True),
     sa.UniqueConstraint("name", name="tokens_name"),
 )
-"""Bearer tokens, by their hashes alone; none is ever taken out."""
+"""Bearer tokens, as hashes only; rows are never deleted."""

@@ -1,9 +1,9 @@
 """The catalog in a SQL database, on SQLAlchemy Core: a SQLite file, or PostgreSQL.
 
-On SQLite a writing transaction holds the file's write lock from its beginning. On PostgreSQL rows
-are locked instead, always in this order, so that nobody waits in a circle: blobs by digest, the
-transfer, the target, a version, the counter of events. What a lock guards is looked at in
-a statement after it, which sees everything committed before it was granted.
+On SQLite a writing transaction holds the file's write lock from its beginning. On PostgreSQL rows are locked
+instead, always in this order to prevent deadlocks: blobs by digest, the transfer, the target, a version, the
+counter of events. Data under a lock is read in a later statement, which sees everything committed before the
+lock was granted.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -72,20 +72,20 @@ class SqlCatalog(Catalog):
 
     @classmethod
     def open(cls, url: str, announce: Announce = ignore, *, shared: bool = False, make: bool = True) -> Self:
-        """Open a catalog, made or brought up to the newest schema where it has to be.
+        """Open a catalog; create it or migrate it to the newest schema if needed.
 
         Args:
-            url: where it is.
-            announce: is told each step.
-            shared: whether a new file is its group's too.
-            make: whether a file is made where there is none.
+            url: the catalog's URL.
+            announce: called with each step.
+            shared: whether the group may read and write a new file.
+            make: whether to create a missing file.
 
         Raises:
             InvalidSetting: the URL cannot be used, or the catalog was written by a newer program.
-            MissingCatalog: there is no file, and none is to be made.
-            StorageFailure: the database does not answer.
-            DamagedCatalog: it is not in order.
-            ReadOnlyRegistry: it has to be brought up to date, and may not be written to.
+            MissingCatalog: there is no file, and ``make`` is false.
+            StorageFailure: the database does not respond.
+            DamagedCatalog: the database is damaged.
+            ReadOnlyRegistry: the catalog needs a migration, and this account may not write to it.
         """
         engine = open_engine(url, shared=shared, make=make)
         try:
@@ -97,7 +97,7 @@ class SqlCatalog(Catalog):
         return cls(engine, announce)
 
     def close(self) -> None:
-        """Let go of every connection."""
+        """Close every connection."""
         self._reader.dispose()
 
     @contextmanager
@@ -110,30 +110,30 @@ class SqlCatalog(Catalog):
         with explained(self._writer), self._writer.begin() as connection:
             yield connection
 
-    # Which catalog it is
+    # Identity
 
     @property
     def label(self) -> str:
-        """Where it is, for people."""
+        """Its location, for messages."""
         return where(self._reader)
 
     def place(self) -> frozenset[str]:
-        """Return what tells this catalog from its copies."""
+        """Return the marks that distinguish this catalog from its copies."""
         with self._read() as connection:
             return place_of(connection)
 
     def identity(self) -> CatalogIdentity:
-        """Return which registry this is, and how far it has come."""
+        """Return the registry's identity: its id, epoch and last event."""
         with self._read() as connection:
             return read_identity(connection)
 
     def event_hash(self, event: int) -> Digest | None:
-        """Return the hash of the event of an id."""
+        """Return the hash of the event with an id."""
         with self._read() as connection:
             return hash_of_event(connection, event)
 
     def raise_epoch(self, above: int = 0) -> None:
-        """Begin a new epoch."""
+        """Start a new epoch."""
         with self._write() as connection:
             higher = sa.case((identity.c.epoch < above, above), else_=identity.c.epoch) + 1
             connection.execute(identity.update().values(epoch=higher))
@@ -151,7 +151,7 @@ class SqlCatalog(Catalog):
     # Claims on blobs
 
     def check_writable(self) -> None:
-        """Check that rows can be written: begin a transaction that writes, and end it."""
+        """Check that rows can be written: start and end a writing transaction."""
         check_writable(self._reader)
         with self._write():
             pass
@@ -174,7 +174,7 @@ class SqlCatalog(Catalog):
             return blob
 
     def confirm(self, digest: Digest, at: datetime) -> None:
-        """Say that a leased blob's bytes are there."""
+        """Mark a leased blob as stored."""
         staged = (blobs.c.digest == digest) & (blobs.c.state == STAGED)
         with self._write() as connection:
             connection.execute(blobs.update().where(staged).values(state=LIVE, since=at))
@@ -185,18 +185,18 @@ class SqlCatalog(Catalog):
             connection.execute(leases.update().where(leases.c.holder == holder).values(expires=expires))
 
     def release(self, holder: str) -> None:
-        """Give up every lease of a holder."""
+        """Release every lease of a holder."""
         with self._write() as connection:
             connection.execute(leases.delete().where(leases.c.holder == holder))
 
     def leased(self, digest: Digest, at: datetime) -> bool:
-        """Tell whether somebody's lease on a digest runs."""
+        """Tell whether a digest has a lease that has not expired."""
         running = sa.exists().where((leases.c.digest == digest) & (leases.c.expires > at))
         with self._read() as connection:
             return bool(connection.execute(sa.select(running)).scalar_one())
 
     def export(self, weights: Digest) -> Digest | None:
-        """Return the segment that weights were exported to before."""
+        """Return the segment that weights were exported to earlier."""
         with self._read() as connection:
             found = connection.execute(
                 sa.select(exports.c.digest).where(exports.c.weights == weights)
@@ -238,7 +238,7 @@ class SqlCatalog(Catalog):
         return version
 
     def find(self, query: Query, limit: int, before: int | None = None) -> Sequence[Version]:
-        """Return versions that a query lets through, the last registered first."""
+        """Return the versions that match a query, newest first."""
         wanted = sa.select(versions).where(*conditions(query)).order_by(versions.c.event.desc()).limit(limit)
         if before is not None:
             wanted = wanted.where(versions.c.event < before)
@@ -279,7 +279,7 @@ class SqlCatalog(Catalog):
     # Events
 
     def targets(self) -> Sequence[str]:
-        """Return every target that a version was ever registered for, sorted."""
+        """Return every target that ever had a version, sorted."""
         with self._read() as connection:
             return sorted(connection.execute(sa.select(targets.c.name)).scalars())
 
@@ -302,19 +302,19 @@ class SqlCatalog(Catalog):
             return [event_of(row) for row in connection.execute(wanted)]
 
     def standing(self, target: str) -> Standing:
-        """Return where a target's versions stand."""
+        """Return the standing of a target's versions."""
         with self._read() as connection:
             return standing_of(connection, target)
 
     def head(self, target: str) -> CatalogHead:
-        """Return the end of a target's chain as it was noted beside it."""
+        """Return the stored end of a target's chain."""
         wanted = sa.select(targets.c.seq, targets.c.hash).where(targets.c.name == target)
         with self._read() as connection:
             row = connection.execute(wanted).one_or_none()
         return CatalogHead(0, None) if row is None else CatalogHead(row.seq, row.hash and Digest(row.hash))
 
     def faults(self) -> Sequence[str]:
-        """Return what the database finds wrong with itself."""
+        """Return the problems that the database's own checks find."""
         with self._read() as connection:
             return faults(connection)
 
@@ -373,7 +373,7 @@ class SqlCatalog(Catalog):
             if children := fetch(connection, sa.select(versions).where(child)):
                 names = ", ".join(str(each.ref) for each in children[:5])
                 raise VersionInUse(
-                    f"{len(children)} versions were carried over from {ref}: {names}; delete them first"
+                    f"{len(children)} versions were adapted from {ref}: {names}; delete them first"
                 )
             event = append(connection, actor, at, DELETED, ref, version.digest, None, reason)
             connection.execute(refs.delete().where(refs.c.version == version.event))
@@ -385,29 +385,29 @@ class SqlCatalog(Catalog):
     # Tokens
 
     def add_token(self, token: Token) -> None:
-        """Keep a bearer token."""
+        """Store a bearer token."""
         with self._write() as connection:
             keys.add_token(connection, token)
 
     def revoke_token(self, name: str, actor: str, at: datetime) -> Token:
-        """Revoke a bearer token, which stays listed."""
+        """Revoke a bearer token; it stays in the list."""
         with self._write() as connection:
             return keys.revoke_token(connection, name, actor, at)
 
     def tokens(self) -> Sequence[Token]:
-        """Return every bearer token, the last made first."""
+        """Return every bearer token, newest first."""
         with self._read() as connection:
             return keys.every_token(connection)
 
     def token_changes(self) -> int:
-        """Return a number that has grown whenever a token was added or revoked."""
+        """Return a number that increases whenever a token is added or revoked."""
         with self._read() as connection:
             return int(connection.execute(keys.CHANGE_COUNT).scalar_one())
 
     # Garbage
 
     def unknown(self, digests: Sequence[Digest]) -> Sequence[Digest]:
-        """Return those of some digests that the catalog does not know."""
+        """Return the given digests that the catalog does not know."""
         known: set[str] = set()
         with self._read() as connection:
             for some in chunks(list(digests)):
@@ -423,13 +423,13 @@ class SqlCatalog(Catalog):
             )
 
     def unneeded(self, at: datetime) -> Sequence[Blob]:
-        """Return the blobs that nothing needs, sorted by digest."""
+        """Return the unneeded blobs, sorted by digest."""
         wanted = sa.select(blobs).where(*nothing_needs(at)).order_by(blobs.c.digest)
         with self._read() as connection:
             return [blob_of(row) for row in connection.execute(wanted)]
 
     def condemn(self, digests: Sequence[Digest], at: datetime) -> None:
-        """Condemn those of some blobs that are still unneeded, and drop the leases that have expired."""
+        """Condemn the given blobs that are still unneeded, and remove expired leases."""
         for some in chunks(sorted(digests)):
             with self._write() as connection:
                 among = blobs.c.digest.in_(some)
@@ -441,7 +441,7 @@ class SqlCatalog(Catalog):
             connection.execute(leases.delete().where(leases.c.expires <= at))
 
     def reclaim(self, digest: Digest, at: datetime, before: datetime, delete: Callable[[], None]) -> bool:
-        """Delete a blob that was condemned long enough ago, and forget it."""
+        """Delete a blob whose grace period is over, and its row."""
         this = blobs.c.digest == digest
         due = (blobs.c.state == CONDEMNED) & (blobs.c.since <= before)
         with self._write() as connection:
@@ -449,7 +449,7 @@ class SqlCatalog(Catalog):
             wanted = sa.select(blobs.c.digest).where(this, due, *nothing_needs(at))
             if connection.execute(wanted).one_or_none() is None:
                 return False
-            # Whoever wants to lease this digest waits for the row until the bytes are gone.
+            # The row lock blocks a new lease on this digest until the bytes are deleted.
             delete()
             for table in (exports, leases, blobs):
                 connection.execute(table.delete().where(table.c.digest == digest))

@@ -1,4 +1,4 @@
-"""The catalog's migrations, and how they are run."""
+"""The catalog's migrations, and the code that runs them."""
 
 from pathlib import Path
 
@@ -10,11 +10,11 @@ from registry.errors import InvalidSetting, ReadOnlyRegistry
 
 
 def upgrade(engine: sa.Engine) -> None:
-    """Bring a catalog up to the newest schema; any number of processes may do so at the same time.
+    """Migrate a catalog to the newest schema. Several processes may do this at the same time.
 
     Raises:
         InvalidSetting: the catalog was written by a newer program.
-        ReadOnlyRegistry: it is older, and may not be written to.
+        ReadOnlyRegistry: the catalog is older, and this account may not write to it.
     """
     found = current(engine)
     if found == REVISION:
@@ -33,18 +33,18 @@ def upgrade(engine: sa.Engine) -> None:
 
 
 def current(engine: sa.Engine) -> str | None:
-    """Return the migration that a catalog is at, or None for an empty database."""
+    """Return a catalog's current migration, or None for an empty database."""
     with engine.connect() as connection:
         return _revision(connection)
 
 
 def migrate(connection: sa.Connection, revision: str) -> None:
-    """Go up or down to a migration (``base`` is the empty database) within the connection's transaction.
+    """Upgrade or downgrade to a migration (``base`` is the empty database) within the connection's transaction.
 
     Raises:
         InvalidSetting: the catalog is at a migration that this program does not know.
     """
-    # Alembic takes a while to import, and is needed once in the life of a catalog.
+    # Alembic is slow to import and rarely needed.
     from alembic import command, util
     from alembic.config import Config
 

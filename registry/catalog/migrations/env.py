@@ -1,4 +1,4 @@
-"""Alembic's door: it runs this file, with the connection that ``migrate`` was given."""
+"""Alembic's entry point: it runs this file with the connection passed to ``migrate``."""
 
 from alembic import context
 

@@ -13,7 +13,7 @@ _NAME = sa.String(63)
 
 
 def upgrade() -> None:
-    """Make every table, and the triggers that keep events as they were appended."""
+    """Create every table, and the triggers that make events append-only."""
     op.create_table(
         "counters",
         sa.Column("name", _NAME, primary_key=True),
@@ -117,7 +117,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take everything away, events included."""
+    """Drop everything, including events."""
     for table in (
         "exports", "leases", "refs", "blobs", "stages", "versions", "events", "targets", "transfers", "counters",
     ):  # fmt: skip

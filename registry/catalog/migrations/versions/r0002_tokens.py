@@ -12,7 +12,7 @@ _NAME = sa.String(63)
 
 
 def upgrade() -> None:
-    """Make the table, and the count of its changes."""
+    """Create the table and the counter of its changes."""
     op.create_table(
         "tokens",
         sa.Column("id", sa.String(12), primary_key=True),

@@ -1,4 +1,4 @@
-"""Which registry a catalog is, and its epoch."""
+"""The registry's id and epoch."""
 
 import secrets
 
@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the table, and draw an id."""
+    """Create the table and a random id."""
     identity = op.create_table(
         "identity",
         sa.Column("id", sa.String(32), primary_key=True),

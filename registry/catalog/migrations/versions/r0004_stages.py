@@ -1,4 +1,4 @@
-"""A count of stage events of its own."""
+"""A separate counter of stage events."""
 
 from alembic import op
 
@@ -9,7 +9,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Begin with the last stage event that there was."""
+    """Initialise the counter with the last stage event."""
     op.execute(
         "INSERT INTO counters (name, value) SELECT 'stages', COALESCE(MAX(stage_event), 0) FROM targets"
     )
