@@ -1,4 +1,4 @@
-"""Blob stores: bytes kept under their digests."""
+"""Blob stores: bytes stored under their digests."""
 
 from registry.blobs.blobs import Blobs, Staged, Stored
 from registry.blobs.local import LocalBlobs
@@ -9,5 +9,5 @@ __all__ = ["Blobs", "LocalBlobs", "Staged", "Stored", "open_blobs"]
 
 
 def open_blobs(settings: Settings, announce: Announce = ignore) -> Blobs:
-    """Open the store that the settings name."""
+    """Open the blob store that the settings name."""
     return LocalBlobs(settings.blob_folder, announce, shared=settings.shared)

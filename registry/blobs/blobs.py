@@ -1,7 +1,7 @@
-"""The contract of a blob store: immutable bytes under their digests.
+"""The interface of a blob store: immutable bytes under their digests.
 
-A store knows digests and bytes, and nothing of versions or leases: who may delete what, and
-when, is for the catalog to say. No name that a client sent ever becomes a path.
+A store knows digests and bytes, but no versions or leases: the catalog decides who may delete what, and when.
+A name from a client never becomes a path.
 """
 
 import re
@@ -22,10 +22,10 @@ _MARK = re.compile(r"[0-9a-z]+(?:[.-][0-9a-z]+)*")
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A blob that is in the store.
+    """A blob in the store.
 
     Attributes:
-        digest: the digest that it is stored under.
+        digest: its digest.
         bytes: its size.
         modified: when it was stored, in UTC, by the store's clock.
     """
@@ -37,13 +37,13 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """Bytes on their way into the store, or left behind by a writer that died.
+    """An upload in progress, or one abandoned by a writer that died.
 
     Attributes:
-        name: what to call them when discarding them.
-        digest: what they are to be stored under.
-        bytes: how many there are by now.
-        modified: when they were last written to, in UTC, by the store's clock.
+        name: identifies the upload for ``discard``.
+        digest: the digest under which the bytes will be stored.
+        bytes: bytes written so far.
+        modified: time of the last write, in UTC, by the store's clock.
     """
 
     name: str
@@ -55,17 +55,17 @@ class Staged:
 class Blobs(ABC):
     """Immutable bytes under their digests. Safe to use from several threads and processes.
 
-    ``tests.contracts.blobs.BlobsContract`` is the suite that every store passes.
+    Every implementation passes the test suite ``tests.contracts.blobs.BlobsContract``.
 
     Attributes:
-        folder: where the bytes are, if they are files of this machine, else None.
+        folder: the folder of the bytes if they are local files, else None.
     """
 
     folder: Path | None = None
 
     @abstractmethod
     def check_writable(self) -> None:
-        """Check that bytes can be stored, by writing some that nobody sees.
+        """Check that bytes can be stored, by writing a temporary file.
 
         Raises:
             ReadOnlyRegistry: this account may not.
@@ -74,22 +74,22 @@ class Blobs(ABC):
 
     @abstractmethod
     def put(self, digest: Digest, data: bytes) -> None:
-        """Store bytes under their digest, durably, all or nothing, and read them back.
+        """Store bytes under their digest durably and atomically, and read them back.
 
-        Where sound bytes are there already they stay; damaged ones are replaced.
+        Existing intact bytes are kept; damaged ones are replaced.
 
         Raises:
-            DamagedBlob: the bytes have another digest, or did not read back as they were written.
-            StorageFailure: the store failed, for want of space as an example; nothing is visible then.
+            DamagedBlob: the bytes have another digest, or were not read back as written.
+            StorageFailure: the store failed, for example because the disk is full; nothing is visible then.
         """
 
     @abstractmethod
     def size(self, digest: Digest) -> int | None:
-        """Return how many bytes are stored under a digest, or None where there are none."""
+        """Return the size of a blob in bytes, or None if it is not stored."""
 
     @abstractmethod
     def open(self, digest: Digest) -> BinaryIO:
-        """Open a blob for reading from its beginning. What comes is not checked.
+        """Open a blob for reading from its beginning. The bytes are not checked.
 
         Raises:
             MissingBlob: there is none.
@@ -97,7 +97,7 @@ class Blobs(ABC):
 
     @abstractmethod
     def path(self, digest: Digest) -> Path:
-        """Return a local read-only file that holds a blob. Its contents are not checked.
+        """Return a local read-only file with a blob's bytes. They are not checked.
 
         Raises:
             MissingBlob: there is none.
@@ -105,42 +105,42 @@ class Blobs(ABC):
 
     @abstractmethod
     def delete(self, digest: Digest) -> None:
-        """Take a blob out of the store; one that is not there is no error."""
+        """Delete a blob; a missing blob is not an error."""
 
     @abstractmethod
     def list(self) -> Iterator[Stored]:
-        """Yield everything that is stored, in no order; blobs that come or go meanwhile may be missed."""
+        """Yield all blobs in no particular order; concurrent changes may be missed."""
 
     @abstractmethod
     def staged(self) -> Iterator[Staged]:
-        """Yield what is on its way in, or was left behind."""
+        """Yield uploads in progress and abandoned ones."""
 
     @abstractmethod
     def discard(self, name: str) -> None:
-        """Take away something staged; what is gone already is no error."""
+        """Delete a staged upload; a missing one is not an error."""
 
-    # Marks: small objects beside the blobs, by which whoever uses a store is known.
+    # Marks: small objects beside the blobs, which record the users of a store.
 
     @abstractmethod
     def place(self) -> frozenset[str]:
-        """Return what tells this store from its copies; stores that share one of these are the same."""
+        """Return the marks that distinguish this store from its copies; stores that share a mark are the same."""
 
     @abstractmethod
     def mark(self, name: str, data: bytes) -> None:
-        """Store a mark durably, in the place of one of the same name; readers see the old one or the new one, whole.
+        """Store a mark durably and atomically; it replaces a mark of the same name.
 
         Args:
             name: 1 to 100 lower-case letters and digits, with single ``.`` or ``-`` between them.
             data: up to 64 KiB.
 
         Raises:
-            InvalidValue: name or data are none such.
+            InvalidValue: the name or the data are invalid.
             StorageFailure: the store failed, or may not be written to.
         """
 
     @abstractmethod
     def marks(self) -> Mapping[str, bytes]:
-        """Return every mark by its name.
+        """Return every mark by name.
 
         Raises:
             StorageFailure: the store cannot read them.
@@ -148,14 +148,14 @@ class Blobs(ABC):
 
     @abstractmethod
     def unmark(self, name: str) -> None:
-        """Take a mark away; one that is not there is no error.
+        """Delete a mark; a missing mark is not an error.
 
         Raises:
             StorageFailure: the store failed, or may not be written to.
         """
 
     def read(self, digest: Digest) -> bytes:
-        """Return a blob's bytes, checked.
+        """Return a blob's bytes after checking their digest.
 
         Raises:
             MissingBlob: there is none.
@@ -168,7 +168,7 @@ class Blobs(ABC):
         return data
 
     def check(self, digest: Digest) -> None:
-        """Read a blob through, in pieces, and compare.
+        """Read a blob in chunks and compare its digest.
 
         Raises:
             MissingBlob: there is none.
@@ -184,7 +184,7 @@ def check_mark(name: str, data: bytes = b"") -> None:
     """Check a mark's name and size.
 
     Raises:
-        InvalidValue: they break the rules of ``Blobs.mark``.
+        InvalidValue: they violate the rules of ``Blobs.mark``.
     """
     if len(name) > 100 or _MARK.fullmatch(name) is None or len(data) > MAX_MARK_BYTES:
         raise InvalidValue(

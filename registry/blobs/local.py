@@ -1,8 +1,8 @@
-"""Blobs as files of one folder.
+"""A blob store in a folder.
 
-``sha256/5f/2c9a…`` holds a blob, read-only, under the digits of its digest; ``staging/`` what
-is on its way in; ``registries/`` the marks. All lie on one filesystem, so that a rename is atomic. Files and
-folders follow the mode of the folder (``registry.modes``), but that nobody may write to a blob.
+``sha256/5f/2c9a…`` is a read-only file with a blob, named by its digest. ``staging/`` holds uploads in
+progress, ``registries/`` the marks. All are on one filesystem, so that a rename is atomic. Files and folders
+get the mode of the folder (``registry.modes``), except that blobs are not writable.
 """
 
 import contextlib
@@ -29,20 +29,20 @@ _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _WRITER = "use an account that may write there"
 _PART = ".part"
 _DEAD_S = 3600
-"""Nobody takes that long to write a mark."""
+"""Writing a mark never takes this long."""
 _STAGED = re.compile(r"[0-9a-f]{64}\.[0-9a-z]+")
 
 
 class LocalBlobs(Blobs):
-    """Blobs as files of one folder, each written aside, synced, renamed into place and read back.
+    """A blob store in a folder. Each blob is written to staging, synced, renamed into place and read back.
 
     Args:
-        folder: where they are; made where it is not.
-        announce: is told each step of putting a blob.
-        shared: whether a new folder is its group's too.
+        folder: the store's folder; created if missing.
+        announce: called with each step of storing a blob.
+        shared: whether the group may use a new folder.
 
     Raises:
-        OSError: the folder can neither be made nor used.
+        OSError: the folder can be neither created nor used.
     """
 
     folder: Path
@@ -63,7 +63,7 @@ class LocalBlobs(Blobs):
         _make(folder, mode_of(self.folder))
 
     def check_writable(self) -> None:
-        """Check that a file can be made in the staging folder."""
+        """Check that a file can be created in the staging folder."""
         try:
             with tempfile.TemporaryFile(dir=self._staging):
                 pass
@@ -99,7 +99,7 @@ class LocalBlobs(Blobs):
         self._announce(VERIFIED)
 
     def _write(self, path: Path, data: bytes) -> None:
-        # O_EXCL: nobody else's file, and no link that somebody laid there, is written through.
+        # O_EXCL: never write to an existing file or through a link.
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -110,7 +110,7 @@ class LocalBlobs(Blobs):
             self._announce(SYNCED)
 
     def size(self, digest: Digest) -> int | None:
-        """Return how many bytes are stored under a digest, or None."""
+        """Return the size of a blob in bytes, or None."""
         try:
             return self._place(digest).stat().st_size
         except FileNotFoundError:
@@ -119,7 +119,7 @@ class LocalBlobs(Blobs):
             raise self._failure(f"look for {digest} under {self.folder}", error) from error
 
     def open(self, digest: Digest) -> BinaryIO:
-        """Open a blob for reading, unchecked."""
+        """Open a blob for reading without checking it."""
         try:
             return self._place(digest).open("rb")
         except FileNotFoundError as error:
@@ -128,13 +128,13 @@ class LocalBlobs(Blobs):
             raise self._failure(f"read {digest} under {self.folder}", error) from error
 
     def path(self, digest: Digest) -> Path:
-        """Return a blob's own file, unchecked."""
+        """Return a blob's file without checking it."""
         if self.size(digest) is None:
             raise _missing(digest)
         return self._place(digest)
 
     def delete(self, digest: Digest) -> None:
-        """Take a blob's file away."""
+        """Delete a blob's file."""
         path = self._place(digest)
         try:
             path.unlink()
@@ -145,14 +145,14 @@ class LocalBlobs(Blobs):
             raise self._failure(f"delete {digest} under {self.folder}", error) from error
 
     def list(self) -> Iterator[Stored]:
-        """Yield everything that is stored; files that are none of ours are passed over."""
+        """Yield all stored blobs; foreign files are skipped."""
         for path in self._published.glob("??/*"):
             with contextlib.suppress(FileNotFoundError, InvalidDigest):
                 digest, status = Digest(f"{PREFIX}{path.parent.name}{path.name}"), path.stat()
                 yield Stored(digest, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
     def staged(self) -> Iterator[Staged]:
-        """Yield what is on its way in, or was left behind."""
+        """Yield uploads in progress and abandoned ones."""
         for path in self._staging.iterdir() if self._staging.is_dir() else ():
             if _STAGED.fullmatch(path.name) is None:
                 continue
@@ -162,7 +162,7 @@ class LocalBlobs(Blobs):
                 yield Staged(path.name, digest, status.st_size, modified)
 
     def discard(self, name: str) -> None:
-        """Take away something staged."""
+        """Delete a staged upload."""
         if _STAGED.fullmatch(name) is None:
             raise MissingBlob(f"expected the name of something staged, got {quoted(name)}")
         try:
@@ -172,20 +172,22 @@ class LocalBlobs(Blobs):
 
     @staticmethod
     def _failure(what: str, error: OSError) -> StorageFailure:
-        """Return what to raise where the system refused something, and say what to do."""
+        """Return the error for a failed system call, with a remedy."""
         if error.errno in _FORBIDDEN:
             return ReadOnlyRegistry(f"could not {what}: {error.strerror}; {_WRITER}")
-        return StorageFailure(f"could not {what}: {error.strerror}; make room there, or mend the disk")
+        return StorageFailure(
+            f"could not {what}: {error.strerror}; free some space there, or repair the disk"
+        )
 
     def place(self) -> frozenset[str]:
-        """Return what tells this folder from its copies."""
+        """Return the marks that distinguish this folder from its copies."""
         try:
             return marks_of(self.folder)
         except OSError as error:
             raise self._failure(f"look at {self.folder}", error) from error
 
     def mark(self, name: str, data: bytes) -> None:
-        """Store a mark: written aside, synced, renamed into place."""
+        """Store a mark: write it to a temporary file, sync, and rename into place."""
         check_mark(name, data)
         part = self._marks / f"{name}.{secrets.token_hex(8)}{_PART}"
         try:
@@ -205,7 +207,7 @@ class LocalBlobs(Blobs):
             raise self._failure(f"write to {self._marks}", error) from error
 
     def _sweep(self) -> None:
-        """Take away what writers of marks left that died."""
+        """Delete leftovers of dead writers of marks."""
         for path in self._marks.glob(f"*{_PART}"):
             with contextlib.suppress(FileNotFoundError):
                 if path.stat().st_mtime < time.time() - _DEAD_S:
@@ -224,7 +226,7 @@ class LocalBlobs(Blobs):
         return found
 
     def unmark(self, name: str) -> None:
-        """Take a mark away."""
+        """Delete a mark."""
         check_mark(name)
         try:
             (self._marks / name).unlink(missing_ok=True)
@@ -245,7 +247,7 @@ def _missing(digest: Digest) -> MissingBlob:
 
 @contextlib.contextmanager
 def _unless_forbidden() -> Iterator[None]:
-    """Go on where this account may not write: what is there can be read all the same."""
+    """Ignore missing write permission: existing blobs can still be read."""
     try:
         yield
     except OSError as error:
@@ -254,7 +256,7 @@ def _unless_forbidden() -> Iterator[None]:
 
 
 def _make(folder: Path, mode: int) -> None:
-    """Make a folder that survives a power cut, with its parents."""
+    """Create a folder and its parents durably, so that they survive a power cut."""
     if folder.is_dir():
         return
     if not folder.parent.is_dir():
@@ -264,7 +266,7 @@ def _make(folder: Path, mode: int) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Write a folder's entries to the disk: without it a rename may not survive a power cut."""
+    """Sync a folder's entries to disk; without it a rename may not survive a power cut."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""Features that were computed before, found again by item content."""
+"""The feature cache: computed features, found by example content."""
 
 from registry.cache.disk import DiskStore
 from registry.cache.key import FeatureKey

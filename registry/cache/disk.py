@@ -1,14 +1,15 @@
-"""Features in files, shared by the processes of a machine.
+"""A feature cache in files, shared by the processes of a machine.
 
-``<digest of the key>/key.json`` says what a key is, and was last used when it was last touched;
-``<digest of the key>/<random>.<crc32>.rows`` is a shard: digests, uint8 [N, 32], and rows,
-float32 [N, ...], as two ``.npy`` arrays end to end, under the checksum of the whole file. A shard is written
-aside and renamed into place, and never changed again: what has a shard's name is whole, or was damaged,
-which its checksum tells. So readers take no lock. Writers hold ``lock`` throughout: whatever is half
-written when one of them gets it was left by a process that died.
+``<digest of the key>/key.json`` describes a key, and its modification time is the key's last use; ``<digest
+of the key>/<random>.<crc32>.rows`` is a shard: digests, uint8 [N, 32], and rows, float32 [N, ...], as two
+concatenated ``.npy`` arrays, named by the checksum of the whole file. A shard is written to a temporary file,
+renamed into place, and never changed again. A file with a shard's name is either complete or damaged, and its
+checksum shows which. So readers take no lock. Writers hold ``lock`` throughout: a partial file found by the
+lock's holder was left by a process that died.
 
-Eviction and merging unlink files that others may have mapped. POSIX keeps the bytes of such a file until
-the last mapping goes, so rows in use stay as they are; until then the disk may hold more than the bound.
+Eviction and merging unlink files that other processes may have mapped. POSIX keeps the bytes of such a file
+until the last mapping is closed, so rows in use do not change. Until then the files may take more disk space
+than the bound.
 """
 
 import contextlib
@@ -34,26 +35,26 @@ from registry.modes import file_mode, mode_below, mode_of, new_file, new_folder
 from registry.steps import PUBLISHED, STAGED, Announce, ignore
 
 LOCK_SECONDS = 10.0
-"""How long to wait for another writer: longer than any append, shorter than a person's patience."""
+"""How long to wait for another writer; any append is faster."""
 
 _KEY = re.compile(r"[0-9a-f]{64}")
 _SHARD = re.compile(r"[0-9a-f]{16}\.([0-9a-f]{8})\.rows")
 _PART = ".part"
 _HEADER_BYTES = 256
-"""No header of a ``.npy`` array that is ours is longer."""
+"""Largest header of a ``.npy`` array in a shard."""
 
 
 class DiskStore(FeatureStore):
-    """Features in a folder, up to a number of bytes; keys not used for longest go first.
+    """A feature cache in a folder, up to a number of bytes; the least recently used keys are evicted first.
 
-    Nothing that befalls the folder fails a run or gives wrong rows: what cannot be read is absent, what cannot be
-    written is not kept.
+    Problems with the folder never fail a run or return wrong rows: unreadable rows count as missing, and rows
+    that cannot be written are not kept.
 
     Attributes:
         folder: where the files are.
-        max_bytes: how much they may take.
-        problem: why rows could not be kept, the first time, for people; None while all is well.
-        damaged: how many files were found damaged, and taken away.
+        max_bytes: most bytes that the files may take.
+        problem: message about the first failure to keep rows; None if there was none.
+        damaged: number of damaged files found and deleted.
     """
 
     def __init__(self, folder: Path, max_bytes: int, announce: Announce = ignore) -> None:
@@ -67,7 +68,7 @@ class DiskStore(FeatureStore):
         self._guard = threading.Lock()
 
     def find(self, key: FeatureKey, items: Sequence[Digest]) -> Found:
-        """Return the rows that are in the folder, mapped read-only where they lie together."""
+        """Return the cached rows; contiguous rows are a read-only memory map."""
         name = key.digest.hex
         with self._guard:
             table = self._opened(name)
@@ -77,7 +78,7 @@ class DiskStore(FeatureStore):
         return table.find(packed(items))
 
     def put(self, key: FeatureKey, items: Sequence[Digest], rows: np.ndarray) -> None:
-        """Keep rows, and take other keys' away where they are too many; where neither can be, say so."""
+        """Store rows, and evict other keys if there are too many; record a failure in ``problem``."""
         given = Shard(packed(items), rows)
         try:
             with self._guard, self._locked():
@@ -85,7 +86,7 @@ class DiskStore(FeatureStore):
         except OSError as error:
             self.problem = self.problem or (
                 f"could not keep features under {self.folder}: {error.strerror or error}; "
-                "make room there, or let this account write there"
+                "free some space there, or give this account write access"
             )
 
     def _append(self, key: FeatureKey, given: Shard) -> None:
@@ -126,7 +127,7 @@ class DiskStore(FeatureStore):
             raise
 
     def _opened(self, name: str) -> CacheTable:
-        """Return the table of a key as its folder is now; shards are checked when first seen."""
+        """Return the table of a key from the current files; a shard is checked when it is first read."""
         known = self._shards.get(name, {})
         try:
             present = {entry.name for entry in os.scandir(self.folder / name) if _SHARD.fullmatch(entry.name)}
@@ -152,7 +153,7 @@ class DiskStore(FeatureStore):
             return None
 
     def _sizes(self) -> dict[str, int]:
-        """Return how much each key's files take, keys used longest ago first; clear what the dead left."""
+        """Return the size of each key's files, least recently used keys first; delete the leftovers of dead writers."""
         keys: list[tuple[int, str, int]] = []
         for folder in os.scandir(self.folder):
             if not _KEY.fullmatch(folder.name):
@@ -170,7 +171,7 @@ class DiskStore(FeatureStore):
         return {name: size for _, name, size in sorted(keys)}
 
     def _make_room(self, sizes: dict[str, int], bound: int) -> None:
-        """Take keys away until all that are left take no more than the bound."""
+        """Evict keys until the rest fits into the bound."""
         total = sum(sizes.values())
         for name, size in sizes.items():
             if total <= bound:
@@ -182,7 +183,7 @@ class DiskStore(FeatureStore):
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold the folder's lock; the kernel lets go of it when a process dies."""
+        """Hold the folder's lock; the kernel releases it when a process dies."""
         for each in (self.folder.parent, self.folder):
             new_folder(each, mode_below(each.parent))
         new_file(self.folder / "lock", file_mode(mode_of(self.folder)))
@@ -211,7 +212,7 @@ def _wait_for(handle: int) -> None:
 
 
 def _consistent(shards: list[Shard]) -> CacheTable:
-    """Return the table of shards of one shape, the first's; others are no shards of this key."""
+    """Return the table of the shards whose row shape is the first one's; the others are dropped."""
     return CacheTable(shard for shard in shards if shard.rows.shape[1:] == shards[0].rows.shape[1:])
 
 
@@ -222,7 +223,7 @@ def _header(array: np.ndarray) -> bytes:
 
 
 def _checksum(pieces: Sequence[bytes | memoryview]) -> int:
-    """Return the CRC-32 of pieces: against accidents, at 1 to 2 GB/s; sha256 takes about twice as long."""
+    """Return the CRC-32 of pieces. It detects accidents, at 1 to 2 GB/s; sha256 takes about twice as long."""
     checksum = 0
     for piece in pieces:
         checksum = zlib.crc32(piece, checksum)
@@ -233,7 +234,7 @@ def _mapped(path: Path) -> Shard:
     """Map a shard.
 
     Raises:
-        ValueError: its bytes are not what was written.
+        ValueError: its bytes have changed since they were written.
     """
     named = _SHARD.fullmatch(path.name)
     assert named is not None, "callers pass names of shards"
@@ -246,7 +247,7 @@ def _mapped(path: Path) -> Shard:
 
 
 def _array(whole: np.ndarray, start: int) -> tuple[np.ndarray, int]:
-    """Return the array whose header starts there, as a view, and where it ends."""
+    """Return a view of the array whose header starts at an offset, and the offset of its end."""
     head = io.BytesIO(whole[start : start + _HEADER_BYTES].tobytes())
     np.lib.format.read_magic(head)
     shape, _, dtype = np.lib.format.read_array_header_1_0(head)

@@ -1,4 +1,4 @@
-"""What features depend on, apart from the items."""
+"""Cache keys: everything that features depend on, apart from the examples."""
 
 from dataclasses import asdict, dataclass
 
@@ -7,15 +7,16 @@ from registry.digests import Digest, canonical_json
 
 @dataclass(frozen=True, slots=True)
 class FeatureKey:
-    """What features depend on, apart from the items.
+    """Everything that features depend on, apart from the examples.
 
     Attributes:
-        weights: weights digest of every stage that ran, from the input on.
+        weights: weights digest of every stage that ran, starting at the input.
         recipe: digest of the recipe that prepared the rows.
-        provider: what computed them, ``torch-2.15.0-cpu``, ``onnxruntime-1.31-CPUExecutionProvider``:
-            equal weights differ in the last bits from one to another.
-        view: ``carried``, the tensor as the last of the stages leaves it; ``pooled``, averaged over its
-            places or tokens.
+        provider: the runtime that computed them, such as ``torch-2.15.0-cpu`` or
+            ``onnxruntime-1.31-CPUExecutionProvider``. Results of equal weights differ in the last bits
+            between runtimes.
+        view: ``carried``, the output tensor of the last stage; ``pooled``, its average over positions or
+            tokens.
     """
 
     weights: tuple[Digest, ...]

@@ -1,4 +1,4 @@
-"""Features of this process."""
+"""A feature cache in memory."""
 
 import threading
 from collections import OrderedDict
@@ -15,7 +15,7 @@ MEMORY_BYTES = 1 << 30
 
 
 class MemoryStore(FeatureStore):
-    """Features of this process, up to a number of bytes; keys not used for longest go first."""
+    """A feature cache in memory, up to a number of bytes; the least recently used keys are evicted first."""
 
     def __init__(self, max_bytes: int = MEMORY_BYTES) -> None:
         self._max_bytes = max_bytes
@@ -23,7 +23,7 @@ class MemoryStore(FeatureStore):
         self._lock = threading.Lock()
 
     def find(self, key: FeatureKey, items: Sequence[Digest]) -> Found:
-        """Return the rows that are still in memory."""
+        """Return the cached rows."""
         with self._lock:
             table = self._tables.get(key) or CacheTable()
             if table.shards:
@@ -31,7 +31,7 @@ class MemoryStore(FeatureStore):
         return table.find(packed(items))
 
     def put(self, key: FeatureKey, items: Sequence[Digest], rows: np.ndarray) -> None:
-        """Keep a copy of rows, and forget other keys where they are too many."""
+        """Store a copy of rows; evict other keys if there are too many."""
         given = Shard(packed(items), rows)
         with self._lock:
             table = self._tables.get(key) or CacheTable()

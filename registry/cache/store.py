@@ -1,4 +1,4 @@
-"""The contract of every feature store."""
+"""The interface of a feature store."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from registry.digests import Digest
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:
-    """What a store has of some items.
+    """The rows that a store has for some examples.
 
     Attributes:
-        mask: whether each item has a row, bool [N].
-        rows: the rows of those that have one, in their order, float32 [sum(mask), ...]. May be a
-            read-only view of what the store holds: copy before writing. Its further dimensions
-            mean nothing where there is no row.
+        mask: whether each example has a row, bool [N].
+        rows: the rows of the examples that have one, in order, float32 [sum(mask), ...]. May be a read-only
+            view of the store's data: copy before writing. Without any row, the further dimensions are
+            meaningless.
     """
 
     mask: np.ndarray
@@ -26,23 +26,23 @@ class Found:
 
 
 class FeatureStore(ABC):
-    """Where features already computed are kept, found again by item content.
+    """Computed features, found by example content.
 
-    A store is a cache: it may forget anything at any time, and gives the rows that were put or none.
-    ``find`` is its only way of reading: callers compute the items that its mask leaves out, and ``put``
-    those.
+    A store is a cache. It may drop any row at any time, and returns a row unchanged or not at all. ``find``
+    is the only way to read: callers compute the examples that its mask leaves out, and ``put`` them.
     """
 
     @abstractmethod
     def find(self, key: FeatureKey, items: Sequence[Digest]) -> Found:
-        """Return the rows that there are, for items in any order, repeated ones repeatedly."""
+        """Return the stored rows for examples in any order; a repeated example gets its row repeated."""
 
     @abstractmethod
     def put(self, key: FeatureKey, items: Sequence[Digest], rows: np.ndarray) -> None:
-        """Keep rows, float32 [N, ...], one for each item; items that have one already keep that.
+        """Store rows, float32 [N, ...], one per example; existing rows are kept.
 
-        Where all rows of a key would take more than the store's bound, the first that fit are kept.
+        If the rows of a key exceed the store's bound, the first ones that fit are kept.
 
         Raises:
-            InvalidValue: rows of another dtype or number, or of another shape than the key's others.
+            InvalidValue: the dtype or number of rows is wrong, or their shape differs from the key's other
+                rows.
         """

@@ -1,4 +1,4 @@
-"""Rows of one key in memory or mapped, searched without a loop over items."""
+"""The rows of one key, in memory or memory-mapped, searched without a loop over examples."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ from registry.errors import InvalidValue
 
 ITEM_BYTES = 32
 MERGE_BYTES = 32 << 20
-"""Shards are merged up to this size: beyond it, rewriting costs more than one shard more to search."""
+"""Largest size to which shards are merged; above it, rewriting costs more than searching one more shard."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shard:
-    """Rows that were put together.
+    """Rows that were stored together.
 
     Attributes:
-        items: the bytes of each item's digest, uint8 [N, 32].
+        items: the bytes of each example's digest, uint8 [N, 32].
         rows: float32 [N, ...], C-contiguous.
 
     Raises:
-        InvalidValue: another dtype, or another number of rows than of items.
+        InvalidValue: the dtype is wrong, or the numbers of rows and examples differ.
     """
 
     items: np.ndarray
@@ -44,7 +44,7 @@ class Shard:
 
     @classmethod
     def joined(cls, shards: Sequence["Shard"]) -> Self:
-        """Return the rows of several shards as one."""
+        """Return the rows of several shards as one shard."""
         return cls(
             np.concatenate([shard.items for shard in shards]),
             np.concatenate([shard.rows for shard in shards]),
@@ -55,7 +55,7 @@ class Shard:
 
     @property
     def bytes(self) -> int:
-        """How much the rows and their digests take."""
+        """Size of the rows and their digests in bytes."""
         return int(self.items.nbytes + self.rows.nbytes)
 
     def take(self, chosen: np.ndarray) -> "Shard":
@@ -67,7 +67,7 @@ class CacheTable:
     """The shards of one key, immutable.
 
     Raises:
-        InvalidValue: their rows have several shapes.
+        InvalidValue: their rows have different shapes.
     """
 
     def __init__(self, shards: Iterable[Shard] = ()) -> None:
@@ -77,19 +77,19 @@ class CacheTable:
 
     @property
     def bytes(self) -> int:
-        """How much all rows and their digests take."""
+        """Size of all rows and their digests in bytes."""
         return sum(shard.bytes for shard in self.shards)
 
     def find(self, items: np.ndarray) -> Found:
-        """Return the rows of some items, uint8 [N, 32]; a view where they lie together in that order."""
+        """Return the rows of some examples, uint8 [N, 32]; a view if they are contiguous in that order."""
         mask, places = self._search(items)
         return Found(mask, self._rows(places))
 
     def lacking(self, shard: Shard) -> np.ndarray:
-        """Return the first positions in a shard of each item that the table lacks, int64, ascending.
+        """Return the first position in a shard of each example that the table lacks, int64, ascending.
 
         Raises:
-            InvalidValue: the shard's rows have another shape than the table's.
+            InvalidValue: the shard's rows and the table's have different shapes.
         """
         if self.shards and self.shards[0].rows.shape[1:] != shard.rows.shape[1:]:
             raise InvalidValue(
@@ -101,19 +101,19 @@ class CacheTable:
         return np.flatnonzero(once & ~self._search(shard.items)[0])
 
     def _search(self, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return which items there are, bool [N], and the places of those in all shards, end to end."""
+        """Return which examples are present, bool [N], and their positions in the concatenated shards."""
         held, prefixes, order = self._index
         if not len(held):
             return np.zeros(len(items), bool), np.zeros(0, np.int64)
         at = np.searchsorted(prefixes, _prefix(items)).clip(max=len(held) - 1)
         places = order[at]
-        # Two digests with one prefix: the second is never found, which costs its computation, no more.
+        # If two digests share a prefix, the second is never found and its features are computed again.
         mask: np.ndarray = (held[places] == items).all(axis=1)
         return mask, places[mask]
 
     @cached_property
     def _index(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """All items, their prefixes sorted, and the places of those."""
+        """All examples, their sorted prefixes, and the positions of the sorted prefixes."""
         held = np.concatenate([np.zeros((0, ITEM_BYTES), np.uint8), *(shard.items for shard in self.shards)])
         prefixes = _prefix(held)
         order = np.argsort(prefixes, kind="stable")
@@ -145,16 +145,16 @@ def packed(items: Sequence[Digest]) -> np.ndarray:
 
 
 def fitting(shard: Shard, lacking: np.ndarray, room: int) -> Shard:
-    """Return the first of the chosen rows that fit into so many bytes."""
+    """Return the first of the chosen rows that fit into a number of bytes."""
     each = ITEM_BYTES + shard.rows[:1].nbytes
     return shard.take(lacking[: max(room, 0) // each])
 
 
 def absorbed(shards: Iterable[Shard], fresh: Shard) -> list[Shard]:
-    """Return the shards to merge with a new one, so that few are left however many small ones come.
+    """Return the shards to merge with a new one, so that the number of shards stays small.
 
-    Smallest first, each that is no larger than what is merged so far: a row is rewritten about as often
-    as its shard doubles.
+    Shards are merged smallest first, as long as the next one is no larger than the merged rows so far. A row
+    is rewritten about once per doubling of its shard.
     """
     merged, size = [], fresh.bytes
     for shard in sorted(shards, key=lambda each: each.bytes):
@@ -172,13 +172,13 @@ def _prefix(items: np.ndarray) -> np.ndarray:
 
 
 def _whole(items: np.ndarray) -> np.ndarray:
-    """Return each digest as one value that can be compared, [N]."""
+    """Return each digest as one comparable value, [N]."""
     values: np.ndarray = np.ascontiguousarray(items).view(f"V{ITEM_BYTES}")[:, 0]
     return values
 
 
 def _together(rows: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Return rows at places, without copying where those follow each other."""
+    """Return rows at positions, without a copy if the positions are consecutive."""
     first = int(places[0])
     if places[-1] - first == len(places) - 1 and (np.diff(places) == 1).all():
         return rows[first : first + len(places), ...]
