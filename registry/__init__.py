@@ -1,7 +1,7 @@
-"""What a version is, where its bytes are, and how to open it.
+"""The registry: versions, their bytes, and the code to open them.
 
-``from registry import Registry, Settings, Ref, Manifest …``: each name is loaded when it is asked
-for, so that a process that needs a word does not load the database's libraries.
+Names such as ``from registry import Registry, Settings, Ref, Manifest`` are loaded on first use. So a process
+that needs only a value type does not load the database libraries.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Content digests, and the canonical JSON that they are taken over."""
+"""Content digests, and canonical JSON."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ _CHUNK_BYTES = 1 << 20
 class Digest(str):
     """The sha256 of some bytes, as ``sha256:`` and 64 lower-case hexadecimal digits.
 
-    A ``str``, so that it sorts, hashes, and travels in JSON and SQL as itself.
+    A ``str``, so that it can be sorted, hashed, and used in JSON and SQL directly.
 
     Raises:
         InvalidDigest: the text has another form.
@@ -33,17 +33,17 @@ class Digest(str):
 
     @property
     def hex(self) -> str:
-        """The 64 hexadecimal digits alone."""
+        """The 64 hexadecimal digits, without the prefix."""
         return self[len(PREFIX) :]
 
     @property
     def short(self) -> str:
-        """The first twelve digits, for people."""
+        """The first twelve digits, for display."""
         return self.hex[:12]
 
     @classmethod
     def of(cls, *parts: bytes | memoryview) -> Self:
-        """Return the digest of the parts' concatenation."""
+        """Return the digest of the concatenated parts."""
         state = hashlib.sha256()
         for part in parts:
             state.update(part)
@@ -51,7 +51,7 @@ class Digest(str):
 
     @classmethod
     def of_stream(cls, stream: BinaryIO) -> Self:
-        """Return the digest of all that is left in a binary stream, read in pieces of 1 MiB."""
+        """Return the digest of the rest of a binary stream, read in chunks of 1 MiB."""
         state = hashlib.sha256()
         while chunk := stream.read(_CHUNK_BYTES):
             state.update(chunk)
@@ -67,7 +67,7 @@ def canonical_json(value: object) -> bytes:
     """Return the one UTF-8 encoding of a JSON value: sorted keys, no spaces, no NaN.
 
     Raises:
-        InvalidValue: the value holds something that JSON has no word for.
+        InvalidValue: the value contains something that JSON cannot express.
     """
     try:
         text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

@@ -1,64 +1,64 @@
-"""Every error that Cultivar raises on purpose.
+"""Every error that Cultivar raises deliberately.
 
 The tree::
 
     CultivarError
     ├── InvalidValue            a value breaks its own rules
-    │   ├── InvalidName         a task, transfer, stage or ref that the grammar refuses
+    │   ├── InvalidName         a task, transfer, stage or ref that violates the grammar
     │   ├── InvalidDigest
     │   ├── InvalidManifest
     │   ├── InvalidRecipe
     │   ├── InvalidSegment      an ONNX file that cannot be a segment of a version
     │   └── InvalidSetting      an option or environment variable
-    ├── InvalidInput            one item that a client sent
-    │   ├── UndecodableInput    its bytes are not what they claim to be
+    ├── InvalidInput            one input that a client sent
+    │   ├── UndecodableInput    its bytes cannot be decoded
     │   ├── InputTooLarge       bytes, pixels or rows over a limit
-    │   └── WrongModality       a text for a picture model, or the reverse
+    │   └── WrongModality       a text for an image model, or the reverse
     ├── MissingExtra            optional dependencies that are not installed
     ├── NotFound
     │   ├── UnknownTarget
     │   ├── UnknownVersion
     │   ├── UnknownSource
     │   └── UnknownToken
-    ├── AmbiguousRef            a ref that several versions answer to
-    ├── Conflict                the registry's state forbids the move
+    ├── AmbiguousRef            a ref that matches several versions
+    ├── Conflict                the registry's state does not allow the change
     │   ├── StaleExpectation    someone else moved the target first
     │   ├── CondemnedBlob       the garbage collector has claimed the bytes
-    │   ├── VersionInUse        a deletion that would take something away
-    │   ├── UnsafeCollection    garbage that may be somebody else's
-    │   ├── GateFailed          a promotion that its gates refuse
-    │   └── NameTaken           another has the name already
+    │   ├── VersionInUse        a deletion of a version that is still needed
+    │   ├── UnsafeCollection    garbage that another catalog may need
+    │   ├── GateFailed          a promotion that did not pass its gates
+    │   └── NameTaken           the name is already in use
     ├── StorageFailure          the catalog's database or the store's disk failed
-    │   ├── MissingCatalog      the catalog's file is not there
-    │   └── ReadOnlyRegistry    they may be read, and not written to
+    │   ├── MissingCatalog      the catalog's file does not exist
+    │   └── ReadOnlyRegistry    this account may read them but not write
     ├── IntegrityError          stored bytes are not what was stored
     │   ├── MissingBlob
     │   ├── DamagedBlob
     │   ├── DamagedCatalog
     │   └── BrokenHistory
-    ├── AdaptationError         carrying a model over failed
+    ├── AdaptationError         an adaptation failed
     │   ├── DatasetError        the labelled data cannot be used as it is
-    │   ├── SourceUnavailable   a source's weights are not at hand
-    │   ├── SourceDiffers       a source does not answer as its provider's own code does
+    │   ├── SourceUnavailable   a source's weights are not on this machine
+    │   ├── SourceDiffers       a source's outputs differ from its provider's own code
     │   ├── FrozenPartMoved     the freeze proof failed
-    │   └── ParityError         the exported version does not answer as the torch model does
+    │   └── ParityError         the exported version's outputs differ from the torch model's
     └── RuntimeFailure          ONNX Runtime cannot open or run a session
 
-Every message says what was expected, what came, and what to do. HTTP statuses belong to
-``services.errors`` and exit codes to the command line; nothing here knows of either.
+Every message states what was expected, what was found, and what to do. HTTP statuses are defined in
+``services.errors``, exit codes in the command line.
 """
 
 
 class CultivarError(Exception):
-    """Root of the tree: anything that a caller may show to a person as it stands."""
+    """Root of the tree; its message can be shown to a user as it is."""
 
 
 class InvalidValue(CultivarError, ValueError):
-    """A value breaks its own rules."""
+    """A value violates its rules."""
 
 
 class InvalidName(InvalidValue):
-    """A task, transfer, stage or ref that the grammar refuses."""
+    """A task, transfer, stage or ref that violates the grammar."""
 
 
 class InvalidDigest(InvalidValue):
@@ -74,7 +74,7 @@ class InvalidRecipe(InvalidValue):
 
 
 class InvalidSegment(InvalidValue):
-    """An ONNX file, or a wiring of several, that cannot be part of a version."""
+    """An ONNX file, or a graph of several, that cannot be part of a version."""
 
 
 class InvalidSetting(InvalidValue):
@@ -82,14 +82,13 @@ class InvalidSetting(InvalidValue):
 
 
 class MissingExtra(CultivarError):
-    """Optional dependencies that are not installed; the message says which extra holds them."""
+    """Optional dependencies that are not installed; the message names the extra."""
 
 
 class InvalidInput(CultivarError, ValueError):
-    """One item that a client sent.
+    """One input that a client sent.
 
-    Attributes:
-        index: position of the item in its request, from 0, or None where it is the whole.
+    Attributes: index: position of the input in its request, from 0, or None for the request as a whole.
     """
 
     def __init__(self, message: str, index: int | None = None) -> None:
@@ -98,7 +97,7 @@ class InvalidInput(CultivarError, ValueError):
 
 
 class UndecodableInput(InvalidInput):
-    """The bytes of an item are not what they claim to be."""
+    """The bytes of an input cannot be decoded."""
 
 
 class InputTooLarge(InvalidInput):
@@ -106,11 +105,11 @@ class InputTooLarge(InvalidInput):
 
 
 class WrongModality(InvalidInput):
-    """A text was sent to a model of pictures, or the reverse."""
+    """A text was sent to an image model, or the reverse."""
 
 
 class NotFound(CultivarError, LookupError):
-    """Nothing answers to a name."""
+    """Nothing has this name."""
 
 
 class UnknownTarget(NotFound):
@@ -118,7 +117,7 @@ class UnknownTarget(NotFound):
 
 
 class UnknownVersion(NotFound):
-    """The target exists, the version or the stage asked for does not."""
+    """The target exists, but not the requested version or stage."""
 
 
 class UnknownSource(NotFound):
@@ -126,19 +125,19 @@ class UnknownSource(NotFound):
 
 
 class UnknownToken(NotFound):
-    """A bearer token's name that none has."""
+    """No bearer token has this name."""
 
 
 class AmbiguousRef(CultivarError):
-    """A ref that several versions answer to; the message lists them."""
+    """A ref that matches several versions; the message lists them."""
 
 
 class Conflict(CultivarError):
-    """The registry's state forbids the move."""
+    """The registry's state does not allow the change."""
 
 
 class StaleExpectation(Conflict):
-    """A compare-and-swap lost: the target's stages moved since they were read."""
+    """A compare-and-swap failed: the target's stages moved since they were read."""
 
 
 class CondemnedBlob(Conflict):
@@ -146,19 +145,19 @@ class CondemnedBlob(Conflict):
 
 
 class VersionInUse(Conflict):
-    """A deletion would take away what a stage, a rollback or a child needs."""
+    """A deletion of a version that a stage, a rollback or a child version needs."""
 
 
 class UnsafeCollection(Conflict):
-    """It is not certain that this catalog alone decides over the bytes in the store."""
+    """This catalog may not be the only owner of the bytes in the store."""
 
 
 class GateFailed(Conflict):
-    """A promotion that its gates refuse; it can be forced with a reason."""
+    """A promotion that did not pass its gates; it can be forced with a reason."""
 
 
 class NameTaken(Conflict):
-    """Another has the name already, and keeps it."""
+    """The name is already in use."""
 
 
 class StorageFailure(CultivarError):
@@ -166,19 +165,19 @@ class StorageFailure(CultivarError):
 
 
 class MissingCatalog(StorageFailure):
-    """The catalog's file is not there, though it was, or its blobs are."""
+    """The catalog's file does not exist, although it used to or its blobs do."""
 
 
 class ReadOnlyRegistry(StorageFailure):
-    """The catalog or the store may be read, and not written to, by whoever asks."""
+    """This account may read the catalog or the store, but not write to it."""
 
 
 class IntegrityError(CultivarError):
-    """Stored bytes are not what was stored."""
+    """Stored bytes are missing or have changed."""
 
 
 class MissingBlob(IntegrityError):
-    """A digest that is referred to, whose bytes are not in the store."""
+    """A digest whose bytes are not in the store."""
 
 
 class DamagedBlob(IntegrityError):
@@ -186,15 +185,15 @@ class DamagedBlob(IntegrityError):
 
 
 class DamagedCatalog(IntegrityError):
-    """The catalog's database is not in order: its own checks fail, or what it holds cannot be read."""
+    """The catalog's database is damaged: its own checks fail, or its data cannot be read."""
 
 
 class BrokenHistory(IntegrityError):
-    """A target's chain of events does not add up."""
+    """A target's chain of events is inconsistent."""
 
 
 class AdaptationError(CultivarError):
-    """Carrying a model over failed."""
+    """An adaptation failed."""
 
 
 class DatasetError(AdaptationError):
@@ -202,11 +201,11 @@ class DatasetError(AdaptationError):
 
 
 class SourceUnavailable(AdaptationError):
-    """A source's weights are not at hand; the message says where they were looked for."""
+    """A source's weights are not on this machine; the message lists the places that were searched."""
 
 
 class SourceDiffers(AdaptationError):
-    """A source does not answer as its provider's own code does; the message says on what, and by how much."""
+    """A source's outputs differ from its provider's own code; the message says where and by how much."""
 
 
 class FrozenPartMoved(AdaptationError):
@@ -214,7 +213,7 @@ class FrozenPartMoved(AdaptationError):
 
 
 class ParityError(AdaptationError):
-    """The exported version does not answer as the torch model does."""
+    """The exported version's outputs differ from the torch model's."""
 
 
 class RuntimeFailure(CultivarError):

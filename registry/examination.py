@@ -1,4 +1,4 @@
-"""Whether a registry is in order: the checks of ``cultivar doctor``, each a line that says what to do."""
+"""The checks of ``cultivar doctor``; each result is one line with a remedy."""
 
 import shutil
 import stat
@@ -22,19 +22,19 @@ FAILURE = "failure"
 
 _LOW_BYTES = 1 << 30
 _LOW_SHARE = 0.05
-"""Less room than either is soon used up: one version of a large network takes a gigabyte."""
+"""Below either limit a disk is nearly full: one version of a large network takes a gigabyte."""
 _ANYBODY = 0o077
-"""What a private file grants nobody."""
+"""Mode bits that a private file must not have."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What was checked, and what was found.
+    """One check and its result.
 
     Attributes:
-        name: what was checked.
+        name: the check's name.
         outcome: ``ok``, ``warning`` or ``failure``.
-        message: what was found, and what to do about it, in one line.
+        message: the finding and the remedy, in one line.
     """
 
     name: str
@@ -47,22 +47,22 @@ class Check:
 
 
 def examine(settings: Settings) -> Iterator[Check]:
-    """Check a registry, one thing after another; what is wrong is yielded, not raised.
+    """Run all checks of a registry; problems are yielded, not raised.
 
-    A catalog of an older program is brought up to date, as by any command; nothing else is changed or made.
+    A catalog of an older program is migrated, as by any command; nothing else is changed or created.
 
     Args:
-        settings: where the registry is.
+        settings: the registry's location.
     """
     file = settings.catalog_file
     if file is not None and not file.parent.exists():
-        yield Check("catalog", WARNING, f"there is no registry at {file.parent} yet; adapt makes one")
+        yield Check("catalog", WARNING, f"there is no registry at {file.parent} yet; adapt creates one")
         return
     if file is not None and file.parent.is_dir() and not file.exists():
         yield Check(
             "catalog",
             WARNING,
-            f"there is no catalog at {file}; restore it, or name another home; else adapt makes one",
+            f"there is no catalog at {file}; restore it, or use another home; otherwise adapt creates one",
         )
     else:
         yield from _guarded("catalog", lambda: _parts(settings))
@@ -77,20 +77,20 @@ def _parts(settings: Settings) -> Iterator[Check]:
             yield Check(
                 "catalog",
                 FAILURE,
-                f"{catalog.label} is damaged: {damage}; restore it from a copy, 'cultivar verify' finds out more",
+                f"{catalog.label} is damaged: {damage}; restore it from a copy; 'cultivar verify' shows details",
             )
         else:
-            yield Check("catalog", OK, f"{catalog.label} answers; its last event is {catalog.position()}")
+            yield Check("catalog", OK, f"{catalog.label} responds; its last event is {catalog.position()}")
         yield from _writable("catalog-writable", catalog.check_writable)
         yield from _guarded("blobs", lambda: _blobs(settings, catalog))
 
 
 def _damage(catalog: Catalog) -> str | None:
-    """Return the first thing that is wrong with a catalog that answers."""
+    """Return the first problem of a catalog that responds."""
     if faults := catalog.faults():
         return faults[0]
     broken = (target for target in catalog.targets() if not history_fits(catalog, target))
-    return next((f"the history of {target} does not add up" for target in broken), None)
+    return next((f"the history of {target} is inconsistent" for target in broken), None)
 
 
 def _blobs(settings: Settings, catalog: Catalog) -> Iterator[Check]:
@@ -115,7 +115,7 @@ def _ownership(ownership: Ownership) -> Iterator[Check]:
     for problem in problems:
         yield Check("ownership", WARNING, f"gc will stop: {problem}")
     if not problems:
-        yield Check("ownership", OK, "this catalog alone uses these blobs, and knows them all")
+        yield Check("ownership", OK, "only this catalog uses these blobs, and it knows all of them")
 
 
 def _missing(ownership: Ownership, blobs: Blobs) -> Iterator[Check]:
@@ -127,20 +127,20 @@ def _missing(ownership: Ownership, blobs: Blobs) -> Iterator[Check]:
             "copy, or name the right store with CULTIVAR_BLOBS",
         )
         return
-    yield Check("blobs", OK, f"{sum(1 for _ in blobs.list()):,} are there, and all that versions need")
+    yield Check("blobs", OK, f"{sum(1 for _ in blobs.list()):,} are stored, including all that versions need")
 
 
 def _writable(name: str, check: Callable[[], None]) -> Iterator[Check]:
     try:
         check()
     except ReadOnlyRegistry as error:
-        yield Check(name, WARNING, f"versions can be read and served only: {error}")
+        yield Check(name, WARNING, f"versions can only be read and served: {error}")
     else:
-        yield Check(name, OK, "this account may write")
+        yield Check(name, OK, "this account can write")
 
 
 def _guarded(name: str, look: Callable[[], Iterator[Check]]) -> Iterator[Check]:
-    """Yield what some checks yield, and a failure in place of what it raises."""
+    """Yield the results of some checks; an exception becomes a failure."""
     try:
         yield from look()
     except (CultivarError, OSError) as error:
@@ -148,7 +148,7 @@ def _guarded(name: str, look: Callable[[], Iterator[Check]]) -> Iterator[Check]:
 
 
 def _modes(paths: list[Path | None], *, shared: bool) -> Iterator[Check]:
-    """Warn of what others may read or write; a group may where the registry is shared, and the modes say so."""
+    """Warn of files that others can read or write; the group may if the registry is shared."""
     open_to = []
     for path in paths:
         if path is None or not path.exists():
@@ -161,14 +161,14 @@ def _modes(paths: list[Path | None], *, shared: bool) -> Iterator[Check]:
         yield Check(
             "modes",
             WARNING,
-            f"others than you may look in: {', '.join(open_to)}; 'chmod -R {whom} …' takes that away",
+            f"other users can read {', '.join(open_to)}; 'chmod -R {whom} …' prevents that",
         )
     else:
-        yield Check("modes", OK, f"only {'the group' if shared else 'their owner'} may look at the files")
+        yield Check("modes", OK, f"only {'the group' if shared else 'their owner'} can read the files")
 
 
 def _rooms(folders: dict[Path | None, None]) -> Iterator[Check]:
-    """Warn where a disk is nearly full."""
+    """Warn if a disk is nearly full."""
     tight = []
     least = float("inf")
     for folder in folders:
@@ -179,6 +179,6 @@ def _rooms(folders: dict[Path | None, None]) -> Iterator[Check]:
         if usage.free < max(_LOW_BYTES, _LOW_SHARE * usage.total):
             tight.append(f"{folder} has {usage.free:,} bytes left of {usage.total:,}")
     if tight:
-        yield Check("space", WARNING, f"{'; '.join(tight)}; make room, 'cultivar gc' may help")
+        yield Check("space", WARNING, f"{'; '.join(tight)}; free some space, 'cultivar gc' may help")
     elif least < float("inf"):
         yield Check("space", OK, f"{least:,} bytes are free")

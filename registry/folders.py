@@ -1,9 +1,8 @@
-"""Folders of files: what in them counts as data, and what is passed over.
+"""Folders of files: which files are data, and which are skipped.
 
-One rule for whoever reads a folder: datasets, offline commands, indexes. Hidden files and those that
-systems leave behind are no data. Links are followed inside the folder that was named, each folder
-once; a link that leaves it, that leads back to where the walk is already, or to nothing that can be
-read is passed over and counted.
+Datasets and offline commands share these rules. Hidden files and system files are not data. Links are
+followed inside the named folder, and each folder is read once. A link is skipped and counted if it leaves the
+folder, leads to a folder that is being read, or to something unreadable.
 """
 
 import os
@@ -29,7 +28,7 @@ _SYSTEM_NAMES = frozenset(
 
 
 def hidden(name: str) -> bool:
-    """Tell whether a file or folder is a system's own and no data.
+    """Tell whether a file or folder belongs to an operating system or program and is not data.
 
     These are names that begin with a dot (``.DS_Store``, ``._picture.jpg``, ``.ipynb_checkpoints``),
     ``Thumbs.db``, ``desktop.ini``, ``__MACOSX`` and their like.
@@ -38,7 +37,7 @@ def hidden(name: str) -> bool:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Return the folders directly in a folder that are not hidden, linked ones too, sorted.
+    """Return the visible subfolders of a folder, including links, sorted.
 
     Raises:
         DatasetError: the folder cannot be read.
@@ -51,12 +50,12 @@ def entries(folder: Path, root: Path, passed: Counter[str]) -> list[Path]:
 
     Args:
         folder: the folder.
-        root: the folder that was named: links may lead anywhere inside.
-        passed: counts what is passed over, by reason.
+        root: the folder that the user named; links may lead anywhere inside it.
+        passed: counts skipped entries by reason.
 
     Raises:
-        DatasetError: the folder cannot be read, or a folder in it is a link that leaves the root: its
-            whole content would be missing.
+        DatasetError: the folder cannot be read, or it contains a link to a folder outside the root, whose
+            content would be missing.
     """
     found: list[Path] = []
     for entry in _visible(folder):
@@ -75,12 +74,12 @@ def entries(folder: Path, root: Path, passed: Counter[str]) -> list[Path]:
 
 
 def files(folder: Path, root: Path, passed: Counter[str]) -> Iterator[Path]:
-    """Yield every file in a folder, at any depth: those of a folder first, sorted, then those of its folders.
+    """Yield every file in a folder at any depth: first the folder's own files, sorted, then those of its subfolders.
 
     Args:
-        folder: where to look.
-        root: the folder that was named: links may lead anywhere inside.
-        passed: counts what is passed over, by reason.
+        folder: the folder.
+        root: the folder that the user named; links may lead anywhere inside it.
+        passed: counts skipped entries by reason.
 
     Raises:
         DatasetError: a folder cannot be read.
@@ -95,7 +94,8 @@ def files(folder: Path, root: Path, passed: Counter[str]) -> Iterator[Path]:
             fault = _fault(path, root) if entry.is_symlink() else _odd(entry)
             if not fault and entry.is_symlink() and entry.is_dir():
                 real = path.resolve()
-                # What is below a folder that is read is read in its own place; one above it holds this link.
+                # A subfolder of a folder that is being read is read at its own place; a parent of it contains
+                # this link.
                 if any(real.is_relative_to(each) or each.is_relative_to(real) for each in read):
                     fault = REPEATED_LINK
                 else:
@@ -110,7 +110,7 @@ def files(folder: Path, root: Path, passed: Counter[str]) -> Iterator[Path]:
 
 
 def _fault(link: Path, root: Path) -> str:
-    """Return why a link is not followed, or nothing."""
+    """Return the reason for not following a link, or nothing."""
     try:
         real = link.resolve(strict=True)
     except (OSError, RuntimeError):  # nothing is there, or links that lead in a circle

@@ -1,7 +1,7 @@
-"""Who may read and write what a registry keeps: the modes of its files and folders, whatever the umask.
+"""The modes of a registry's files and folders, independent of the umask.
 
-What is made anew is its owner's alone, or its group's where the registry is shared; what is put into a folder that is
-there already follows that folder, whose mode nobody changes.
+New registries are private to their owner, or to the group if the registry is shared. New entries of an
+existing folder follow that folder, whose mode is never changed.
 """
 
 import contextlib
@@ -14,9 +14,9 @@ _FILE, _READ_ONLY = 0o666, 0o444
 
 
 def new_folder(folder: Path, mode: int) -> None:
-    """Make a folder with a mode, and those above that are missing.
+    """Create a folder with a mode, and its missing parents.
 
-    A folder that is there stays as it is. What a new one inherits from the folder above (setgid) it keeps.
+    An existing folder is not changed. A new one keeps what it inherits from its parent (setgid).
     """
     if not folder.parent.is_dir():
         new_folder(folder.parent, mode)
@@ -26,7 +26,7 @@ def new_folder(folder: Path, mode: int) -> None:
 
 
 def new_file(path: Path, mode: int) -> None:
-    """Make an empty file with a mode; one that is there stays as it is."""
+    """Create an empty file with a mode; an existing file is not changed."""
     with contextlib.suppress(FileExistsError):
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
@@ -36,27 +36,27 @@ def new_file(path: Path, mode: int) -> None:
 
 
 def folder_mode(shared: bool) -> int:
-    """Return the mode of the folders of a new registry."""
+    """Return the folder mode of a new registry."""
     return GROUP if shared else PRIVATE
 
 
 def mode_of(folder: Path) -> int:
-    """Return the mode of a folder, which new folders in it get too."""
+    """Return a folder's mode, which its new subfolders get too."""
     return stat.S_IMODE(folder.stat().st_mode) & 0o777
 
 
 def mode_below(folder: Path) -> int:
-    """Return the mode of a new folder that belongs below another, which may not be there yet: never anybody's."""
+    """Return the mode of a new folder below another one, which may not exist yet; others never get access."""
     return PRIVATE | mode_of(folder) & GROUP if folder.is_dir() else PRIVATE
 
 
 def file_mode(folder: int) -> int:
-    """Return the mode of files in a folder of a mode."""
+    """Return the mode of files in a folder with a given mode."""
     return folder & _FILE
 
 
 def read_only_mode(folder: int) -> int:
-    """Return the mode of files in a folder of a mode that nobody may write to again."""
+    """Return the mode of read-only files in a folder with a given mode."""
     return folder & _READ_ONLY
 
 

@@ -1,9 +1,8 @@
-"""What a version answered to each held-out item: stored with it, for paired comparisons later.
+"""A version's predictions on its held-out examples, stored for paired comparisons.
 
-A safetensors file with three tensors, its rows in the order of the items' digests:
-``items`` uint8 [N, 32], ``labels`` int64 [N] (uint8 [N, C] where an item has any number of labels),
-``logits`` float32 [N, C]; and a fourth where examples share a group: ``groups`` uint8 [N, 32].
-Equal predictions are equal bytes.
+The format is a safetensors file with three tensors, whose rows are in the order of the examples' digests:
+``items`` uint8 [N, 32], ``labels`` int64 [N] (uint8 [N, C] for multilabel), ``logits`` float32 [N, C]. If
+examples share a group there is a fourth: ``groups`` uint8 [N, 32]. Equal predictions have equal bytes.
 """
 
 from collections.abc import Sequence
@@ -25,15 +24,15 @@ _ITEMS, _LABELS, _LOGITS, _GROUPS = "items", "labels", "logits", "groups"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Predictions:
-    """Answers on a held-out part.
+    """Predictions on a test set.
 
     Attributes:
-        items: raw digests of the items, uint8 [N, 32], ascending, each once.
-        labels: number of the right label of each, int64 [N], 0 up to C; for multilabel which labels each
-            has, uint8 [N, C], 0 or 1.
-        logits: the version's answer to each, float32 [N, C], finite.
-        groups: raw digest of each example's group, uint8 [N, 32]: examples of one group are not independent. None
-            where no two share one.
+        items: raw digests of the examples, uint8 [N, 32], ascending and unique.
+        labels: index of each example's true label, int64 [N], 0 up to C; for multilabel an indicator per
+            label, uint8 [N, C], 0 or 1.
+        logits: the version's logits for each, float32 [N, C], finite.
+        groups: raw digest of each example's group, uint8 [N, 32]; examples of one group are not independent.
+            None if no two examples share a group.
     """
 
     items: np.ndarray
@@ -79,16 +78,14 @@ class Predictions:
         logits: np.ndarray,
         groups: Sequence[Digest] | None = None,
     ) -> Self:
-        """Return predictions, put in order.
+        """Return predictions, sorted by digest.
 
-        Args:
-            digests: of the items, N different ones.
-            labels: number of the right label of each, int64 [N]; for multilabel which it has, uint8 [N, C].
-            logits: float32 [N, C].
-            groups: of the group of each, N; that of an example that stands alone is its own. None where all do.
+        Args: digests: of the examples, N different ones. labels: index of each example's true label, int64
+        [N]; for multilabel an indicator per label, uint8 [N, C]. logits: float32 [N, C]. groups: digest of
+        each example's group, N; an example without a group has its own digest. None if all have none.
 
         Raises:
-            InvalidValue: shapes, dtypes or values are not as said.
+            InvalidValue: shapes, dtypes or values are wrong.
         """
         raw = _raw(digests)
         order = np.array(sorted(range(len(digests)), key=lambda at: digests[at]), np.int64)
@@ -104,13 +101,13 @@ class Predictions:
 
     @property
     def multilabel(self) -> bool:
-        """True where an item has any number of labels."""
+        """True if an example can have any number of labels."""
         return self.labels.ndim == 2
 
     def right(self) -> np.ndarray:
-        """Return whether each answer is right, bool [N]: its first label, or for multilabel all of them.
+        """Return whether each prediction is correct, bool [N]: the top label, or for multilabel all labels.
 
-        A label is answered where its sigmoid is above a half.
+        A label is predicted if its sigmoid is above 0.5.
         """
         if self.multilabel:
             exact: np.ndarray = ((self.logits > 0) == (self.labels > 0)).all(axis=1)
@@ -123,7 +120,7 @@ class Predictions:
 
     @property
     def digests(self) -> tuple[Digest, ...]:
-        """The items' digests, ascending."""
+        """The examples' digests, ascending."""
         return tuple(Digest(PREFIX + row.tobytes().hex()) for row in self.items)
 
     def to_bytes(self) -> bytes:
@@ -136,7 +133,7 @@ class Predictions:
         """Read the stored form.
 
         Raises:
-            InvalidValue: the bytes are something else.
+            InvalidValue: the bytes are not stored predictions.
         """
         if len(data) > MAX_BYTES:
             raise InvalidValue(f"predictions have at most {MAX_BYTES:,} bytes, got {len(data):,}")
@@ -155,5 +152,5 @@ def _raw(digests: Sequence[Digest]) -> np.ndarray:
 
 
 def _shared(groups: np.ndarray) -> bool:
-    """Tell whether any two examples are of one group."""
+    """Tell whether any two examples share a group."""
     return len({row.tobytes() for row in groups}) < len(groups)

@@ -1,4 +1,4 @@
-"""How far a long step has come: told to whoever watches, by a value that is passed in."""
+"""Progress of long steps, reported to an object that the caller passes in."""
 
 import threading
 import time
@@ -10,18 +10,18 @@ from rich import progress
 from rich.console import Console
 
 FIRST_SECONDS = 2.0
-"""A step that is over sooner leaves no line where there is no terminal."""
+"""Seconds until a step's first line; shorter steps print none without a terminal."""
 
 EVERY_SECONDS = 10.0
-"""Lines of one step are so far apart, where there is no terminal."""
+"""Seconds between a step's lines without a terminal."""
 
 
 class ProgressStep(ABC):
-    """One step under way."""
+    """One running step."""
 
     @abstractmethod
     def advance(self, amount: float = 1, note: str = "") -> None:
-        """Say that so many more units are done; ``note`` is a few words on how it goes."""
+        """Report completed units; ``note`` is a short status text."""
 
 
 class Progress(ABC):
@@ -29,26 +29,26 @@ class Progress(ABC):
 
     @abstractmethod
     def step(self, what: str, total: float | None = None) -> AbstractContextManager[ProgressStep]:
-        """Begin a step, perhaps within another; a context manager that gives a ``ProgressStep``.
+        """Begin a step, possibly inside another one; a context manager that returns a ``ProgressStep``.
 
         Args:
-            what: names it for a person.
-            total: units that it has; None where that is not known.
+            what: its description.
+            total: number of units; None if unknown.
         """
 
     @abstractmethod
     def say(self, text: str) -> None:
-        """Tell a line that a person should read."""
+        """Print a line for the user."""
 
 
 class _Silent(Progress):
     @contextmanager
     def step(self, what: str, total: float | None = None) -> Iterator[ProgressStep]:
-        """Begin a step that nobody sees."""
+        """Begin a step that is not shown."""
         yield _Unseen()
 
     def say(self, text: str) -> None:
-        """Say it to nobody."""
+        """Discard the line."""
 
 
 SILENT: Progress = _Silent()
@@ -56,7 +56,7 @@ SILENT: Progress = _Silent()
 
 
 def watching(console: Console, *, passing: bool = False) -> Progress:
-    """Return bars where the console is a terminal, else lines; ``passing`` as of :class:`Bars`."""
+    """Return bars if the console is a terminal, else lines; ``passing`` as in :class:`Bars`."""
     return Bars(console, passing=passing) if console.is_terminal else Lines(console)
 
 
@@ -64,8 +64,8 @@ class Bars(Progress):
     """Bars on a terminal.
 
     Args:
-        console: where to draw, usually stderr: stdout belongs to the answer.
-        passing: leave nothing: a bar goes when its step ends.
+        console: usually stderr, as stdout is for results.
+        passing: remove each bar when its step ends.
     """
 
     def __init__(self, console: Console, *, passing: bool = False) -> None:
@@ -74,7 +74,7 @@ class Bars(Progress):
 
     @contextmanager
     def step(self, what: str, total: float | None = None) -> Iterator[ProgressStep]:
-        """Begin a step and draw its bar until it ends; one without a total goes when it ends."""
+        """Begin a step and draw its bar until it ends; a bar without a total is then removed."""
         columns = (
             progress.TextColumn("{task.description}", markup=False),
             progress.BarColumn(),
@@ -88,12 +88,12 @@ class Bars(Progress):
             yield _Bar(bars, bars.add_task(what, total=total, note=""))
 
     def say(self, text: str) -> None:
-        """Print a line above whatever is drawn."""
+        """Print a line above the bars."""
         self._console.print(text, markup=False, highlight=False)
 
 
 class Lines(Progress):
-    """Plain lines, for a log: of a step over two seconds one then, one every ten seconds, and one at its end.
+    """Plain lines for logs: for a step over two seconds one line then, one every ten seconds, and one at its end.
 
     Args:
         console: where to print.
@@ -118,7 +118,7 @@ class Lines(Progress):
 
     @contextmanager
     def step(self, what: str, total: float | None = None) -> Iterator[ProgressStep]:
-        """Begin a step; of steps within each other the innermost is told of."""
+        """Begin a step; of nested steps only the innermost is shown."""
         line = _Line(what, total, self._clock)
         self._under_way.append(line)
         over = threading.Event()
@@ -138,7 +138,7 @@ class Lines(Progress):
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _watch(self, line: "_Line", over: threading.Event) -> None:
-        """Tell how a step goes until it is over, also while it advances by nothing."""
+        """Print a step's progress until it ends, even if it does not advance."""
         wait = self._first
         while not over.wait(wait):
             if self._under_way[-1] is line:
@@ -165,7 +165,7 @@ class _Line(ProgressStep):
     """A step as a line.
 
     Attributes:
-        told: whether anybody was told of it.
+        told: whether a line was printed for it.
     """
 
     def __init__(self, what: str, total: float | None, clock: Callable[[], float]) -> None:

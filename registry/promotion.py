@@ -1,4 +1,4 @@
-"""What a promotion or a rollback did, and what the gates said of it."""
+"""The result of a promotion or rollback, and the outcomes of its gates."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ OUTCOMES = (PASS, FAIL, INCONCLUSIVE)
 
 @dataclass(frozen=True, slots=True)
 class PromotionOutcome:
-    """What one gate found.
+    """The outcome of one gate.
 
     Attributes:
         name: the gate.
-        outcome: ``pass``, ``fail`` or ``inconclusive``; only the first lets a promotion through.
-        numbers: what it found, in figures.
+        outcome: ``pass``, ``fail`` or ``inconclusive``; only ``pass`` allows a promotion.
+        numbers: the measured values.
     """
 
     name: str
@@ -38,15 +38,15 @@ class PromotionOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Promotion:
-    """A stage that was moved.
+    """A stage that moved.
 
     Attributes:
         target: the target task.
         stage: the stage.
         ref: the version that is there now.
         previous: the version that was there before, or None.
-        event: id of the target's last stage event; the one to expect for the next move.
-        gates: what the gates found.
+        event: id of the target's last stage event; pass it as ``expect`` for the next move.
+        gates: the outcomes of the gates.
     """
 
     target: str

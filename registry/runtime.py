@@ -1,9 +1,8 @@
 """ONNX Runtime: the one module that imports it.
 
-Sessions run on CUDA where there is a device that works, and always can on the CPU. Threads
-follow the machine's real quota, since ONNX Runtime looks at cores only and would start one
-thread for each core of the host inside a container that may use two
-(microsoft/onnxruntime#29510).
+Sessions run on CUDA if there is a working device, and otherwise on the CPU. The number of threads follows the
+process's CPU quota: ONNX Runtime itself counts cores only, and would start one thread per core of the host in
+a container with a quota of two (microsoft/onnxruntime#29510).
 """
 
 import functools
@@ -42,7 +41,7 @@ _CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def cpu_quota() -> int:
-    """Return how many cores this process may use, at least 1: affinity and cgroup v2 quota, rounded up."""
+    """Return the number of cores that this process may use, at least 1: affinity and cgroup v2 quota, rounded up."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = _CGROUP_QUOTA.read_text().split()
@@ -55,29 +54,29 @@ def cpu_quota() -> int:
 
 @functools.cache
 def usable_providers() -> tuple[str, ...]:
-    """Return the providers that a session can really get here, the preferred one first.
+    """Return the providers that a session can use on this machine, the preferred one first.
 
-    The CUDA provider is listed by ONNX Runtime wherever its build has it; only opening a session
-    tells whether a device and its libraries are there.
+    ONNX Runtime lists the CUDA provider whenever its build has it. Only opening a session shows whether a
+    device and its libraries exist.
     """
     if not _has_nvidia_device():
         return (CPU,)
     if CUDA in ort.get_available_providers() and _opens_on_cuda():
         return (CUDA, CPU)
     _log.warning(
-        "an NVIDIA device is here, and ONNX Runtime cannot use it: everything runs on the CPU; "
-        "the extra cultivar[gpu] brings the CUDA libraries that it needs"
+        "there is an NVIDIA device, but ONNX Runtime cannot use it: everything runs on the CPU; "
+        "the extra cultivar[gpu] installs the CUDA libraries that it needs"
     )
     return (CPU,)
 
 
 class OnDevice:
-    """Rows that stay on the device where they were computed.
+    """Rows that stay on the device on which they were computed.
 
-    Rows that a batch was filled up with may stand behind them.
+    Padding rows of the batch may follow them.
 
     Attributes:
-        rows: how many there are.
+        rows: the number of rows.
     """
 
     __slots__ = ("_value", "rows")
@@ -90,20 +89,20 @@ class OnDevice:
         return self.rows
 
     def numpy(self) -> np.ndarray:
-        """Copy the rows into the machine's memory."""
+        """Copy the rows to host memory."""
         whole: np.ndarray = self._value.numpy()
         return whole[: self.rows]
 
     def bind(self, binding: ort.IOBinding, name: str) -> None:
-        """Make the rows an input of a run, without a copy."""
+        """Bind the rows as an input of a run, without a copy."""
         binding.bind_ortvalue_input(name, self._value)
 
 
 class Placed:
-    """A model whose weights lie where sessions run, one copy for all that are opened on it.
+    """A model with its weights on the sessions' device: one copy for all sessions opened from it.
 
     Args:
-        model: the model beside its weights.
+        model: the model, separate from its weights.
 
     Attributes:
         model: the same.
@@ -114,7 +113,7 @@ class Placed:
     def __init__(self, model: Detached) -> None:
         device = "cuda" if usable_providers()[0] == CUDA else "cpu"
         self.model = model
-        # A session takes only what somebody else owns: a view of a value, which keeps the value.
+        # A session does not own external weights: pass a view, which keeps its value alive.
         self._weights = {
             name: ort.OrtValue.from_dlpack(ort.OrtValue.ortvalue_from_numpy(array, device, 0))
             for name, array in model.weights.items()
@@ -122,35 +121,35 @@ class Placed:
         }
 
     def share(self, options: ort.SessionOptions) -> None:
-        """Let a session take the weights from here; where its optimiser made others of them, it has its own."""
+        """Share the weights with a session; weights that its graph optimiser has transformed are copies of its own."""
         for name, value in self._weights.items():
             options.add_initializer(name, value)
 
 
 Tensor: TypeAlias = np.ndarray | OnDevice
-"""Rows, wherever they are."""
+"""Rows in host or device memory."""
 
 
 def on_host(tensor: Tensor) -> np.ndarray:
-    """Return rows in the machine's memory."""
+    """Return rows in host memory."""
     return tensor.numpy() if isinstance(tensor, OnDevice) else tensor
 
 
 class Session:
-    """One ONNX model, loaded and ready to run; safe to call from several threads.
+    """One loaded ONNX model; safe to call from several threads.
 
     Args:
-        model: the model's bytes, the path of its file, the model beside its weights (any size, and the
-            least memory), or such a model placed where it runs.
-        name: what it is called in messages.
-        providers: where to run, the preferred one first; None takes ``usable_providers()``.
+        model: the model's bytes, the path of its file, the model separate from its weights (any size, and the
+            least memory), or a placed model.
+        name: its name in messages.
+        providers: execution providers, the preferred one first; None takes ``usable_providers()``.
         threads: cores that one run may use; None takes ``cpu_quota()``.
-        spin_us: microseconds for which an idle thread waits awake before it sleeps; 0 sends it to sleep at
-            once. Where several sessions live in a process, threads that wait awake for as long as ONNX Runtime
-            lets them by itself take the cores from one another (measured 0.97 to 1.76 times slower).
+        spin_us: microseconds for which an idle thread spins before it sleeps; 0 disables spinning. With
+            several sessions in a process, threads that spin for ONNX Runtime's default time take cores from
+            each other (measured 0.97 to 1.76 times slower).
 
     Raises:
-        RuntimeFailure: ONNX Runtime refuses the model.
+        RuntimeFailure: ONNX Runtime cannot load the model.
     """
 
     def __init__(
@@ -177,7 +176,7 @@ class Session:
                 options,
                 providers=[_with_options(p) for p in chosen],
             )
-        # ONNX Runtime raises a family of its own whose only common base is Exception.
+        # The only common base of ONNX Runtime's exceptions is Exception.
         except Exception as error:
             raise RuntimeFailure(f"ONNX Runtime cannot open {name}: {_first_line(error)}") from error
         self._name = name
@@ -221,13 +220,13 @@ class Session:
         return values
 
     def run_on_device(self, feeds: Mapping[str, Tensor], rows: int) -> dict[str, OnDevice]:
-        """Run the model once, and leave what comes out where it is.
+        """Run the model once, and leave the outputs on the device.
 
-        Between two sessions on one GPU nothing crosses the bus.
+        Between two sessions on one GPU nothing is copied to the host.
 
         Args:
-            feeds: for every input an array, copied to the device, or what another session left there.
-            rows: how many of the first dimension's are meant.
+            feeds: for every input an array, which is copied to the device, or another session's output there.
+            rows: number of rows that are not padding.
 
         Raises:
             RuntimeFailure: the runtime cannot run these inputs.
@@ -242,7 +241,7 @@ class Session:
                     binding.bind_cpu_input(name, np.ascontiguousarray(value))
             for name in self._output_names:
                 binding.bind_output(name, device)
-            binding.synchronize_inputs()  # page-locked memory may be fetched behind our back
+            binding.synchronize_inputs()  # page-locked memory may be copied asynchronously
             self._session.run_with_iobinding(binding, self._run_options)
             values = binding.get_outputs()
         except Exception as error:
@@ -251,7 +250,7 @@ class Session:
 
 
 def _openable(model: bytes | Path | Detached | Placed, options: ort.SessionOptions) -> bytes | str:
-    """Return what ONNX Runtime opens; weights beside the model go into the options."""
+    """Return the input of ONNX Runtime's session; separate weights are added to the options."""
     if isinstance(model, Placed):
         model.share(options)
         return _openable(model.model, options)
@@ -263,10 +262,10 @@ def _openable(model: bytes | Path | Detached | Placed, options: ort.SessionOptio
 
 
 def _share_memory(options: ort.SessionOptions) -> None:
-    """Let a session take its activations from the one arena of the process, which keeps what it once took.
+    """Let a session allocate its activations from the process's shared arena, which never shrinks.
 
-    Each session having an arena of its own, ResNet-18 on one core and on all of them held 689 MiB after
-    batches of up to 32 rows, and 504 from one arena, as fast (ONNX Runtime 1.31).
+    With one arena per session, two sessions of ResNet-18 (on one core and on all) held 689 MiB after batches
+    of up to 32 rows. With a shared arena they held 504 MiB at the same speed (ONNX Runtime 1.31).
     """
     _make_arena()
     options.add_session_config_entry("session.use_env_allocators", "1")
@@ -274,7 +273,7 @@ def _share_memory(options: ort.SessionOptions) -> None:
 
 @functools.cache
 def _make_arena() -> None:
-    """Make the arena that sessions share: ONNX Runtime has one of a kind in a process."""
+    """Create the arena that sessions share; ONNX Runtime allows one per kind and process."""
     info = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
     ort.create_and_register_allocator(info, ort.OrtArenaCfg(0, -1, -1, -1))  # no limit, all else by default
 
@@ -295,8 +294,8 @@ def _has_nvidia_device() -> bool:
 def _opens_on_cuda() -> bool:
     from onnx import TensorProto, helper
 
-    # CUDA's libraries may lie in torch's or NVIDIA's own wheels, where the loader does not look. What
-    # cannot be loaded is printed, which would stand in the middle of a command's JSON.
+    # CUDA's libraries may be in torch's or NVIDIA's wheels, which the loader does not search. Failures are
+    # printed, which would corrupt a command's JSON output.
     with redirect_stdout(sys.stderr):
         ort.preload_dlls()
     ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
@@ -315,7 +314,7 @@ def _opens_on_cuda() -> bool:
 
 @contextmanager
 def _silenced() -> Iterator[None]:
-    """Keep ONNX Runtime's global logger quiet for as long as a failure is expected."""
+    """Silence ONNX Runtime's global logger while a failure is expected."""
     ort.set_default_logger_severity(_FATAL_ONLY)
     try:
         yield

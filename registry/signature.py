@@ -1,4 +1,4 @@
-"""The tensors that a version takes and gives."""
+"""The input and output tensors of a version."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,9 +17,9 @@ class TensorSpec:
     """A named tensor.
 
     Attributes:
-        name: its port, such as ``pixels`` or ``logits``.
-        dtype: a NumPy name out of ``uint8 int64 float32 float16 bool``.
-        shape: its dimensions; a text stands for one that varies (``batch``, ``seq``).
+        name: the port's name, such as ``pixels`` or ``logits``.
+        dtype: a NumPy name, one of ``uint8 int64 float32 float16 bool``.
+        shape: its dimensions; a string marks a variable dimension (``batch``, ``seq``).
     """
 
     name: str
@@ -38,10 +38,10 @@ class TensorSpec:
         object.__setattr__(self, "_type", np.dtype(self.dtype))
 
     def accepts(self, array: np.ndarray) -> bool:
-        """Tell whether an array has this dtype and, up to the varying dimensions, this shape."""
+        """Tell whether an array has this dtype and this shape, ignoring variable dimensions."""
         if array.dtype != self._type or array.ndim != len(self.shape):
             return False
-        # Asked for every request: a plain loop takes a quarter of what a generator does.
+        # Called for every request; a plain loop takes a quarter of a generator's time.
         for want, got in zip(self.shape, array.shape, strict=True):
             if want != got and not isinstance(want, str):
                 return False

@@ -1,25 +1,25 @@
-"""The name that was probably meant."""
+"""Suggestions for misspelled names."""
 
 import difflib
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 CUTOFF = 0.6
-"""Least similarity, ``difflib.SequenceMatcher.ratio``, of a name that is suggested (difflib's own default)."""
+"""Least similarity (``difflib.SequenceMatcher.ratio``) of a suggestion; difflib's default."""
 
 _NO_ALIASES: Mapping[str, str] = MappingProxyType({})
 
 
 def nearest(name: str, known: Iterable[str], aliases: Mapping[str, str] = _NO_ALIASES) -> str | None:
-    """Return the known name that is nearest to one that is not known, or None.
+    """Return the known name nearest to an unknown one, or None.
 
-    Names that differ in case, spaces, ``-``, ``_`` or ``.`` alone are the nearest; then aliases count;
-    then the most similar name, where it is similar enough.
+    A name that differs only in case, spaces, ``-``, ``_`` or ``.`` is preferred; then an alias; then the most
+    similar name, if it is similar enough.
 
     Args:
-        name: what was given. One of over 200 characters has no nearest.
-        known: the names that exist.
-        aliases: names in use elsewhere, and what each is called here.
+        name: the unknown name; over 200 characters there is no suggestion.
+        known: the known names.
+        aliases: names used elsewhere, and the known name of each.
     """
     if len(name) > 200:
         return None
@@ -37,7 +37,7 @@ def nearest(name: str, known: Iterable[str], aliases: Mapping[str, str] = _NO_AL
 
 
 def suggestion(name: str, known: Iterable[str], aliases: Mapping[str, str] = _NO_ALIASES) -> str:
-    """Return ``; did you mean 'NAME'?`` of the nearest name, or nothing; see :func:`nearest`."""
+    """Return ``; did you mean 'NAME'?`` with the nearest name, or an empty string; see :func:`nearest`."""
     near = nearest(name, known, aliases)
     return "" if near is None else f"; did you mean {near!r}?"
 

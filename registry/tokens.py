@@ -1,7 +1,7 @@
-"""Bearer tokens: who may ask a server what.
+"""Bearer tokens: what a client may request from a server.
 
-A token is shown once, when it is made. The registry keeps its id, by which it is found, and a hash,
-by which whoever shows the token is believed; so nobody who reads the catalog can use one.
+A token is shown once, when it is created. The registry stores its id, for lookups, and a hash, for
+verification. So a reader of the catalog cannot use a token.
 """
 
 import hashlib
@@ -32,16 +32,16 @@ _ID_BYTES = 6
 _SECRET_BYTES = 32
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?")
 _ID = re.compile(r"[0-9a-f]{12}")
-# The beginning lets scanners of source code and logs find tokens that were left there.
+# The prefix lets scanners find leaked tokens in source code and logs.
 _TEXT = re.compile(rb"cvt_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What somebody may ask for.
+    """The permissions of a token.
 
     Attributes:
-        targets: the target tasks; empty for all, those that do not exist yet included.
+        targets: the target tasks; empty for all, including future ones.
         operations: ``classify`` and ``embed``; empty for both.
     """
 
@@ -56,20 +56,20 @@ class Grant:
 
     @classmethod
     def of(cls, targets: Collection[str] = (), operations: Collection[str] = ()) -> Self:
-        """Return the grant of some targets and operations; none means all.
+        """Return a grant of targets and operations; an empty collection means all.
 
         Raises:
-            InvalidName: a target breaks the grammar of tasks.
+            InvalidName: a target is not a valid task name.
             InvalidValue: an operation is neither ``classify`` nor ``embed``.
         """
         return cls(frozenset(targets), frozenset(operations))
 
     def permits(self, operation: str) -> bool:
-        """Tell whether an operation may be asked for, on some target."""
+        """Tell whether an operation is allowed on at least one target."""
         return not self.operations or operation in self.operations
 
     def covers(self, target: str) -> bool:
-        """Tell whether something may be asked of a target."""
+        """Tell whether a target is allowed for at least one operation."""
         return not self.targets or target in self.targets
 
 
@@ -78,18 +78,18 @@ EVERYTHING = Grant()
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What the registry keeps of a token.
+    """The registry's record of a token.
 
     Attributes:
-        id: twelve hexadecimal digits, by which it is found; no secret, as it stands in the token's text.
-        name: what people call it, unique in the registry, as revoked ones stay listed.
+        id: twelve hexadecimal digits, used for lookups; part of the token's text and not secret.
+        name: its name, unique in the registry, including revoked tokens.
         hash: sha256 of its whole text.
-        grant: what it is good for.
-        created_at: when it was made, in UTC.
-        created_by: by whom, as asserted.
-        expires_at: from when on it is refused, or None.
+        grant: its permissions.
+        created_at: when it was created, in UTC.
+        created_by: who created it, as stated by the caller.
+        expires_at: when it expires, in UTC, or None.
         revoked_at: when it was revoked, or None.
-        revoked_by: by whom, or None.
+        revoked_by: who revoked it, or None.
     """
 
     id: str
@@ -125,22 +125,21 @@ class Token:
     def issue(
         cls, name: str, grant: Grant, actor: str, at: datetime, expires: datetime | None = None
     ) -> tuple[Self, str]:
-        """Make a token.
+        """Create a token.
 
-        Returns:
-            What is kept of it, and its text, ``cvt_``, the id, ``_`` and 43 characters of URL-safe base64,
-            which nobody can tell again.
+        Returns: Its record, and its text: ``cvt_``, the id, ``_`` and 43 characters of URL-safe base64. The
+        text is not stored.
 
         Raises:
-            InvalidName: the name breaks the grammar.
-            InvalidValue: it would have expired already.
+            InvalidName: the name is not valid.
+            InvalidValue: it would already have expired.
         """
         id = secrets.token_hex(_ID_BYTES)
         text = f"cvt_{id}_{secrets.token_urlsafe(_SECRET_BYTES)}"
         return cls(id, name, hash_of(text.encode()), grant, at, actor, expires), text
 
     def proved_by(self, text: bytes) -> bool:
-        """Tell whether a text is this token's, in a time that says nothing of how much of it is right."""
+        """Tell whether a text is this token's, by a constant-time comparison."""
         return hmac.compare_digest(self.hash, _sha256(text))
 
     def state(self, at: datetime) -> str:
@@ -150,11 +149,11 @@ class Token:
         return ACTIVE if self.expires_at is None or at < self.expires_at else EXPIRED
 
     def revoked(self, actor: str, at: datetime) -> Self:
-        """Return the token as it stands once it is revoked; one that is, stays as it is."""
+        """Return the revoked token; a revoked token is returned unchanged."""
         return self if self.revoked_at is not None else replace(self, revoked_at=at, revoked_by=actor)
 
     def to_json(self, at: datetime) -> dict[str, object]:
-        """Return the form in which it is listed: all but the hash."""
+        """Return the form for listings: everything except the hash."""
         return {
             "id": self.id,
             "name": self.name,
@@ -170,22 +169,22 @@ class Token:
 
 
 def hash_of(text: bytes) -> Digest:
-    """Return what is kept of a token's text.
+    """Return the hash of a token's text.
 
-    One round of sha256 without salt is right here, and would be wrong for a password. Slow, salted hashes make up
-    for what people choose; a token is 256 random bits, which nobody guesses at any speed and no table holds.
-    NIST SP 800-63B, 5.1.2.2, asks for salt and key derivation only below 112 bits of entropy. And the server
-    hashes at every request.
+    One round of sha256 without salt is enough here, though not for a password. Slow, salted hashes compensate
+    for weak passwords. A token has 256 random bits, so it can be neither guessed nor looked up in a table.
+    NIST SP 800-63B, 5.1.2.2, requires salt and key derivation only below 112 bits of entropy. The server also
+    hashes on every request.
     """
     return Digest(_sha256(text))
 
 
 def id_of(text: bytes) -> str | None:
-    """Return the id in a token's text, or None where it is no token's."""
+    """Return the id in a token's text, or None if the text is not a token."""
     match = _TEXT.fullmatch(text)
     return None if match is None else match[1].decode()
 
 
 def _sha256(text: bytes) -> str:
-    # As ``Digest.of``, whose check of its own result would double the cost of a request.
+    # Same as ``Digest.of``, but without its check, which would double the cost per request.
     return PREFIX + hashlib.sha256(text).hexdigest()
