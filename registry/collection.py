@@ -1,11 +1,10 @@
-"""Reclaiming bytes that no version needs.
+"""Garbage collection of bytes that no version needs.
 
-In two strokes. Whatever no version refers to and no lease holds is *condemned* in the catalog; from then on a
-registration that still counts on it is refused, while storing or reusing it takes it back. Once the
-grace period is over, and if it is condemned still, it is deleted, while nobody can lease it. The
-grace is for readers: a server that looked a version up a moment before its deletion has the time to read it.
-
-Whether this catalog may decide over the store at all is for ``registry.ownership`` to say, before anything happens.
+It has two phases. First, a blob that no version refers to and no lease protects is *condemned* in the
+catalog. From then on a registration that relies on it is rejected; storing or reusing it makes it live again.
+Second, if the blob is still condemned after the grace period, it is deleted under a lock that prevents
+leases. The grace period is for readers: a server that looked up a version just before its deletion has time
+to read it. Before anything happens, ``registry.ownership`` checks that this catalog owns the store.
 """
 
 from dataclasses import dataclass
@@ -23,13 +22,13 @@ GRACE = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """What the garbage collector did, or would do now.
+    """The result of a garbage collection, or of a dry run.
 
     Attributes:
         dry_run: nothing was done.
-        removed: digests of deleted blobs, and names of files that a crashed writer left.
-        bytes: how many bytes they took.
-        condemned: how many blobs wait for their grace period to end.
+        removed: digests of deleted blobs, and names of files left by crashed writers.
+        bytes: their size.
+        condemned: number of blobs in their grace period.
     """
 
     dry_run: bool
@@ -44,12 +43,12 @@ class Collection:
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """What a catalog took over with a blob store, or would take over.
+    """The result of taking over a blob store, or of a dry run.
 
     Attributes:
         dry_run: nothing was done.
         adopted: digests of the blobs that the catalog did not know, sorted.
-        bytes: how many bytes they take.
+        bytes: their size.
     """
 
     dry_run: bool
@@ -57,7 +56,7 @@ class Adoption:
     bytes: int
 
     def to_json(self) -> dict[str, object]:
-        """Return the JSON form: that of a collection which removed nothing, and what was adopted."""
+        """Return the JSON form: that of a collection that removed nothing, with the adopted blobs."""
         return {
             "dry_run": self.dry_run,
             "removed": [],
@@ -71,15 +70,15 @@ def collect(
     catalog: Catalog, blobs: Blobs, at: datetime, grace: timedelta = GRACE, *, dry_run: bool = False,
     progress: Progress = SILENT,
 ) -> Collection:  # fmt: skip
-    """Condemn what nothing needs, and delete what has been condemned for the grace period.
+    """Condemn unneeded blobs, and delete blobs whose grace period is over.
 
     Args:
-        catalog: says what is needed.
-        blobs: where the bytes are.
-        at: the time now.
+        catalog: knows the needed blobs.
+        blobs: the store.
+        at: the current time.
         grace: how long a blob stays after it was condemned; zero deletes at once.
-        dry_run: only say what would be deleted now.
-        progress: who watches the blobs being dealt with.
+        dry_run: only report what would be deleted now.
+        progress: shows the processed blobs.
     """
     before = at - grace
     if not dry_run:
@@ -95,13 +94,13 @@ def collect(
             if condemned_at > before:
                 waiting += 1
             elif dry_run or catalog.reclaim(blob.digest, at, before, partial(blobs.delete, blob.digest)):
-                # Bytes that never came leave a row, and nothing to speak of.
+                # Only the row remains of bytes that were never stored.
                 removed += [] if size is None else [blob.digest]
                 freed += size or 0
             step.advance()
 
     for staged in blobs.staged():
-        # Whoever writes holds a lease since before the file was there.
+        # A writer takes its lease before it creates the file.
         if staged.modified <= before and not catalog.leased(staged.digest, at):
             if not dry_run:
                 blobs.discard(staged.name)

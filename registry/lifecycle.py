@@ -1,18 +1,17 @@
-"""What happens to the versions of a target, and where that leaves them. Pure.
+"""The events of a target, and the stages that follow from them. Pure functions.
 
-Everything that changes a target is an event, appended and never altered. The stages are a fold
-over the events, so that what was in production at some moment is the fold of the events up to it.
-Every event carries the hash of the one before, so that none can be changed or taken out unseen.
+Every change of a target is an event. Events are appended and never altered. The stages are a fold over the
+events, so the stages at a past time are the fold of the events up to that time. Every event contains the hash
+of the previous one, so changes and deletions of events are detected.
 
-A stage other than ``candidate`` and ``retired`` is a place for one version. An event moves the
-place that it names and no other: promoting the version in staging to production leaves it in
-staging too. A version that was never in a place is a candidate; one that was, and is in none
-now, is retired. Promoting into ``retired`` takes a version out of every place and out of what a
-rollback can return to: the way to empty a place, and to free a version for deletion.
+A stage other than ``candidate`` and ``retired`` is a *place*: it holds one version. An event moves only the
+place that it names: promoting the version in staging to production leaves it in staging too. A version that
+was never in a place is a candidate; one that has left all its places is retired. Promoting to ``retired``
+removes a version from every place and from the versions that a rollback can return to. This empties a place,
+and allows the version to be deleted.
 
-The history of production is a stack. A promotion lays the new version on top; a rollback takes
-the top away and returns to the one below. So a rollback repeated goes further back, and a version
-that was rolled back from is not returned to.
+The history of production is a stack. A promotion pushes the new version; a rollback pops it and returns to
+the one below. So repeated rollbacks go further back, and never return to a version that was rolled back.
 """
 
 from collections.abc import Iterable, Mapping
@@ -31,27 +30,27 @@ ROLLED_BACK = "rolled-back"
 DELETED = "deleted"
 ACTIONS = (REGISTERED, PROMOTED, ROLLED_BACK, DELETED)
 STAGE_ACTIONS = (PROMOTED, ROLLED_BACK)
-"""The actions that move a place: what a promotion's compare-and-swap looks at."""
+"""The actions that move a place; a promotion's compare-and-swap checks them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to a version of a target.
+    """One change of a version's state.
 
     Attributes:
-        id: its place among the events of all targets, from 1, in the order of their commits.
+        id: its position among the events of all targets, from 1, in commit order.
         target: the target task.
-        seq: its place among the target's events, from 1, without gaps.
-        at: when, in UTC; never before the target's previous event.
-        actor: who asked for it, as asserted.
+        seq: its position among the target's events, from 1, without gaps.
+        at: its time, in UTC; never before the target's previous event.
+        actor: who requested it, not authenticated.
         action: ``registered``, ``promoted``, ``rolled-back`` or ``deleted``.
-        ref: the version, in full; of a rollback the one that was returned to.
+        ref: the version's full ref; for a rollback the version that it returned to.
         digest: the version's identity.
-        stage: where it came to stand: ``candidate`` on registration, None on deletion.
-        reason: why, where somebody said so.
-        forced: True where gates were overruled.
+        stage: the version's new stage: ``candidate`` on registration, None on deletion.
+        reason: the stated reason, or None.
+        forced: True if gates were overruled.
         previous: hash of the target's event before, or None for the first.
-        hash: digest of all of the above but ``id``, which is the catalog's and not the target's.
+        hash: digest of all of the above except ``id``, which belongs to the catalog, not the target.
     """
 
     id: int
@@ -98,7 +97,7 @@ class Event:
     ) -> Self:
         """Return the event that follows another of the same target, chained to it.
 
-        A clock that went back does not take history with it: the time is at least the previous one's.
+        If the clock went back, the time is that of the previous event.
         """
         loose = cls(
             id=id,
@@ -117,7 +116,7 @@ class Event:
         return replace(loose, hash=loose.expected_hash())
 
     def expected_hash(self) -> Digest:
-        """Return what ``hash`` is for an event that nobody touched."""
+        """Return the correct ``hash`` of the event."""
         body = self.to_json()
         del body["id"]
         return Digest.of_json(
@@ -130,7 +129,7 @@ class Event:
         return self.action in STAGE_ACTIONS
 
     def to_json(self) -> dict[str, object]:
-        """Return the form in which history shows it."""
+        """Return the JSON form."""
         return {
             "id": self.id,
             "seq": self.seq,
@@ -146,10 +145,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where the versions of a target stand after some events.
+    """The state of a target's versions after some events.
 
     Attributes:
-        stages: the version in each place; empty places are not in it.
+        stages: the version in each place; empty places are absent.
         below: the versions that rollbacks of production would return to, the next one last.
         event: id of the last event that moved a place, 0 before the first.
     """
@@ -159,10 +158,10 @@ class Standing:
     event: int = 0
 
     def after(self, event: Event) -> "Standing":
-        """Return the standing that an event leads to.
+        """Return the standing after another event.
 
         Raises:
-            BrokenHistory: the event cannot have followed what is here.
+            BrokenHistory: the event cannot follow this standing.
         """
         match event.action, event.stage:
             case ("registered", "candidate"):
@@ -181,7 +180,7 @@ class Standing:
         )
 
     def having(self, stage: str, ref: Ref) -> "Standing":
-        """Return the standing in which a version has taken a place."""
+        """Return the standing after a version has taken a place."""
         displaced = self.stages.get(stage)
         if displaced == ref:
             return self
@@ -192,13 +191,13 @@ class Standing:
         return replace(self, stages=stages, below=_unrepeated(below, ref))
 
     def without(self, ref: Ref) -> "Standing":
-        """Return the standing in which a version is in no place, and no rollback leads to it."""
+        """Return the standing after a version has left every place and all rollback targets."""
         stages = {stage: held for stage, held in self.stages.items() if held != ref}
         below = _unrepeated([held for held in self.below if held != ref], stages.get(PRODUCTION))
         return replace(self, stages=stages, below=below)
 
     def stages_of(self, ref: Ref) -> tuple[str, ...]:
-        """Return the places that a version is in, in alphabetical order."""
+        """Return a version's places, in alphabetical order."""
         return tuple(sorted(stage for stage, held in self.stages.items() if held == ref))
 
     def needs(self, ref: Ref) -> bool:
@@ -220,12 +219,12 @@ class Standing:
 
 
 def fold(events: Iterable[Event]) -> Standing:
-    """Return where a target's versions stand after its events, oldest first.
+    """Return the standing of a target's versions after its events, oldest first.
 
-    Events that moved no place (registrations) may be left out.
+    Events that move no place, such as registrations, may be omitted.
 
     Raises:
-        BrokenHistory: one of them cannot have followed those before it.
+        BrokenHistory: an event cannot follow the ones before it.
     """
     standing = Standing()
     for event in events:
@@ -234,10 +233,10 @@ def fold(events: Iterable[Event]) -> Standing:
 
 
 def check_chain(events: Iterable[Event]) -> None:
-    """Check all the events of one target, oldest first: the count, the hashes, the times, the moves.
+    """Check all events of one target, oldest first: counts, hashes, times and moves.
 
     Raises:
-        BrokenHistory: one was changed, taken out or added, or concerns a version that was not there.
+        BrokenHistory: an event was changed, removed or added, or refers to a version that did not exist.
     """
     previous: Event | None = None
     standing = Standing()
@@ -249,17 +248,17 @@ def check_chain(events: Iterable[Event]) -> None:
                 raise BrokenHistory(f"event {event.id} registers {event.ref} a second time")
             there[event.ref] = event.digest
         elif there.get(event.ref) != event.digest:
-            raise BrokenHistory(f"event {event.id} concerns {event.ref} {event.digest}, which was not there")
+            raise BrokenHistory(f"event {event.id} refers to {event.ref} {event.digest}, which did not exist")
         standing = standing.after(event)
         if event.action == DELETED:
-            # Its number stays taken, and no later event can concern it.
+            # Its number is not reused, and no later event can refer to it.
             there[event.ref] = None
         previous = event
 
 
 def _check_link(previous: Event | None, event: Event) -> None:
     if event.hash != event.expected_hash():
-        raise BrokenHistory(f"event {event.id} of {event.target} was changed: its hash does not fit")
+        raise BrokenHistory(f"event {event.id} of {event.target} was changed: its hash is wrong")
     if previous is None:
         fits = event.seq == 1 and event.previous is None
     else:
@@ -271,15 +270,15 @@ def _check_link(previous: Event | None, event: Event) -> None:
             and event.at >= previous.at
         )
     if not fits:
-        raise BrokenHistory(f"event {event.id} of {event.target} does not continue the one before it")
+        raise BrokenHistory(f"event {event.id} of {event.target} does not continue the previous event")
 
 
 def check_destination(stage: str) -> str:
-    """Return a stage that a version may be promoted to.
+    """Check that versions can be promoted to a stage, and return it.
 
     Raises:
-        InvalidName: the grammar refuses it.
-        Conflict: it is ``candidate``, where versions begin and never return.
+        InvalidName: it violates the grammar.
+        Conflict: it is ``candidate``, the initial stage, to which no version returns.
     """
     if check_stage(stage) == CANDIDATE:
         raise Conflict(
@@ -290,7 +289,7 @@ def check_destination(stage: str) -> str:
 
 
 def _unrepeated(stack: list[Ref], top: Ref | None) -> tuple[Ref, ...]:
-    """Drop what would make a rollback return to the very version that it leaves."""
+    """Drop entries with which a rollback would return to the same version."""
     kept: list[Ref] = []
     for ref in stack:
         if not kept or kept[-1] != ref:

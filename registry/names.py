@@ -27,7 +27,7 @@ SCRATCH_SOURCE = "random"
 """The source task of a version whose weights started at random."""
 
 MAX_NAME_LENGTH = 63
-"""BentoML's and Kubernetes' limit on a label, so that a name can be used there as it is."""
+"""The limit of BentoML and Kubernetes on labels, so that a name can be used there unchanged."""
 
 _TASK = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?")
 _STAGE = re.compile(r"[a-z](?:[a-z0-9-]*[a-z0-9])?")
@@ -65,7 +65,7 @@ def check_stage(name: str) -> str:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Transfer:
-    """A source task and the target task that it was carried over to, written ``source/target``."""
+    """A transfer from a source task to a target task, written ``source/target``."""
 
     source: str
     target: str
@@ -92,11 +92,11 @@ class Transfer:
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """What a person writes to mean a version.
+    """A reference to a version, as a user writes it.
 
     Attributes:
         target: the target task.
-        source: the source task, or None where any will do.
+        source: the source task, or None for any.
         stage: a stage's name; at most one of stage, number and digest is set.
         number: a version's number within its transfer, from 1.
         digest: ``sha256:`` and the first 4 to 64 digits of a version's digest.

@@ -1,14 +1,14 @@
-"""Which catalogs use a blob store, noted in the store itself.
+"""The owners of a blob store: the catalogs that use it, recorded in the store itself.
 
-A catalog and a store are kept apart, so either may be swapped, emptied, lost, restored from a backup or copied
-without the other. Whoever then collects garbage would delete what somebody needs. So each catalog leaves a *marker* in
-every store that it uses: which registry it is, where it lies, and the highest epoch and event that the store has seen
-of it. Garbage is collected only where the one marker in the store is this catalog's, the catalog knows all that the
-marker says, and every blob in the store is one that the catalog leased at some time.
+Catalog and store are separate, so either may be swapped, emptied, lost, restored from a backup or copied
+without the other. A garbage collection could then delete bytes that are still needed. So each catalog writes
+a *marker* into every store that it uses: its registry id, its location, and its highest epoch and event known
+to the store. Garbage is collected only if this catalog's marker is the only one, the catalog is at least as
+new as the marker, and the catalog has leased every blob in the store at some time.
 
-A catalog leases a digest before it writes the bytes, and leaves its marker before it leases. So neither a crash nor a
-power cut ever leaves a blob that its own catalog does not know, and a marker that lags behind is only a lower bound.
-Markers are written whole or not at all, and need no more of a store than to put, list and delete small objects.
+A catalog writes its marker before its first lease, and leases a digest before it writes the bytes. So after a
+crash or power cut, a catalog still knows all of its blobs. A marker may lag behind; it is a lower bound.
+Markers are written atomically. A store only has to put, list and delete small objects.
 """
 
 import json
@@ -28,18 +28,18 @@ from registry.errors import InvalidValue, StorageFailure, UnsafeCollection
 
 _TRIES = 4
 _SHOWN = 3
-"""Registries and digests that an error lists."""
+"""Most registries and digests in an error message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """What a store knows of a catalog that uses it.
+    """A store's record of a catalog that uses it.
 
     Attributes:
-        identity: the registry, and the highest epoch and event that the store has seen of it.
-        catalog: what tells the catalog from its copies: ``Catalog.place``.
-        store: what tells the store from its copies: ``Blobs.place``.
-        label: where the catalog is, for people.
+        identity: the registry, with its highest epoch and event known to the store.
+        catalog: marks that distinguish the catalog from its copies: ``Catalog.place``.
+        store: marks that distinguish the store from its copies: ``Blobs.place``.
+        label: the catalog's location, for messages.
         at: when this was written, in UTC.
     """
 
@@ -51,7 +51,7 @@ class Marker:
 
     @property
     def name(self) -> str:
-        """What the marker is called: one name for each registry and place."""
+        """The marker's name, unique per registry and location."""
         place = sha256("\n".join(sorted(self.catalog)).encode(errors="surrogateescape")).hexdigest()
         return f"{self.identity.id}.{place[:16]}"
 
@@ -75,7 +75,7 @@ class Marker:
         """Read the stored form.
 
         Raises:
-            InvalidValue: it is none, or of a newer program.
+            InvalidValue: it is not a marker, or was written by a newer program.
         """
         try:
             document = json.loads(data)
@@ -97,10 +97,9 @@ class Marker:
 
 
 class Ownership:
-    """A catalog's standing in a blob store.
+    """A catalog's ownership of a blob store.
 
-    Args:
-        catalog: whose.
+    Args: catalog: the catalog.
         blobs: the store.
         clock: tells the time, in UTC.
     """
@@ -111,9 +110,9 @@ class Ownership:
         self._clock = clock
 
     def announce(self, *, leasing: bool = False) -> None:
-        """Leave the catalog's marker in the store, where it is not there yet.
+        """Write the catalog's marker into the store if it is missing.
 
-        A catalog that knows no blob needs nothing of the store, and leaves none unless it is about to lease.
+        A catalog that knows no blob writes a marker only if it is about to lease.
 
         Raises:
             StorageFailure: the store failed, or may not be written to.
@@ -125,23 +124,24 @@ class Ownership:
         if held := self._held(markers, fresh):
             name, marker = held[0]
             if len(marker.catalog & fresh.catalog) == 1 and marker.catalog != fresh.catalog:
-                # Its file was moved, or replaced by another: what it is known by from now on.
+                # The catalog's file was moved or replaced: update its marks.
                 self._blobs.mark(name, replace(fresh, identity=marker.identity).to_bytes())
             return
         copies = {name: each for name, each in _readable(markers) if each.identity.id == fresh.identity.id}
         match [*copies.items()]:
             case [(name, marker)] if not marker.store & fresh.store:
-                # Catalog and store lie elsewhere, both: they were moved or copied together.
+                # Both catalog and store have a new location: they were moved or copied together.
                 self._blobs.mark(fresh.name, replace(fresh, identity=marker.identity).to_bytes())
                 self._blobs.unmark(name)
             case _:
                 self._blobs.mark(fresh.name, fresh.to_bytes())
 
     def note(self) -> None:
-        """Let the store know how far the catalog has come.
+        """Update the marker to the catalog's current epoch and event.
 
-        It is asked again after each writing: of several at once the last to write then leaves the highest. Where the
-        store fails, or the catalog is behind what the store has seen, the marker stays as it is.
+        The catalog is read again after each write, so that the last of several concurrent writers stores the
+        highest values. If the store fails, or the catalog is older than the marker, the marker is not
+        changed.
         """
         with suppress(StorageFailure):
             for _ in range(_TRIES):
@@ -156,17 +156,17 @@ class Ownership:
                 self._blobs.mark(name, replace(marker, identity=fresh.identity, at=fresh.at).to_bytes())
 
     def check(self) -> None:
-        """Check that this catalog alone decides over the bytes in the store.
+        """Check that this catalog is the only owner of the bytes in the store.
 
         Raises:
-            UnsafeCollection: another catalog uses the store, this one is older than what the store has seen, or
-                there are blobs that it does not know; the message says what to do.
+            UnsafeCollection: another catalog uses the store, this catalog is older than its marker, or it
+                does not know some blobs; the message has a remedy.
         """
         for problem in self.problems():
             raise UnsafeCollection(f"{problem}; nothing was deleted")
 
     def problems(self) -> list[str]:
-        """Return what stands against collecting garbage, each as a sentence that says what to do."""
+        """Return the reasons against a garbage collection, each with a remedy."""
         found = []
         fresh = self._fresh()
         markers = self._markers()
@@ -209,22 +209,22 @@ class Ownership:
         needed = {digest for _, _, digest, _ in self._catalog.references()}
         absent = needed - {each.digest for each in self._blobs.list()}
         absent = {digest for digest in absent if self._blobs.size(digest) is None}
-        # A version that was deleted meanwhile needs nothing any more.
+        # A version deleted in the meantime needs no blobs.
         return sorted(absent & {digest for _, _, digest, _ in self._catalog.references()}) if absent else []
 
     def unknown(self) -> list[Stored]:
         """Return the blobs in the store that the catalog does not know, sorted by digest."""
         stored = {each.digest: each for each in self._blobs.list()}
         unknown = self._catalog.unknown(sorted(stored))
-        # One that another collector reclaimed since it was listed is gone, or was leased and stored anew.
+        # A blob reclaimed since the listing is gone, or was leased and stored again.
         there = [digest for digest in unknown if self._blobs.size(digest) is not None]
         return [stored[digest] for digest in self._catalog.unknown(there)]
 
     def adopt(self, at: datetime) -> list[Stored]:
-        """Take the store over, with what is in it, whoever else used it: from now on this catalog alone decides.
+        """Take over the store with all of its blobs; this catalog becomes the only owner.
 
-        Blobs that it does not know are condemned from now on, and the markers of others are taken away. A catalog that
-        is in use leaves its marker again when it is opened the next time.
+        Unknown blobs are condemned, and the markers of other catalogs are deleted. A catalog that is still in
+        use writes its marker again when it is next opened.
 
         Returns:
             the blobs that the catalog did not know.
@@ -243,10 +243,9 @@ class Ownership:
         return unknown
 
     def fork(self) -> CatalogIdentity:
-        """Make the catalog a registry of its own, known by a new id to the stores that it uses.
+        """Turn the catalog into a separate registry with a new id in the stores that it uses.
 
-        Returns:
-            the identity that it has from now on.
+        Returns: its new identity.
         """
         before = self._fresh()
         self._catalog.fork(new_id())
@@ -256,7 +255,7 @@ class Ownership:
         return self._catalog.identity()
 
     def _fresh(self) -> Marker:
-        """Return the marker that the catalog would leave now."""
+        """Return the catalog's current marker."""
         return Marker(
             self._catalog.identity(),
             self._catalog.place(),
@@ -266,7 +265,7 @@ class Ownership:
         )
 
     def _markers(self) -> Mapping[str, Marker | None]:
-        """Return every marker in the store by its name; None for one that cannot be read."""
+        """Return every marker in the store by name; None for an unreadable one."""
         found: dict[str, Marker | None] = {}
         for name, data in self._blobs.marks().items():
             found[name] = None
@@ -276,9 +275,10 @@ class Ownership:
 
     @staticmethod
     def _held(markers: Mapping[str, Marker | None], fresh: Marker) -> list[tuple[str, Marker]]:
-        """Return the markers that are this catalog's, each with its name.
+        """Return this catalog's markers by name.
 
-        There is one, or several where hosts that see the catalog in different places were the first to open it at once.
+        There are several if hosts that see the catalog at different locations opened it first at the same
+        time.
         """
         return [
             (name, each)
@@ -299,7 +299,7 @@ class Ownership:
         return []
 
     def _behind(self, marker: Marker) -> bool:
-        """Tell whether the store has seen something of this registry that the catalog does not know."""
+        """Tell whether a marker of this registry is newer than the catalog."""
         seen, here = marker.identity, self._catalog.identity()
         return (
             here.epoch < seen.epoch
@@ -309,7 +309,7 @@ class Ownership:
 
     @staticmethod
     def _shared(others: Mapping[str, Marker | None], fresh: Marker) -> str:
-        """Say who else uses the store."""
+        """Describe the other users of the store."""
         copies = [each for _, each in _readable(others) if each.identity.id == fresh.identity.id]
         if copies:
             return (

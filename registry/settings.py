@@ -1,4 +1,4 @@
-"""Where the registry is, and in whose name it is changed."""
+"""Settings: the registry's location, and the actor recorded in its history."""
 
 import getpass
 import os
@@ -20,13 +20,11 @@ _GROUP = "group"
 class Settings:
     """Settings of one registry, read once.
 
-    Attributes:
-        home: the folder of everything local: catalog, blobs, cache.
-        catalog: ``sqlite:///…``, a path as ``registry.locations`` reads it, or ``postgresql+psycopg://…``.
-        blobs: ``file:///…``, likewise.
-        actor: who asks, as asserted, 1 to 200 characters.
-        cache_bytes: how much the features in the cache may take, at least 0.
-        shared: whether the group of a new registry's files may read and write them, or their owner alone.
+    Attributes: home: the folder of all local data: catalog, blobs, cache. catalog: ``sqlite:///…``, a path as
+    ``registry.locations`` reads it, or ``postgresql+psycopg://…``. blobs: ``file:///…``, likewise. actor:
+    name recorded in the history, not authenticated, 1 to 200 characters. cache_bytes: most bytes of the
+    feature cache, at least 0. shared: whether the group may read and write a new registry's files; otherwise
+    only their owner.
     """
 
     home: Path
@@ -58,9 +56,9 @@ class Settings:
         cache_bytes: int | None = None,
         environment: Mapping[str, str] = os.environ,
     ) -> Self:
-        """Settle each setting: the argument, else ``CULTIVAR_HOME`` and its kin, else the default.
+        """Resolve each setting: the argument, else its environment variable (``CULTIVAR_HOME`` …), else the default.
 
-        Paths are made absolute: whoever inherits the settings may work in another folder.
+        Paths are made absolute, because a child process may have another working directory.
 
         Raises:
             InvalidSetting: one of them cannot be used.
@@ -78,7 +76,7 @@ class Settings:
         )
 
     def to_environment(self) -> dict[str, str]:
-        """Return the variables that ``read`` reads these settings from."""
+        """Return the environment variables from which ``read`` restores these settings."""
         return {
             "CULTIVAR_HOME": str(self.home),
             "CULTIVAR_CATALOG": self.catalog,
@@ -90,7 +88,7 @@ class Settings:
 
     @property
     def catalog_file(self) -> Path | None:
-        """The catalog's file where it is SQLite's, else None."""
+        """The catalog's file if it is SQLite, else None."""
         return sqlite_path(self.catalog) if self.catalog.startswith(SQLITE) else None
 
     @property
@@ -100,24 +98,24 @@ class Settings:
 
     @property
     def cache(self) -> Path:
-        """Folder of what can be made again: features, materialised segments."""
+        """Folder of data that can be recomputed: features, materialised segments."""
         return self.home / "cache"
 
     @property
     def features(self) -> Path:
-        """Folder of the features in the cache."""
+        """Folder of the feature cache."""
         return self.cache / "features"
 
     @property
     def verified(self) -> Path:
-        """Folder of what source verification found."""
+        """Folder of the results of source verification."""
         return self.cache / "verified"
 
 
 def _home(given: str | Path) -> Path:
     try:
         return Path(given).expanduser().absolute()
-    except RuntimeError as error:  # ~NAME of somebody who has no home, or is nobody
+    except RuntimeError as error:  # ~NAME of an unknown user or one without a home
         raise InvalidSetting(f"expected the registry's folder, got {str(given)!r:.300}: {error}") from error
 
 

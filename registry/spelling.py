@@ -1,4 +1,4 @@
-"""One name in two spellings of Unicode: a file's name on disk and in a table, and labels that are alike."""
+"""Unicode spellings of one name: a file's name on disk and in a table, and labels that look alike."""
 
 import re
 import unicodedata
@@ -18,19 +18,19 @@ def composed(text: str) -> str:
 
 
 class FileNames:
-    """Finds files by names that may be composed otherwise than those on disk.
+    """Finds files whose names on disk may have another Unicode composition.
 
-    Folders are listed when a name is not found as it stands, once each.
+    A folder is listed, once, if a name is not found literally.
     """
 
     def __init__(self) -> None:
         self._listed: dict[Path, dict[str, list[str]]] = {}
 
     def find(self, folder: Path, name: str) -> Path | None:
-        """Return the file of this name, a path relative to a folder or an absolute one; None where there is none.
+        """Return the file with this name, an absolute path or one relative to a folder, or None if there is none.
 
         Raises:
-            DatasetError: two files differ from the name in nothing but their composition.
+            DatasetError: the names of two files differ from the given one only in their composition.
         """
         path = folder / name
         if _is_file(path):
@@ -75,7 +75,7 @@ def _exists(path: Path) -> bool:
 
 
 def appearance(text: str) -> str:
-    """Return what a person sees of a text: without joiners, marks and variants that show nothing, spaces alike.
+    """Return the visible form of a text: without invisible joiners, marks and variants, and with equal spaces.
 
     Removed are Unicode's format characters (category Cf: zero-width joiner and space, soft hyphen, direction marks)
     and variation selectors; runs of any spaces count as one. The tags of a flag show: they tell England's from

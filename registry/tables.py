@@ -1,6 +1,6 @@
 """Tables in files: csv, jsonl and parquet, read row by row.
 
-Text is UTF-8. What is wrong with a file is said with its name and the row.
+Text is UTF-8. Error messages name the file and the row.
 """
 
 import csv
@@ -15,16 +15,16 @@ from registry.errors import DatasetError
 from registry.extras import PARQUET
 
 MAX_TABLE_BYTES = 1 << 30
-"""Of a file, and of what its values come to."""
+"""Most bytes of a file, and of its values."""
 
 _BATCH_ROWS = 64
-"""Rows of a parquet file that are held at once: a value may have megabytes."""
+"""Rows of a parquet file in memory at once; one value may have megabytes."""
 
 Record: TypeAlias = tuple[str, Mapping[str, object]]
-"""Where a row begins in its file (``line 7``, ``row 3``), and its values by column."""
+"""A row's position in its file (``line 7``, ``row 3``), and its values by column."""
 
 Found: TypeAlias = tuple[list[str], Iterator[Record]]
-"""The columns that a file has, and its rows."""
+"""A file's columns and rows."""
 
 
 def read(path: Path, columns: Collection[str], max_rows: int) -> Found:
@@ -32,17 +32,16 @@ def read(path: Path, columns: Collection[str], max_rows: int) -> Found:
 
     Args:
         path: a file whose suffix is one of ``READERS``.
-        columns: the columns that matter; a parquet file's others are not read.
-        max_rows: rows that it may have.
+        columns: the columns to read; in a parquet file the others are not read.
+        max_rows: most rows.
 
     Returns:
-        The names of all its columns, and its rows, read as they are asked for; some may have more
-        columns than these. A name that does not matter may stand several times; of its values the last
-        is given.
+        The names of all its columns, and an iterator over its rows; a row may have more columns than these. A
+        column that is not in ``columns`` may occur several times; the last value is returned.
 
     Raises:
-        DatasetError: the file is not what its suffix says, or too large, or a column that matters stands
-            in it twice; the rows may raise it too.
+        DatasetError: the file does not have the format of its suffix, is too large, or has one of ``columns``
+            twice; iterating over the rows may raise it too.
     """
     names, records = READERS[path.suffix.lower()](path, columns, max_rows)
     if twice := [name for name in columns if names.count(name) > 1]:
@@ -96,7 +95,7 @@ def bytes_of(path: Path) -> bytes:
 
 
 def _csv(path: Path, wanted: Collection[str], max_rows: int) -> Found:
-    # The csv module has one limit for the whole process, 131 072 characters; a file's size is limit enough.
+    # The csv module has a process-wide limit of 131 072 characters per field; the file size limit is enough.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_TABLE_BYTES))
     lines = _csv_lines(path, text_of(bytes_of(path), path.name))
     _, header = next(lines, (1, []))
@@ -104,7 +103,8 @@ def _csv(path: Path, wanted: Collection[str], max_rows: int) -> Found:
     for separator, name in ((";", "semicolons"), ("\t", "tabs")):
         if len(header) == 1 and any(part.strip() in wanted for part in header[0].split(separator)[1:]):
             raise DatasetError(
-                f"{path.name}, line 1: expected columns separated by commas, these are by {name}; save it with commas"
+                f"{path.name}, line 1: expected columns separated by commas, these are separated by {name}; "
+                "save it with commas"
             )
 
     def records() -> Iterator[Record]:
@@ -112,7 +112,7 @@ def _csv(path: Path, wanted: Collection[str], max_rows: int) -> Found:
             if len(values) != len(header):
                 raise DatasetError(
                     f"{path.name}, line {start}: expected {len(header)} values, as in the header, got {len(values)}; "
-                    "a text with a comma, a quote or a line break stands in quotes"
+                    "put a text with a comma, a quote or a line break in quotes"
                 )
             yield f"line {start}", dict(zip(header, values, strict=True))
 
@@ -120,7 +120,7 @@ def _csv(path: Path, wanted: Collection[str], max_rows: int) -> Found:
 
 
 def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield every row that is not empty, and the line that it begins in, from 1."""
+    """Yield every row that is not empty, and the line in which it begins, from 1."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     while True:
         start = reader.line_num + 1
@@ -139,7 +139,7 @@ def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _quote_line(text: str, first: int, last: int) -> int:
-    """Return the line of the last quote that opens between two lines, the first of which begins a row."""
+    """Return the line of the last opening quote between two lines, the first of which begins a row."""
     opened, inside, may_end, may_open = first, False, False, True
     lines = islice(io.StringIO(text, newline=""), first - 1, last)
     for number, line in enumerate(lines, first):
@@ -169,7 +169,7 @@ def _json_object(path: Path, number: int, line: str, wanted: Collection[str]) ->
     if not isinstance(value, dict):
         raise DatasetError(f"{path.name}, line {number}: expected a JSON object, got {type(value).__name__}")
     for name in wanted:
-        # Parsed again where a key may stand twice: such lines are few.
+        # Parse a line again only if a key may occur twice, which is rare.
         if line.count(f'"{name}"') > 1 and (count := _count(line, name)) > 1:
             raise DatasetError(
                 f"{path.name}, line {number}: expected one column {name!r}, found {count}; rename one"
@@ -194,14 +194,14 @@ def _parquet(path: Path, wanted: Collection[str], max_rows: int) -> Found:
     try:
         schema = parquet.read_schema(source)
         columns = list(schema.names)
-        # Values that stand in a dictionary stay there: a kilobyte can say the same gigabyte a million times.
+        # Dictionary values stay encoded: a kilobyte of them can expand to gigabytes.
         texts = [
             name
             for name in columns
             if name in wanted and columns.count(name) == 1 and _is_text(schema.field(name).type)
         ]
         file = parquet.ParquetFile(source, read_dictionary=texts)
-    # What broken metadata raise is up to pyarrow; some of it is not its own.
+    # On broken metadata pyarrow raises various exceptions, not only its own.
     except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
         raise broken(error) from error
     if file.metadata.num_rows > max_rows:
@@ -230,7 +230,7 @@ def _is_text(type_: Any) -> bool:
 
 
 def _text_bytes(column: Any) -> int:
-    """Return the bytes of a column's values, each counted as often as it stands there."""
+    """Return the size of a column's values in bytes; repeated values count repeatedly."""
     import pyarrow
     from pyarrow import compute
 

@@ -1,4 +1,4 @@
-"""Checking that what the registry holds is what was put into it."""
+"""Verification of stored blobs, versions and histories."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -21,13 +21,13 @@ _EVERYTHING = 1 << 31
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Something that is not as it was stored.
+    """Something that has changed since it was stored.
 
     Attributes:
-        kind: ``segment``, ``recipe``, ``manifest`` … for a blob; ``version`` where a catalog row differs
+        kind: ``segment``, ``recipe``, ``manifest`` … for a blob; ``version`` for a catalog row that differs
             from its manifest; ``history`` for a target's events; ``catalog`` for the database itself.
-        id: the blob's digest, the version's ref, the target, or what the database said.
-        refs: the versions that it concerns.
+        id: the blob's digest, the version's ref, the target, or the database's message.
+        refs: the affected versions.
     """
 
     kind: str
@@ -41,11 +41,11 @@ class Damage:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a verification found.
+    """The result of a verification.
 
     Attributes:
-        checked: how many blobs, versions and histories were looked at.
-        damaged: what is wrong with them.
+        checked: number of blobs, versions and histories that were checked.
+        damaged: the problems that were found.
     """
 
     checked: int
@@ -53,7 +53,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """True where nothing is wrong."""
+        """True if nothing is damaged."""
         return not self.damaged
 
     def to_json(self) -> dict[str, object]:
@@ -71,10 +71,10 @@ def verify(
     """Re-hash every blob that versions refer to, and compare manifests, rows, references and events.
 
     Args:
-        catalog: what there should be.
-        blobs: what there is.
-        version: only this one and its target's events; None checks everything.
-        progress: who watches the bytes being hashed.
+        catalog: the versions that should exist.
+        blobs: the store with their bytes.
+        version: check only this version and its target's events; None checks everything.
+        progress: shows the hashed bytes.
     """
     versions = [version] if version else list(catalog.find(Query(), _EVERYTHING))
     targets = [version.target] if version else list(catalog.targets())
@@ -107,10 +107,9 @@ def verify(
 
 
 def check_history(catalog: Catalog, target: str, stage: str) -> None:
-    """Check that a target's events are whole, and lead to the version that the catalog shows in a stage, or to none.
+    """Check that a target's events are intact and agree with the catalog on the version in a stage, if any.
 
-    Raises:
-        BrokenHistory: they are not, or do not.
+    Raises: BrokenHistory: the events are damaged, or disagree with the catalog.
     """
     while True:
         head = catalog.head(target)
@@ -118,7 +117,7 @@ def check_history(catalog: Catalog, target: str, stage: str) -> None:
             fits = _leads_to(catalog, target, stage, head)
         except IntegrityError:
             fits = False
-        if catalog.head(target) != head:  # somebody appended while we looked
+        if catalog.head(target) != head:  # an event was appended during the check
             continue
         if not fits:
             raise BrokenHistory(
@@ -144,7 +143,7 @@ def _end(events: Sequence[Event]) -> CatalogHead:
 def _unsound_blobs(
     blobs: Blobs, needed: Mapping[Digest, Damage], sizes: Mapping[Digest, int], progress: Progress
 ) -> list[Damage]:
-    """Hash the blobs, several at a time: hashing leaves the interpreter free for other threads."""
+    """Hash several blobs in parallel; hashing releases the interpreter lock."""
 
     def sound(digest: Digest) -> bool:
         try:
@@ -166,7 +165,7 @@ def _unsound_blobs(
 
 
 def _row_fits(version: Version, blobs: Blobs, needs: set[tuple[str, Digest]]) -> bool:
-    """Tell whether a version's row and references say what its manifest says."""
+    """Tell whether a version's row and references agree with its manifest."""
     try:
         manifest = Manifest.parse(blobs.read(version.digest))
     except CultivarError:
@@ -182,14 +181,14 @@ def _row_fits(version: Version, blobs: Blobs, needs: set[tuple[str, Digest]]) ->
 
 
 def history_fits(catalog: Catalog, target: str) -> bool:
-    """Tell whether a target's events are whole, and lead to the versions and stages that the catalog shows."""
+    """Tell whether a target's events are intact and agree with the catalog's versions and stages."""
     while True:
         head = catalog.head(target)
         try:
             fits = _chain_fits(catalog, target, head)
         except CultivarError:
             fits = False
-        if catalog.head(target) == head:  # else somebody appended while we looked
+        if catalog.head(target) == head:  # otherwise an event was appended during the check
             return fits
 
 
@@ -220,5 +219,5 @@ def _chain_fits(catalog: Catalog, target: str, head: CatalogHead) -> bool:
 
 
 def _concerns_anyone(catalog: Catalog, damage: Damage) -> bool:
-    """Tell whether damage is real: what a version needed may go while we look, if the version goes too."""
+    """Tell whether damage is real: a blob may vanish during the check if its version was deleted."""
     return not damage.refs or any(catalog.tombstone(ref) is None for ref in damage.refs)

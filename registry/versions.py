@@ -1,4 +1,4 @@
-"""A registered version, as the catalog knows it; what it is made of stands in its manifest."""
+"""A registered version as the catalog knows it; its contents are in its manifest."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ class Version:
         digest: its identity: the sha256 of its manifest.
         transfer: source task and target task.
         number: its number within the transfer, from 1.
-        technique: how it was carried over.
+        technique: name of the technique.
         kind: ``classification``, ``multilabel`` or ``embedding``.
-        stages: the places that it is in, sorted; else ``candidate`` or ``retired``, alone.
-        metrics: figures on the held-out part.
+        stages: its stages, sorted; otherwise only ``candidate`` or ``retired``.
+        metrics: metrics on the test set.
         space_id: the embedding space of its features, or None.
-        parent: digest of the registered version that it was carried over from, or None.
+        parent: digest of the registered version that it was adapted from, or None.
         created_at: when it was registered, in UTC.
     """
 
@@ -56,7 +56,7 @@ class Version:
         return self.transfer.target
 
     def to_json(self) -> dict[str, object]:
-        """Return the form in which the command line and other programs see it."""
+        """Return the JSON form for the command line and other programs."""
         return {
             "ref": str(self.ref),
             "digest": self.digest,
@@ -73,16 +73,16 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Which versions are asked for; None lets everything through. Deleted ones never come.
+    """Conditions on versions; None matches everything. Deleted versions never match.
 
     Attributes:
         source: the source task.
         target: the target task.
-        stage: a place, ``candidate`` or ``retired``.
+        stage: a stage, ``candidate`` and ``retired`` included.
         technique: the technique's name.
         number: the number within the transfer.
         digest: the beginning of the version's digest, ``sha256:`` included.
-        parent: the digest of the version that they were carried over from.
+        parent: the digest of the version that they were adapted from.
     """
 
     source: str | None = None
@@ -96,7 +96,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some versions, newest first, and the cursor that leads to the next page, or None."""
+    """A page of versions, newest first, and the cursor of the next page, or None."""
 
     versions: tuple[Version, ...]
     next: str | None

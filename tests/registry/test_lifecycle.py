@@ -329,5 +329,5 @@ def test_nothing_happens_to_a_deleted_version() -> None:
     past.append(DELETED, 1, None)
     check_chain(past.events)
     past.promote(1)
-    with pytest.raises(BrokenHistory, match="was not there"):
+    with pytest.raises(BrokenHistory, match="did not exist"):
         check_chain(past.events)
