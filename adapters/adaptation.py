@@ -44,7 +44,7 @@ class Order:
         min_count: labels that fewer items have are dropped; 0 keeps all.
         settings: hyper-parameters of the technique that differ from its defaults.
         source_task: the source task, where the source's provider declares none.
-        seed: of everything random.
+        seed: the random seed.
         promote: stage to promote the version to, or None.
         prefer: what the adviser goes by where a more accurate technique is dearer; None is by cost.
     """
@@ -111,7 +111,7 @@ def adapt(
     Args:
         order: what to do.
         registry: where the version goes.
-        progress: who watches.
+        progress: shows the progress.
         store: where features are kept; None keeps them for this run only.
         verifier: holds the source against its provider's own code; None does so in every run.
 

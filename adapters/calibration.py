@@ -35,7 +35,7 @@ def solved(
         kind: of the head.
         features: float32 [N, D].
         targets: label numbers, int64 [N], or uint8 [N, labels].
-        labels: how many there are.
+        labels: number of labels.
         l2: the penalty in force.
         held: which items are the validation part's, bool [N]; without any the answer is 1.
     """

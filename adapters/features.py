@@ -34,9 +34,9 @@ def compute(
         stages: the network.
         dataset: whose rows to run it on.
         index: positions in the dataset's items, at least one.
-        device: where to run.
+        device: the device to run on.
         store: rows that are in there already are not computed again.
-        progress: who watches.
+        progress: shows the progress.
     """
     whole = len(stages)
     return taps(stages, [whole], dataset, index, device=device, store=store, progress=progress)[whole]
@@ -61,9 +61,9 @@ def taps(
         boundaries: 1 to ``len(stages)``: ``b`` stands for what stage ``b - 1`` leaves.
         dataset: whose rows to run it on.
         index: positions in the dataset's items, at least one.
-        device: where to run.
+        device: the device to run on.
         store: where rows are kept.
-        progress: who watches.
+        progress: shows the progress.
 
     Returns:
         For each boundary float32 [N, D of that stage].

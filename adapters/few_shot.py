@@ -226,7 +226,7 @@ def measure(
 
     Args:
         protocol: what to compare, and how.
-        progress: who watches.
+        progress: shows the progress.
         processes: fits at a time; by default one for each core that this process may use.
 
     Raises:

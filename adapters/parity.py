@@ -69,7 +69,7 @@ def prove(
         recipe: the version's recipe.
         reference: torch's answer.
         probes: what to compare on.
-        progress: who watches.
+        progress: shows the progress.
 
     Raises:
         ParityError: an output differs by more than 1e-4 times the larger of 1 and its scale, is not

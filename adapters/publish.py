@@ -64,7 +64,7 @@ class Carried:
         outside: those of them that can be had again outside the registry.
         fitted: what became of it.
         dataset: what it learnt from and is tested on.
-        seed: of everything random.
+        seed: the random seed.
         baseline: the untouched source's features of the items learnt from and of those held out,
             for comparison; None where there is no source to speak of.
         sketch: of the version's features on what it learnt from, for the adviser of a later transfer.

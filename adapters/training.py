@@ -186,7 +186,7 @@ class Stopwatch(Callback):
     """Times steps; the first one, in which memory is laid out, does not count.
 
     Args:
-        clock: what seconds are told by.
+        clock: returns the time in seconds.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -302,8 +302,8 @@ def train(
         examples: what to learn from, at least two.
         plan: how.
         seed: of order, dropout and augmentation.
-        device: where to run.
-        progress: who watches.
+        device: the device to run on.
+        progress: shows the progress.
         validation: what early stopping looks at; without it, every epoch is run and the last one kept.
         callbacks: called in order.
 

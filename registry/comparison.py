@@ -1,4 +1,4 @@
-"""Two versions side by side: figures, labels, space, segments, and their answers to the same items. Pure."""
+"""Comparison of two versions: metrics, labels, space, segments, and predictions. Pure functions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from registry.statistics.pairing import Pairing, pair
 from registry.versions import Version
 
 LEARNT_PARTS = frozenset({"train", "validation"})
-"""Parts of a dataset that a version learns from; by the validation part it is chosen when to stop."""
+"""Splits that a version learns from; the validation set decides when to stop training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +19,10 @@ class Side:
     """One of two versions.
 
     Attributes:
-        version: as the catalog knows it.
-        manifest: what it is made of.
-        predictions: its answers on its held-out part, or None.
-        learnt: digests of the items that it or an ancestor learnt from.
+        version: the version.
+        manifest: its manifest.
+        predictions: its predictions on its test set, or None.
+        learnt: digests of the examples that it or an ancestor was trained on.
     """
 
     version: Version
@@ -33,11 +33,11 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What two versions have in common, and what not.
+    """A comparison of two versions.
 
     Attributes:
-        first: the one.
-        second: the other.
+        first: the first version.
+        second: the second version.
     """
 
     first: Side
@@ -45,7 +45,7 @@ class Comparison:
 
     @property
     def metrics(self) -> dict[str, tuple[Json, Json]]:
-        """Every figure that is one number in either, in order; None on the side that lacks it."""
+        """Every metric that is one number in either version, in order; None if a version lacks it."""
         ours, theirs = self.first.manifest.metrics, self.second.manifest.metrics
         names = [name for name in ours if _number(ours, name) is not None]
         names += [name for name in theirs if name not in names and _number(theirs, name) is not None]
@@ -53,31 +53,31 @@ class Comparison:
 
     @property
     def labels_equal(self) -> bool | None:
-        """Whether the same index means the same label; None where either has no head."""
+        """Whether the same index means the same label; None if either has no head."""
         ours, theirs = self.first.manifest.heads, self.second.manifest.heads
         return ours[0].labels_digest == theirs[0].labels_digest if ours and theirs else None
 
     @property
     def space_equal(self) -> bool | None:
-        """Whether feature vectors of the two may be compared; None where either has none."""
+        """Whether feature vectors of the two can be compared; None if either has none."""
         ours, theirs = self.first.manifest.space_id, self.second.manifest.space_id
         return None if ours is None or theirs is None else ours == theirs
 
     @property
     def shared(self) -> tuple[Segment, ...]:
-        """The segments that are the same bytes in both, each once, as the first has them."""
+        """The segments with the same bytes in both, each once, as in the first version."""
         theirs = {segment.digest for segment in self.second.manifest.segments}
         ours = {segment.digest: segment for segment in self.first.manifest.segments}
         return tuple(segment for segment in ours.values() if segment.digest in theirs)
 
     @property
     def shared_bytes(self) -> int:
-        """Bytes that both use and that are stored once."""
+        """Bytes of shared segments, which are stored once."""
         return sum(segment.bytes for segment in self.shared)
 
     @property
     def own_bytes(self) -> tuple[int, int]:
-        """Bytes of segments that only the first uses, and only the second."""
+        """Bytes of the segments that only the first version uses, and only the second."""
         ours, theirs = (
             sum({segment.digest: segment.bytes for segment in side.manifest.segments}.values())
             for side in (self.first, self.second)
@@ -85,10 +85,10 @@ class Comparison:
         return ours - self.shared_bytes, theirs - self.shared_bytes
 
     def paired(self) -> Pairing:
-        """Compare the answers to the items that both answered.
+        """Compare the predictions on the examples that both versions predicted.
 
         Raises:
-            InvalidValue: either has no predictions, or they answer in different forms.
+            InvalidValue: either has no predictions, or their predictions have different forms.
         """
         if self.first.predictions is None or self.second.predictions is None:
             lacking = self.first if self.first.predictions is None else self.second
@@ -98,7 +98,7 @@ class Comparison:
         return pair((self.first.predictions, self.second.predictions), (ours, theirs), learnt)
 
     def to_json(self) -> dict[str, object]:
-        """Return the JSON form; ``unpaired`` says why there is no ``paired``."""
+        """Return the JSON form; ``unpaired`` has the reason if there is no ``paired``."""
         paired, unpaired = None, None
         try:
             paired = self.paired().to_json()

@@ -1,4 +1,4 @@
-"""Disk space that work will need, checked before it begins."""
+"""Checks of free disk space before work begins."""
 
 import shutil
 from collections import defaultdict
@@ -14,9 +14,9 @@ class Need:
     """Bytes that will be written into a folder.
 
     Attributes:
-        what: names them for a person: ``the version``.
-        folder: where they go; it need not exist yet.
-        bytes: about how many, at least 0.
+        what: their description in messages, such as ``the version``.
+        folder: the folder; it need not exist yet.
+        bytes: their approximate number, at least 0.
     """
 
     what: str
@@ -25,10 +25,10 @@ class Need:
 
 
 def check_space(needs: Sequence[Need]) -> None:
-    """Refuse work that the disks have no space for; needs on one filesystem are added up.
+    """Check that the disks have enough free space; needs on one filesystem are added.
 
     Raises:
-        StorageFailure: a filesystem has fewer free bytes than will be needed.
+        StorageFailure: a filesystem has fewer free bytes than needed.
     """
     together: defaultdict[int, list[Need]] = defaultdict(list)
     for need in needs:
@@ -45,12 +45,12 @@ def check_space(needs: Sequence[Need]) -> None:
 
 
 def free_bytes(folder: Path) -> int:
-    """Return how many bytes an ordinary user may still write to a folder's filesystem."""
+    """Return the number of bytes that an unprivileged user can still write to a folder's filesystem."""
     return shutil.disk_usage(folder).free
 
 
 def shown(count: int) -> str:
-    """Return a number of bytes as people write it: ``1.2 GB``."""
+    """Return a number of bytes in readable form, such as ``1.2 GB``."""
     for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if count >= size:
             return f"{count / size:.1f} {unit}"

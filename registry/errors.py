@@ -88,7 +88,8 @@ class MissingExtra(CultivarError):
 class InvalidInput(CultivarError, ValueError):
     """One input that a client sent.
 
-    Attributes: index: position of the input in its request, from 0, or None for the request as a whole.
+    Attributes:
+        index: position of the input in its request, from 0, or None for the request as a whole.
     """
 
     def __init__(self, message: str, index: int | None = None) -> None:

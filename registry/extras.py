@@ -1,4 +1,4 @@
-"""Optional dependencies: which extra of the distribution holds what, and saying so where it is missing."""
+"""Optional dependencies: the distribution's extras, and checks that they are installed."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ class Extra:
     """An extra of the distribution.
 
     Attributes:
-        name: as in ``cultivar[NAME]``; several where each of them holds the modules.
-        modules: top-level modules that it installs and that the code imports.
+        name: as in ``cultivar[NAME]``; several names if each of these extras has the modules.
+        modules: top-level modules that it installs and the code imports.
     """
 
     name: str
@@ -20,17 +20,17 @@ class Extra:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """The modules that are not installed; nothing is imported to find out."""
+        """The modules that are not installed, found without importing them."""
         return tuple(module for module in self.modules if not _installed(module))
 
     def require(self, what: str) -> None:
         """Check that the extra is installed.
 
         Args:
-            what: who wants it, for the message: a command, a URL, a file format.
+            what: what needs it, for the message: a command, a URL, a file format.
 
         Raises:
-            MissingExtra: it is not, or not whole.
+            MissingExtra: it is not completely installed.
         """
         if missing := self.missing:
             extras = " or ".join(f"cultivar[{name}]" for name in self.name.split("|"))

@@ -1,4 +1,4 @@
-"""Moments in time: aware datetimes in UTC, written as RFC 3339 with a ``Z``."""
+"""Times: aware datetimes in UTC, written as RFC 3339 with a ``Z``."""
 
 from datetime import UTC, datetime
 
@@ -7,12 +7,12 @@ from registry.quoting import quoted
 
 
 def now() -> datetime:
-    """Return this moment, in UTC, to the microsecond."""
+    """Return the current time in UTC, to the microsecond."""
     return datetime.now(UTC)
 
 
 def to_text(moment: datetime) -> str:
-    """Write an aware datetime as ``2026-05-03T14:00:00Z``, with a fraction where it has one."""
+    """Write an aware datetime as ``2026-05-03T14:00:00Z``, with a fraction if it has one."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
@@ -20,7 +20,7 @@ def parse(text: str) -> datetime:
     """Read an RFC 3339 time; ``parse(to_text(moment)) == moment``.
 
     Raises:
-        InvalidValue: the text is no such time, or names no offset from UTC.
+        InvalidValue: the text is not an RFC 3339 time, or has no UTC offset.
     """
     try:
         moment = datetime.fromisoformat(text)

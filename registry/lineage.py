@@ -1,4 +1,4 @@
-"""Where a version comes from, generation by generation, and what each keeps of the one before. Pure."""
+"""A version's ancestors, and the segments that each generation shares with its parent. Pure functions."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from registry.names import Ref
 from registry.versions import Version
 
 Ancestor: TypeAlias = "tuple[Version, Manifest] | Event | None"
-"""A registered version; the event that deleted it; or None where nothing is known of the digest."""
+"""A registered version; the event that deleted it; or None if the digest is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +19,8 @@ class Inheritance:
     """A segment of a generation.
 
     Attributes:
-        segment: as the generation's manifest has it.
-        shared: whether the parent has a segment of the same bytes.
+        segment: the segment in the generation's manifest.
+        shared: whether the parent has a segment with the same bytes.
     """
 
     segment: Segment
@@ -39,16 +39,16 @@ class Inheritance:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One version on the way from a source to the version that was asked about.
+    """One version in the ancestry of a version.
 
     Attributes:
         digest: its identity.
-        ref: its full name; None where nothing is known of it but the digest.
-        technique: how it was carried over; None of one that was deleted.
-        source: spec of what it was carried over from; None of one that was deleted.
-        parent: digest of the registered version that it was carried over from, or None.
-        stages: the places that it is in; none of one that was deleted.
-        segments: what it is made of, from the input on; none of one that was deleted.
+        ref: its full ref; None if only its digest is known.
+        technique: name of the technique; None if it was deleted.
+        source: spec of its source; None if it was deleted.
+        parent: digest of the registered version that it was adapted from, or None.
+        stages: its stages; empty if it was deleted.
+        segments: its segments, starting at the input; empty if it was deleted.
         deleted: the event that deleted it, or None.
     """
 
@@ -63,12 +63,12 @@ class Generation:
 
     @property
     def gone(self) -> bool:
-        """True where it is not registered any more."""
+        """True if it is no longer registered."""
         return self.technique is None
 
     @property
     def bytes_saved(self) -> int:
-        """Bytes that it did not need to store, because its parent has them."""
+        """Bytes that it shares with its parent and did not store again."""
         return sum(
             {each.segment.digest: each.segment.bytes for each in self.segments if each.shared}.values()
         )
@@ -93,8 +93,8 @@ class Lineage:
     """A version's ancestry.
 
     Attributes:
-        generations: the oldest first, the version itself last.
-        children: the versions that were carried over from it, the last registered first.
+        generations: oldest first, the version itself last.
+        children: the versions that were adapted from it, newest first.
     """
 
     generations: tuple[Generation, ...]
@@ -114,13 +114,13 @@ def trace(
 ) -> Lineage:
     """Follow a version's parents as far as they are known.
 
-    A digest cannot contain itself, so the way has an end.
+    A digest cannot contain itself, so there is no cycle.
 
     Args:
-        version: where to begin.
-        manifest: its own.
-        find: returns what is known of an ancestor's digest.
-        children: the versions that were carried over from it.
+        version: the version.
+        manifest: its manifest.
+        find: returns the ancestor with a digest.
+        children: the versions that were adapted from it.
     """
     found: list[Generation] = []
     ancestor: Ancestor = (version, manifest)

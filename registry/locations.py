@@ -1,10 +1,10 @@
-"""Paths as URLs, and back: one rule for ``sqlite:///…`` and ``file:///…``.
+"""Conversion between paths and ``sqlite:///`` or ``file:///`` URLs.
 
-The path of such a URL is percent-encoded, as RFC 3986 has it, and decoded exactly once: ``%25`` is a per cent sign,
-``%3F`` a question mark, ``%23`` a number sign, and every byte that a path may hold can be written so. A ``?`` or ``#``
-that is not encoded would begin a query or a fragment, of which these URLs have none; it is refused, since to leave it
-out would open another registry than the one that was meant. A path after ``sqlite:///`` is relative unless it begins
-with a further ``/``, as SQLAlchemy has it; one after ``file:///`` is absolute.
+The path of such a URL is percent-encoded as in RFC 3986 and decoded exactly once: ``%25`` is a per cent sign,
+``%3F`` a question mark, ``%23`` a number sign. Every byte of a path can be encoded. An unencoded ``?`` or
+``#`` would begin a query or a fragment, which these URLs do not have. It is rejected, because ignoring it
+would open the wrong registry. As in SQLAlchemy, a path after ``sqlite:///`` is relative unless it begins with
+another ``/``; a path after ``file:///`` is absolute.
 """
 
 import os
@@ -31,7 +31,7 @@ def sqlite_path(url: str) -> Path:
     """Return the absolute path that a ``sqlite:///`` URL means.
 
     Raises:
-        InvalidSetting: it is no such URL, has a query or a fragment, or names no file.
+        InvalidSetting: it is not such a URL, has a query or a fragment, or names no file.
     """
     text = _decoded(url, SQLITE)
     if not text or text == ":memory:" or text.endswith("/"):
@@ -45,16 +45,17 @@ def file_path(url: str) -> Path:
     """Return the absolute path that a ``file:///`` URL means.
 
     Raises:
-        InvalidSetting: it is no such URL, or has a query or a fragment.
+        InvalidSetting: it is not such a URL, or has a query or a fragment.
     """
     return Path("/" + _decoded(url, FILE))
 
 
 def marks_of(path: Path) -> frozenset[str]:
-    """Return what tells a file or a folder from its copies: whoever shares one of these with it is the same.
+    """Return marks that distinguish a file or folder from its copies; files that share a mark are the same.
 
-    A moved one keeps its inode, a replaced one its path, and one in a volume that is mounted elsewhere its inode and
-    its path. Device and inode numbers alone, or a path without its host, would be the same elsewhere by accident.
+    A moved file keeps its inode, a replaced one its path, and one in a volume that is mounted elsewhere its
+    inode and its path. Device and inode numbers alone, or a path without its host, could be equal by
+    accident.
     """
     real, status = os.path.realpath(path), path.stat()
     return frozenset(

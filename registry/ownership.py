@@ -99,9 +99,10 @@ class Marker:
 class Ownership:
     """A catalog's ownership of a blob store.
 
-    Args: catalog: the catalog.
+    Args:
+        catalog: the catalog.
         blobs: the store.
-        clock: tells the time, in UTC.
+        clock: returns the current time, in UTC.
     """
 
     def __init__(self, catalog: Catalog, blobs: Blobs, clock: Callable[[], datetime]) -> None:
@@ -245,7 +246,8 @@ class Ownership:
     def fork(self) -> CatalogIdentity:
         """Turn the catalog into a separate registry with a new id in the stores that it uses.
 
-        Returns: its new identity.
+        Returns:
+            its new identity.
         """
         before = self._fresh()
         self._catalog.fork(new_id())

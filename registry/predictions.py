@@ -80,9 +80,13 @@ class Predictions:
     ) -> Self:
         """Return predictions, sorted by digest.
 
-        Args: digests: of the examples, N different ones. labels: index of each example's true label, int64
-        [N]; for multilabel an indicator per label, uint8 [N, C]. logits: float32 [N, C]. groups: digest of
-        each example's group, N; an example without a group has its own digest. None if all have none.
+        Args:
+            digests: of the examples, N different ones.
+            labels: index of each example's true label, int64 [N]; for multilabel an indicator per label,
+                uint8 [N, C].
+            logits: float32 [N, C].
+            groups: digest of each example's group, N; an example without a group has its own digest. None if
+                all have none.
 
         Raises:
             InvalidValue: shapes, dtypes or values are wrong.

@@ -1,6 +1,6 @@
-"""A version opened to be run: its segments joined into one session.
+"""A version opened for inference: its segments are merged into one session.
 
-Serving, parity, evaluation and the offline commands all run versions through here.
+Serving, parity, evaluation and the offline commands all run versions with this module.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,20 +15,20 @@ from registry.segments import Node, merge_detached
 
 
 class Program:
-    """A version's outputs, computable.
+    """A version opened for inference.
 
     Args:
-        manifest: the version.
+        manifest: the version's manifest.
         read_blob: returns the bytes of a segment, checked against its digest.
-        outputs: which of ``manifest.outputs`` to compute; None computes all of them. Segments that
-            none of these needs are left out.
-        providers: where to run; None takes what the machine has.
-        threads: cores that one run may use; None takes the machine's quota.
+        outputs: which of ``manifest.outputs`` to compute; None computes all of them. Unneeded segments are
+            left out.
+        providers: execution providers; None takes those of the machine.
+        threads: cores that one run may use; None takes the CPU quota.
 
     Raises:
         InvalidManifest: the version has no such output.
         InvalidSegment: the segments do not fit together.
-        RuntimeFailure: ONNX Runtime refuses them.
+        RuntimeFailure: ONNX Runtime cannot load them.
     """
 
     def __init__(
@@ -66,14 +66,14 @@ class Program:
     def run(
         self, fields: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None
     ) -> dict[str, np.ndarray]:
-        """Compute outputs for a batch that the recipe has prepared.
+        """Compute outputs for a batch prepared by the recipe.
 
         Args:
             fields: the recipe's fields, first dimension the batch.
             outputs: some of ``self.outputs``; None computes all of them.
 
         Returns:
-            For each output float32 [batch, …].
+            For each output float32 [batch, ...].
 
         Raises:
             RuntimeFailure: the runtime cannot run these inputs.
@@ -82,7 +82,7 @@ class Program:
 
 
 def _needed(manifest: Manifest, outputs: Sequence[str]) -> tuple[Segment, ...]:
-    """Return the segments that some outputs depend on, in the manifest's order."""
+    """Return the segments that some outputs depend on, in manifest order."""
     wanted = {manifest.outputs[name].segment for name in outputs}
     kept = []
     for segment in reversed(manifest.segments):

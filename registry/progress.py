@@ -99,7 +99,7 @@ class Lines(Progress):
         console: where to print.
         first: seconds until a step's first line.
         every: seconds between its lines.
-        clock: tells the time in seconds.
+        clock: returns the time in seconds.
     """
 
     def __init__(

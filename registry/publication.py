@@ -1,8 +1,8 @@
-"""Putting a version's bytes into the store, and then its row into the catalog.
+"""Publication of a version: its bytes go into the store, and then its row into the catalog.
 
-Whatever is stored or reused is leased first, so that the garbage collector keeps away from it.
-The version becomes visible in one transaction, when all of its bytes are there and verified. What a
-crash leaves behind is bytes without a version: the leases expire, and the collector takes them.
+Every blob is leased before it is stored or reused, which protects it from the garbage collector. The version
+becomes visible in one transaction, after all of its bytes are stored and verified. A crash leaves only bytes
+without a version: their leases expire, and the collector deletes them.
 """
 
 import contextlib
@@ -23,23 +23,23 @@ from registry.steps import CONFIRMED, LEASED, RELEASED, Announce
 from registry.versions import Version
 
 LEASE = timedelta(hours=1)
-"""How long a publication's claims outlive it when its process dies."""
+"""How long a publication's leases last after its process dies."""
 
 
 class Publication:
     """One publication, from its first blob to its version. A context manager; safe to use from several threads.
 
-    As long as it is open, its leases are renewed in the background, however long the work between two
-    calls takes. Leaving it gives them up: what was stored and not registered is garbage.
+    While it is open, its leases are renewed in the background, so the work between two calls may take any
+    time. Leaving it releases them: blobs that were stored but not registered become garbage.
 
     Args:
-        catalog: where versions are.
-        blobs: where bytes are.
-        actor: who publishes.
-        clock: tells the time.
-        announce: is told each step.
-        registered: is called once a version is registered.
-        lease: how long a claim lasts without renewal.
+        catalog: the catalog.
+        blobs: the blob store.
+        actor: name recorded in the event.
+        clock: returns the current time.
+        announce: called with each step.
+        registered: called after a version is registered.
+        lease: how long a lease lasts without renewal.
     """
 
     def __init__(
@@ -73,21 +73,21 @@ class Publication:
     ) -> None:
         self._over.set()
         self._renewer.join()
-        # Leases that cannot be given up expire; what was registered is registered all the same.
+        # A lease that cannot be released expires; the registered version is not affected.
         with contextlib.suppress(StorageFailure):
             self._catalog.release(self._holder)
         self._announce(RELEASED)
 
     def store(self, kind: str, data: bytes) -> Digest:
-        """Store a blob: leased, written aside, synced, published, verified. Storing it again is cheap.
+        """Store a blob: lease, write to staging, sync, publish and verify it. Storing it again is cheap.
 
         Args:
             kind: ``segment``, ``recipe``, ``items``, ``predictions`` … as ``Manifest.blobs`` calls it.
             data: the bytes.
 
         Raises:
-            DamagedBlob: the bytes did not read back as they were written.
-            StorageFailure: the store failed, for want of space as an example; nothing is visible then.
+            DamagedBlob: the bytes were not read back as written.
+            StorageFailure: the store failed, for example because the disk is full; nothing is visible then.
         """
         digest = Digest.of(data)
         self._catalog.lease(self._holder, digest, *self._term(), new=(kind, len(data)))
@@ -98,13 +98,13 @@ class Publication:
         return digest
 
     def reuse(self, digest: Digest) -> int:
-        """Lease a blob that is in the store already, and return its size in bytes.
+        """Lease a blob that is already in the store, and return its size in bytes.
 
-        Its bytes are not read again, unless the collector had its eye on them.
+        Its bytes are read and checked only if the collector had condemned them.
 
         Raises:
             MissingBlob: it is not in the store.
-            DamagedBlob: its bytes are not what was stored.
+            DamagedBlob: its bytes have changed.
         """
         blob = self._catalog.lease(self._holder, digest, *self._term())
         size = self._blobs.size(digest)
@@ -118,37 +118,37 @@ class Publication:
         return size
 
     def find_export(self, weights: Digest) -> tuple[Digest, int] | None:
-        """Look up the segment that weights were exported to before, check its bytes, and reuse it.
+        """Look up the segment that weights were exported to earlier, check its bytes, and reuse it.
 
         Args:
             weights: digest of parameters, buffers, architecture, input size, cut and normalisation.
 
         Returns:
-            the segment's digest and its size in bytes, leased; or None where it has to be exported.
+            the leased segment's digest and size in bytes, or None if it has to be exported.
         """
         digest = self._exports.get(weights) or self._catalog.export(weights)
         if digest is None:
             return None
         try:
             size = self.reuse(digest)
-            # Damage that is found now is mended by the export that follows; later it could not be.
+            # Damage found now is repaired by the following export; later it could not be repaired.
             self._blobs.check(digest)
         except (MissingBlob, DamagedBlob):
             return None
         return digest, size
 
     def remember_export(self, weights: Digest, digest: Digest) -> None:
-        """Let ``find_export`` find a stored segment: in this publication now, in all once it registers."""
+        """Record an export for ``find_export``: at once in this publication, in others after registration."""
         self._exports[weights] = digest
 
     def register(self, manifest: Manifest) -> Version:
         """Make the version visible: number, references and event in one transaction.
 
-        A manifest that is registered already is not registered again: its version is returned.
+        If the manifest is already registered, its version is returned.
 
         Raises:
             MissingBlob: one of the manifest's blobs was not stored or reused in this publication.
-            CondemnedBlob: this publication was cut off for so long that the collector claimed one of them.
+            CondemnedBlob: the leases could not be renewed for so long that the collector condemned a blob.
             UnknownVersion: the manifest's parent is not registered.
         """
         self.store("manifest", manifest.to_bytes())
@@ -164,5 +164,7 @@ class Publication:
         while not self._over.wait(self._lease.total_seconds() / 4):
             try:
                 self._catalog.renew(self._holder, self._clock() + self._lease)
-            except StorageFailure:  # locked or cut off: there are two more turns before a lease expires
+            except (
+                StorageFailure
+            ):  # locked or disconnected: there are two more attempts before a lease expires
                 continue

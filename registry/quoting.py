@@ -1,4 +1,4 @@
-"""How a message quotes what it was given: on one line, bounded, and never cut without a mark."""
+"""Quoting of values in messages: on one line, of limited length, with an ellipsis where it is cut."""
 
 from collections.abc import Collection, Iterable
 
@@ -10,15 +10,14 @@ SENTENCE = 300
 
 
 def shortened(text: object, limit: int = SENTENCE) -> str:
-    """Return a text on one line, cut at a word's end where it is longer than allowed.
+    """Return a text on one line, cut at the end of a word if it is too long.
 
     Args:
-        text: anything; its ``str`` is taken, with runs of white space as one space and characters that
-            cannot be printed as U+FFFD.
-        limit: most characters, the ellipsis that marks a cut included. A text without a space in its
-            second half is cut at the limit.
+        text: anything; its ``str`` is used, with white space collapsed and unprintable characters as U+FFFD.
+        limit: most characters, the ellipsis that marks a cut included. A text without a space in its second
+            half is cut at the limit.
     """
-    # Only so much is read: what is quoted may be a client's megabytes.
+    # Do not read the rest: a client may have sent megabytes.
     whole = str(text)
     line = " ".join(whole[: 4 * limit].split())
     if not line.isprintable():
@@ -31,10 +30,10 @@ def shortened(text: object, limit: int = SENTENCE) -> str:
 
 
 def quoted(value: object, limit: int = QUOTE) -> str:
-    """Return ``repr`` of a value; of a longer text its beginning, with an ellipsis inside the quotes.
+    """Return ``repr`` of a value; a long text is cut, with an ellipsis inside the quotes.
 
     Args:
-        value: what was given.
+        value: the value.
         limit: most characters of it.
     """
     if isinstance(value, str | bytes):
@@ -46,10 +45,10 @@ def quoted(value: object, limit: int = QUOTE) -> str:
 
 
 def several(names: Iterable[object], limit: int = 3) -> str:
-    """Return the first few of some names, and how many more there are: ``a, b, c and 4 more``.
+    """Return the first few names, and the number of the rest: ``a, b, c and 4 more``.
 
     Args:
-        names: in the order in which they are shown; each is shortened.
+        names: in display order; each is shortened.
         limit: how many are shown.
     """
     known = names if isinstance(names, Collection) else list(names)

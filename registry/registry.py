@@ -1,6 +1,6 @@
 """The registry: versions of transferred models, their bytes, their stages and their history.
 
-One door to the catalog, which knows what there is, and the blob store, which keeps the bytes::
+The common interface to the catalog, which knows the versions, and the blob store, which keeps the bytes::
 
     with Registry.open(Settings.read()) as registry:
         with registry.publication() as publication:
@@ -10,8 +10,7 @@ One door to the catalog, which knows what there is, and the blob store, which ke
         registry.promote(version.ref, "production")
         registry.resolve("flowers").digest
 
-Safe to use from several threads, and by several processes at the same time. A process that forks
-opens its own.
+Safe to use from several threads and from several processes. A forked process must open its own registry.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -54,25 +53,25 @@ from registry.verification import Report, check_history, verify
 from registry.versions import Page, Query, Version
 
 Gate: TypeAlias = "Callable[[Registry, Version, str, Version | None], PromotionOutcome]"
-"""A condition on a promotion: it is given the registry, the version, the stage and who is there now."""
+"""A condition on a promotion, called with the registry, the version, the stage and the version there now."""
 
 _NAMED = 10
-"""Candidates that an error about an ambiguous ref lists."""
+"""Most candidates in the error about an ambiguous ref."""
 
 MAX_LIMIT = 1000
-"""Versions on one page."""
+"""Most versions on one page."""
 
 
 class Registry:
     """Versions of transferred models, their bytes, their stages and their history.
 
     Args:
-        catalog: what there is.
-        blobs: where the bytes are.
-        actor: in whose name events are appended.
+        catalog: the catalog.
+        blobs: the blob store.
+        actor: name recorded in the events.
         gates: conditions on every promotion but those to ``retired``.
-        clock: tells the time, in UTC.
-        announce: is told each named step of publications and promotions (``registry.steps``).
+        clock: returns the current time, in UTC.
+        announce: called with each named step of publications and promotions (``registry.steps``).
         lease: how long the claims of a publication outlive its process.
     """
 
@@ -107,21 +106,21 @@ class Registry:
         lease: timedelta = LEASE,
         anew: bool = True,
     ) -> Self:
-        """Open the registry that the settings name; where there is none, an empty one is made.
+        """Open the registry that the settings name; create an empty one if there is none.
 
         Args:
-            settings: where it is.
+            settings: its location.
             gates: conditions on every promotion but those to ``retired``.
-            clock: tells the time, in UTC.
-            announce: is told each named step of publications and promotions (``registry.steps``).
+            clock: returns the current time, in UTC.
+            announce: called with each named step of publications and promotions (``registry.steps``).
             lease: how long the claims of a publication outlive its process.
-            anew: whether an empty catalog may be made where blobs are already: those of a catalog that was lost.
+            anew: whether to create an empty catalog even if there are blobs, left by a lost catalog.
 
         Raises:
             InvalidSetting: a setting cannot be used, or the catalog was written by a newer program.
             MissingCatalog: the catalog's file was lost.
-            StorageFailure: the catalog's database does not answer.
-            DamagedCatalog: it is not in order.
+            StorageFailure: the catalog's database does not respond.
+            DamagedCatalog: the database is damaged.
         """
         try:
             blobs = open_blobs(settings, announce)
@@ -135,7 +134,7 @@ class Registry:
         registry = cls(
             catalog, blobs, settings.actor, gates=gates, clock=clock, announce=announce, lease=lease
         )
-        # A store that cannot be written to can be read all the same.
+        # A read-only store can still be read.
         with suppress(StorageFailure):
             registry._ownership.announce()
         return registry
@@ -149,18 +148,18 @@ class Registry:
         self.close()
 
     def close(self) -> None:
-        """Let go of every connection."""
+        """Close every connection."""
         self._catalog.close()
 
-    # Putting in
+    # Publication
 
     @property
     def blob_folder(self) -> Path | None:
-        """The folder of the blobs, if they are files of this machine, else None."""
+        """The folder of the blobs if they are local files, else None."""
         return self._blobs.folder
 
     def check_writable(self) -> None:
-        """Check that versions can be put in: before long work rather than after it. Nothing changes.
+        """Check that versions can be registered, before long work instead of after it. Nothing changes.
 
         Raises:
             ReadOnlyRegistry: this account may only read the catalog or the blob store.
@@ -170,7 +169,7 @@ class Registry:
         self._blobs.check_writable()
 
     def publication(self) -> Publication:
-        """Begin to put a version in: a context manager that leases, stores and registers.
+        """Begin a publication: a context manager that leases, stores and registers.
 
         Raises:
             StorageFailure: the store failed, or may not be written to.
@@ -186,16 +185,16 @@ class Registry:
             self._lease,
         )
 
-    # Finding
+    # Lookup
 
     def resolve(self, ref: Ref | str) -> Version:
         """Return the version that a ref means; a bare target means production.
 
         Raises:
-            InvalidName: the text is no ref.
+            InvalidName: the text is not a ref.
             UnknownTarget: no version was ever registered for the target.
             UnknownVersion: the target has no such version, or it was deleted.
-            AmbiguousRef: several versions answer to it; the message lists them.
+            AmbiguousRef: it matches several versions; the message lists them.
         """
         ref = Ref.parse(ref) if isinstance(ref, str) else ref
         bare = ref.stage is None and ref.number is None and ref.digest is None
@@ -254,7 +253,7 @@ class Registry:
         return self._blobs.read(digest)
 
     def blob_path(self, digest: Digest) -> Path:
-        """Return a read-only local file that holds a blob, checked against its digest just now.
+        """Return a read-only local file with a blob's bytes, after checking its digest.
 
         Raises:
             MissingBlob: it is not in the store.
@@ -274,16 +273,16 @@ class Registry:
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page:
-        """Return versions, the last registered first; filters that are None let everything through.
+        """Return versions, newest first; a filter that is None matches everything.
 
         Args:
             source: source task.
             target: target task.
             stage: a stage, ``candidate`` and ``retired`` included.
             technique: name of the technique.
-            parent: digest of the version that they were carried over from.
-            limit: how many at most, 1 to 1000.
-            cursor: ``next`` of the page before.
+            parent: digest of the version that they were adapted from.
+            limit: most versions to return, 1 to 1000.
+            cursor: ``next`` of the previous page.
 
         Raises:
             InvalidName: a task or stage breaks the grammar.
@@ -304,7 +303,7 @@ class Registry:
         return Page(tuple(found[:limit]), str(found[limit - 1].event) if more else None)
 
     def targets(self) -> Sequence[str]:
-        """Return every target that a version was ever registered for, sorted."""
+        """Return every target that ever had a version, sorted."""
         return self._catalog.targets()
 
     def deployed(self, stage: str = PRODUCTION) -> Sequence[Version]:
@@ -320,7 +319,7 @@ class Registry:
         return sorted(found, key=lambda version: version.target)
 
     def stages(self, target: str) -> Mapping[str, Ref]:
-        """Return the version in each stage of a target that holds one; empty stages are left out.
+        """Return the version in each stage of a target; empty stages are absent.
 
         Raises:
             UnknownTarget: no version was ever registered for it.
@@ -329,7 +328,7 @@ class Registry:
         return dict(self._catalog.standing(target).stages)
 
     def stages_at(self, target: str, at: datetime) -> Mapping[str, Ref]:
-        """Return what ``stages`` returned at a moment, that moment included.
+        """Return what ``stages`` would have returned at a given time, inclusive.
 
         Raises:
             UnknownTarget: no version was ever registered for it.
@@ -338,7 +337,7 @@ class Registry:
         return dict(fold(self._catalog.events(target, until=at)).stages)
 
     def history(self, target: str) -> Sequence[Event]:
-        """Return all that happened to a target's versions, oldest first.
+        """Return all events of a target's versions, oldest first.
 
         Raises:
             UnknownTarget: no version was ever registered for it.
@@ -347,11 +346,11 @@ class Registry:
         return self._catalog.events(target)
 
     def lineage(self, ref: Ref | str) -> Lineage:
-        """Return a version's ancestors, what each generation shares with the one before, and its children.
+        """Return a version's ancestors, the segments that each generation shares with its parent, and its children.
 
         Raises:
             NotFound: there is no such version.
-            AmbiguousRef: several versions answer to the ref.
+            AmbiguousRef: several versions match the ref.
             IntegrityError: an ancestor's manifest is missing or damaged.
         """
         version = self.resolve(ref)
@@ -359,11 +358,11 @@ class Registry:
         return trace(version, self.manifest(version), self._ancestor, [child.ref for child in children])
 
     def compare(self, first: Ref | str, second: Ref | str) -> Comparison:
-        """Set two versions side by side.
+        """Compare two versions.
 
         Raises:
             NotFound: there is no such version.
-            AmbiguousRef: several versions answer to a ref.
+            AmbiguousRef: several versions match a ref.
             IntegrityError: bytes are missing or damaged.
         """
         return Comparison(self._side(first), self._side(second))
@@ -388,25 +387,25 @@ class Registry:
         return Side(version, manifest, predictions, frozenset(learnt))
 
     def position(self) -> int:
-        """Return the id of the last event of all, 0 in an empty registry.
+        """Return the id of the last event, or 0 in an empty registry.
 
-        It is cheap to ask, and only grows. Once it is seen, everything up to it is to be seen.
+        The call is cheap, and the id only increases. A reader who has seen an id can see all events up to it.
         """
         return self._catalog.position()
 
     def stage_position(self) -> int:
-        """Return the id of the last event that moved a stage, 0 where none did.
+        """Return the id of the last event that moved a stage, or 0 if there is none.
 
-        It is cheap to ask, and only grows: as long as it stays, no stage has moved. Once it is seen, every move up
-        to it is to be seen.
+        The call is cheap, and the id only increases: while it is unchanged, no stage has moved. A reader who
+        has seen an id can see all moves up to it.
         """
         return self._catalog.stage_position()
 
     def check_stage(self, target: str, stage: str) -> None:
-        """Check that a target's history is whole, and leads to the version that is shown in a stage, or to none.
+        """Check that a target's history is intact and agrees with the catalog on the version in a stage, if any.
 
         Raises:
-            BrokenHistory: it is not, or does not: the catalog was damaged.
+            BrokenHistory: the catalog is damaged.
         """
         check_history(self._catalog, target, stage)
 
@@ -414,7 +413,7 @@ class Registry:
         if check_task(target) not in self._catalog.targets():
             raise self._unknown(Ref(target), None)
 
-    # Moving
+    # Stages
 
     def promote(
         self,
@@ -425,24 +424,24 @@ class Registry:
         force: bool = False,
         reason: str | None = None,
     ) -> Promotion:
-        """Move a version to a stage, if its gates let it through and nobody else moved the target meanwhile.
+        """Move a version to a stage if its gates pass and the target's stages did not move in the meantime.
 
-        A version that is there already stays, and no event is appended: a promotion may be
-        repeated when its answer was lost. Promoting to ``retired`` takes a version out of every
-        stage, and out of what a rollback can return to.
+        If the version is already in the stage, no event is appended, so a promotion can be repeated if its
+        response was lost. Promoting to ``retired`` removes a version from every stage and from the versions
+        that a rollback can return to.
 
         Args:
-            ref: which version.
-            stage: where to; not ``candidate``.
-            expect: id of the target's last stage event (0: none yet) as the caller knows it; None takes the
-                one there was before the gates were asked.
-            force: promote whatever the gates say; needs a reason.
-            reason: why; it is kept with the event.
+            ref: the version.
+            stage: the new stage; not ``candidate``.
+            expect: id of the target's last stage event that the caller knows (0: none yet); None takes the
+                last one before the gates are evaluated.
+            force: promote even if a gate fails; needs a reason.
+            reason: the reason, stored with the event.
 
         Raises:
             UnknownTarget: no version was ever registered for the target.
             UnknownVersion: there is no such version.
-            AmbiguousRef: several versions answer to the ref.
+            AmbiguousRef: several versions match the ref.
             StaleExpectation: the target's stages have moved since.
             GateFailed: a gate did not pass.
             Conflict: the stage is ``candidate``.
@@ -476,12 +475,12 @@ class Registry:
         return tuple(gate(self, version, stage, rival) for gate in self._gates)
 
     def rollback(self, target: str, *, expect: int | None = None, reason: str | None = None) -> Promotion:
-        """Return production to the version before the current one; repeated, further back.
+        """Return production to the previous version; repeated calls go further back.
 
         Args:
             target: the target task.
-            expect: id of the target's last stage event as the caller knows it; None takes the last one.
-            reason: why; it is kept with the event.
+            expect: id of the target's last stage event that the caller knows; None takes the last one.
+            reason: the reason, stored with the event.
 
         Raises:
             UnknownTarget: no version was ever registered for the target.
@@ -497,14 +496,14 @@ class Registry:
         return Promotion(target, PRODUCTION, event.ref, standing.stages.get(PRODUCTION), event.id)
 
     def delete(self, ref: Ref | str, reason: str) -> Event:
-        """Delete a version: a tombstone in its history; its number is never given again.
+        """Delete a version: its history keeps a tombstone, and its number is never reused.
 
-        Its bytes go when the garbage collector finds that no other version needs them.
+        The garbage collector later deletes the bytes that no other version needs.
 
         Raises:
             UnknownTarget: no version was ever registered for the target.
             UnknownVersion: there is no such version.
-            AmbiguousRef: several versions answer to the ref.
+            AmbiguousRef: several versions match the ref.
             VersionInUse: a stage, a rollback or a child needs it.
             InvalidSetting: no reason is given.
         """
@@ -515,24 +514,24 @@ class Registry:
         self._ownership.note()
         return event
 
-    # Letting in
+    # Tokens
 
     def add_token(
         self, name: str, grant: Grant = EVERYTHING, *, expires: datetime | None = None
     ) -> tuple[Token, str]:
-        """Make a bearer token for servers of this registry.
+        """Create a bearer token for servers of this registry.
 
         Args:
-            name: what to call it, unique among all that there ever were.
-            grant: what it is good for.
-            expires: from when on it is refused; None for never.
+            name: its name, unique among all tokens, including revoked ones.
+            grant: its permissions.
+            expires: when it expires; None for never.
 
         Returns:
-            What is kept of it, and its text, which is kept nowhere.
+            Its record, and its text, which is not stored.
 
         Raises:
             InvalidName: the name breaks the grammar.
-            InvalidValue: it would have expired already.
+            InvalidValue: it would already have expired.
             NameTaken: there is one of this name, revoked or not.
         """
         token, text = Token.issue(name, grant, self._actor, self._clock(), expires)
@@ -540,7 +539,7 @@ class Registry:
         return token, text
 
     def revoke_token(self, name: str) -> Token:
-        """Revoke a bearer token: servers refuse it within about a second, and it stays listed.
+        """Revoke a bearer token. Servers reject it within about a second; it stays in the list.
 
         Raises:
             UnknownToken: there is none of this name.
@@ -548,21 +547,21 @@ class Registry:
         return self._catalog.revoke_token(name, self._actor, self._clock())
 
     def tokens(self) -> Sequence[Token]:
-        """Return every bearer token, the last made first."""
+        """Return every bearer token, newest first."""
         return self._catalog.tokens()
 
     def token_changes(self) -> int:
-        """Return a number that has grown whenever a token was added or revoked: cheap to ask."""
+        """Return a number that increases whenever a token is added or revoked. The call is cheap."""
         return self._catalog.token_changes()
 
-    # Keeping
+    # Maintenance
 
     def verify(self, ref: Ref | str | None = None, progress: Progress = SILENT) -> Report:
         """Re-hash every blob that versions need, and compare manifests, rows, references and histories.
 
         Args:
-            ref: only this version and its target's history; None checks everything.
-            progress: who watches the bytes being hashed.
+            ref: check only this version and its target's history; None checks everything.
+            progress: shows the hashed bytes.
 
         Raises:
             NotFound: there is no such version.
@@ -577,15 +576,15 @@ class Registry:
         grace: timedelta = GRACE,
         progress: Progress = SILENT,
     ) -> Collection:
-        """Condemn the bytes that nothing needs, and delete those condemned for the grace period.
+        """Condemn unneeded bytes, and delete condemned bytes whose grace period is over.
 
         Args:
-            dry_run: only say what would be deleted now.
-            grace: how long condemned bytes stay, for readers; zero deletes at once.
-            progress: who watches the blobs being dealt with.
+            dry_run: only report what would be deleted now.
+            grace: how long condemned bytes are kept for readers; zero deletes at once.
+            progress: shows the processed blobs.
 
         Raises:
-            UnsafeCollection: it is not certain that this catalog alone decides over the bytes.
+            UnsafeCollection: this catalog may not be the only owner of the bytes.
         """
         if grace < timedelta(0):
             raise InvalidSetting(f"a grace period is zero or longer, got {grace}")
@@ -605,30 +604,30 @@ class Registry:
         return None
 
     def adopt(self, *, dry_run: bool = False) -> Adoption:
-        """Take the blob store over with all that is in it, so that ``collect`` can go on; delete nothing.
+        """Take over the blob store with all of its blobs, so that ``collect`` can continue. Nothing is deleted.
 
-        Blobs that the catalog does not know are condemned as of now: a collection after its grace period deletes them.
-        Others who used the store are struck off. One of them that is still in use enters itself again when it is opened
-        the next time, and stops collections again.
+        Unknown blobs are condemned now: a collection after the grace period deletes them. The markers of
+        other catalogs are deleted. A catalog that is still in use writes its marker again when it is next
+        opened, which stops collections again.
 
         Args:
-            dry_run: only say what would be adopted.
+            dry_run: only report what would be adopted.
         """
         found = self._ownership.unknown() if dry_run else self._ownership.adopt(self._clock())
         return Adoption(dry_run, tuple(each.digest for each in found), sum(each.bytes for each in found))
 
     def fork(self) -> CatalogIdentity:
-        """Make this catalog, a copy of another, a registry of its own: both may use one blob store from now on.
+        """Turn this catalog, a copy of another, into a separate registry; both may then share a blob store.
 
         Garbage is not collected in a store that several registries use.
 
         Returns:
-            the identity that it has from now on.
+            its new identity.
         """
         return self._ownership.fork()
 
     def identity(self) -> CatalogIdentity:
-        """Return which registry this is, and how far it has come."""
+        """Return the registry's identity: its id, epoch and last event."""
         return self._catalog.identity()
 
 
@@ -637,7 +636,7 @@ _MAX_REASON = 2000
 
 
 def _reason(text: str | None) -> str | None:
-    """Return a reason worth keeping, or None where there is none."""
+    """Return a reason without surrounding spaces, or None if it is empty."""
     said = (text or "").strip()
     if len(said) > _MAX_REASON or "\0" in said:
         raise InvalidSetting(f"a reason is a text of up to {_MAX_REASON:,} characters, got {len(said):,}")

@@ -20,11 +20,13 @@ _GROUP = "group"
 class Settings:
     """Settings of one registry, read once.
 
-    Attributes: home: the folder of all local data: catalog, blobs, cache. catalog: ``sqlite:///…``, a path as
-    ``registry.locations`` reads it, or ``postgresql+psycopg://…``. blobs: ``file:///…``, likewise. actor:
-    name recorded in the history, not authenticated, 1 to 200 characters. cache_bytes: most bytes of the
-    feature cache, at least 0. shared: whether the group may read and write a new registry's files; otherwise
-    only their owner.
+    Attributes:
+        home: the folder of all local data: catalog, blobs, cache.
+        catalog: ``sqlite:///…``, a path as ``registry.locations`` reads it, or ``postgresql+psycopg://…``.
+        blobs: ``file:///…``, likewise.
+        actor: name recorded in the history, not authenticated, 1 to 200 characters.
+        cache_bytes: most bytes of the feature cache, at least 0.
+        shared: whether the group may read and write a new registry's files; otherwise only their owner.
     """
 
     home: Path

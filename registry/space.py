@@ -1,4 +1,4 @@
-"""The embedding space that a feature vector lives in."""
+"""The embedding space of a feature vector."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -11,14 +11,14 @@ from registry.quoting import quoted
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """What two feature vectors must have in common before they may be compared.
+    """The embedding space: only feature vectors of equal spaces can be compared.
 
     Attributes:
-        weights: weight digests of every segment up to ``features``, in order, tail included:
-            taken over architecture, input size, parameters and buffers, not over ONNX bytes, so
-            that exporting again with a newer exporter stays in the same space.
+        weights: weight digests of every segment up to ``features``, in order, including the tail. They cover
+            architecture, input size, parameters and buffers, but not ONNX bytes, so a new export with a newer
+            exporter stays in the same space.
         recipe: digest of the recipe.
-        pooling: how a map became a vector (``avg``, ``mean``, ``cls``, ``penultimate`` …).
+        pooling: how a feature map is reduced to a vector (``avg``, ``mean``, ``cls``, ``penultimate`` …).
         normalisation: ``none`` or ``l2``.
         dimension: length of a vector.
         precision: ``fp32`` …
@@ -33,7 +33,7 @@ class Space:
 
     @property
     def id(self) -> Digest:
-        """The space's name: the digest of all of the above."""
+        """The space's id: the digest of all of the above."""
         return Digest.of_json(self.to_json())
 
     def to_json(self) -> dict[str, object]:

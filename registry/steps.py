@@ -1,6 +1,6 @@
-"""The named steps of a publication and of a promotion, told to whoever watches.
+"""The named steps of publications and promotions, announced to a callback.
 
-A test kills the process at each of them and looks at what is left.
+Tests kill the process at each step and check the remaining state.
 """
 
 from collections.abc import Callable
@@ -9,25 +9,25 @@ from typing import TypeAlias
 Announce: TypeAlias = Callable[[str], None]
 
 LEASED = "leased"
-"""The catalog knows that the digest is wanted: the garbage collector keeps away from it."""
+"""The digest is leased: the garbage collector does not touch it."""
 STAGED = "staged"
-"""The bytes are in a file that nobody sees."""
+"""The bytes are in a staging file."""
 SYNCED = "synced"
-"""They are on the disk."""
+"""The bytes are synced to disk."""
 PUBLISHED = "published"
-"""They are to be seen under their digest."""
+"""The bytes are visible under their digest."""
 VERIFIED = "verified"
-"""They were read back, and have that digest."""
+"""The bytes were read back and have the right digest."""
 CONFIRMED = "confirmed"
-"""The catalog knows that they are there."""
+"""The catalog has marked the blob as live."""
 RECORDED = "recorded"
-"""Version, references and event are written, in a transaction still open."""
+"""Version, references and event are written in an open transaction."""
 COMMITTED = "committed"
-"""They are there for everybody, and stay."""
+"""The transaction is committed."""
 RELEASED = "released"
-"""The leases are given up."""
+"""The leases are released."""
 EVALUATED = "evaluated"
-"""The gates have spoken."""
+"""The gates have been evaluated."""
 
 PUBLICATION = (LEASED, STAGED, SYNCED, PUBLISHED, VERIFIED, CONFIRMED, RECORDED, COMMITTED, RELEASED)
 PROMOTION = (EVALUATED, RECORDED, COMMITTED)

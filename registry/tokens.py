@@ -127,8 +127,9 @@ class Token:
     ) -> tuple[Self, str]:
         """Create a token.
 
-        Returns: Its record, and its text: ``cvt_``, the id, ``_`` and 43 characters of URL-safe base64. The
-        text is not stored.
+        Returns:
+            Its record, and its text: ``cvt_``, the id, ``_`` and 43 characters of URL-safe base64. The text
+            is not stored.
 
         Raises:
             InvalidName: the name is not valid.

@@ -109,7 +109,8 @@ def verify(
 def check_history(catalog: Catalog, target: str, stage: str) -> None:
     """Check that a target's events are intact and agree with the catalog on the version in a stage, if any.
 
-    Raises: BrokenHistory: the events are damaged, or disagree with the catalog.
+    Raises:
+        BrokenHistory: the events are damaged, or disagree with the catalog.
     """
     while True:
         head = catalog.head(target)

@@ -126,7 +126,7 @@ def advise(
     Args:
         source: what to start from.
         dataset: what to learn; nothing but the size of its test set is used.
-        context: seed, device, store and whoever watches.
+        context: seed, device, store and progress.
         tries: whether anything is fitted, on a small budget.
         prefer: what decides where a more accurate technique is dearer.
 

@@ -128,7 +128,7 @@ def costs(
         source: what to start from.
         dataset: what to learn; of its test set only the size counts.
         load: seconds that loading the source takes.
-        context: seed, device, store and whoever watches.
+        context: seed, device, store and progress.
 
     Raises:
         SourceUnavailable: the source's weights are not at hand.

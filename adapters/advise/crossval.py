@@ -81,7 +81,7 @@ def left_out(
     Args:
         features: float32 [N, D].
         targets: label numbers, int64 [N]; every class that occurs has two items or more.
-        labels: how many there are.
+        labels: number of labels.
         groups: of the items, int64 [N], which intervals go by; None where each stands alone.
 
     Raises:

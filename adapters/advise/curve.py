@@ -40,7 +40,7 @@ def curve(
     Args:
         features: float32 [N, D].
         targets: label numbers, int64 [N]; every class that occurs has two items or more.
-        labels: how many there are.
+        labels: number of labels.
         seed: of the draws.
         groups: of the items, int64 [N], which the interval goes by; None where each stands alone.
     """

@@ -131,7 +131,7 @@ def decide(pair: Pair, where: Ground | None, attempt: Attempt, progress: Progres
         pair: what to choose from.
         where: the examples of the trials; None where nothing shall be tried.
         attempt: makes a trial.
-        progress: who watches.
+        progress: shows the progress.
 
     Raises:
         CultivarError: a trial failed.

@@ -30,7 +30,7 @@ def logme(features: np.ndarray, targets: np.ndarray, labels: int) -> float:
     Args:
         features: float32 [N, D], N at least 2.
         targets: label numbers, int64 [N].
-        labels: how many there are.
+        labels: number of labels.
 
     Raises:
         InvalidValue: there are too few rows, or a feature is not finite.

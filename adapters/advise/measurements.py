@@ -196,7 +196,7 @@ class _Clock:
     """Seconds spent on each thing.
 
     Args:
-        clock: what seconds are told by.
+        clock: returns the time in seconds.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:

@@ -33,9 +33,9 @@ def advise_all(
         sources: one or more.
         data: a folder, a table or ``example:NAME``.
         test: data to hold out, or None.
-        seed: of everything random.
+        seed: the random seed.
         tries: whether anything is tried at all.
-        progress: who watches.
+        progress: shows the progress.
         min_count: labels that fewer items have are dropped; 0 keeps all.
         verifier: holds the sources against their providers' own code; None does so in every run.
         prefer: what decides where a more accurate technique is dearer.

@@ -47,7 +47,7 @@ def evaluate(
             [M, D], in the order of ``dataset.index("train", "validation")``, and of the test items [N, D]; None
             where there is no source to speak of.
         history: figures of each epoch or search step.
-        progress: who watches.
+        progress: shows the progress.
 
     Returns:
         the predictions; the figures of ``measure``, and under ``baselines`` those of ``MeasuredBaseline``, by name, of

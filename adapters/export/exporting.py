@@ -67,7 +67,7 @@ def export(stages: Stages, first: int = 0, progress: Progress = SILENT) -> list[
     Args:
         stages: the network; exported in eval mode, and left in the modes that it was in.
         first: the first stage to export; those below were exported before.
-        progress: who watches.
+        progress: shows the progress.
 
     Returns:
         For each stage a segment: the first of the network takes its first field, the others ``h``,

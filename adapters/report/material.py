@@ -38,7 +38,7 @@ class Material:
 
         Raises:
             NotFound: there is no such version.
-            AmbiguousRef: several versions answer to the ref.
+            AmbiguousRef: several versions match the ref.
             IntegrityError: bytes are missing or damaged.
             InvalidValue: stored bytes are not what the manifest says they are.
         """

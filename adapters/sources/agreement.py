@@ -50,7 +50,7 @@ def verify(source: Source, reference: Reference, progress: Progress = SILENT) ->
     Args:
         source: what is to be verified, its weights at hand.
         reference: the same, as its provider runs it.
-        progress: who watches.
+        progress: shows the progress.
 
     Raises:
         SourceDiffers: something differs by more than is allowed, or the provider's code fails on a probe;

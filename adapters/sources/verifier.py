@@ -31,7 +31,7 @@ class Verifier:
 
     Args:
         folder: where results are kept; None keeps none. It may be deleted at any time.
-        progress: who watches.
+        progress: shows the progress.
     """
 
     def __init__(self, folder: Path | None = None, progress: Progress = SILENT) -> None:

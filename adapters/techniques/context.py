@@ -28,7 +28,7 @@ class Context:
     Attributes:
         seed: of everything random; equal seeds give equal results on a CPU.
         device: where networks run.
-        progress: who watches.
+        progress: shows the progress.
         store: where features already computed are kept.
         callbacks: hooks into the training loop, in the order in which they are called.
         clock: what seconds are told by, where a time is measured.

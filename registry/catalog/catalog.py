@@ -306,7 +306,8 @@ class Catalog(ABC):
     def add_token(self, token: Token) -> None:
         """Store a bearer token.
 
-        Raises: NameTaken: there is one of this name, revoked or not.
+        Raises:
+            NameTaken: there is one of this name, revoked or not.
         """
 
     @abstractmethod

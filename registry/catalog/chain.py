@@ -26,7 +26,8 @@ def lock(connection: sa.Connection, target: str) -> None:
 def expected(connection: sa.Connection, target: str, expect: int) -> Standing:
     """Lock a target and check that its stages did not move.
 
-    Raises: StaleExpectation: the stages moved.
+    Raises:
+        StaleExpectation: the stages moved.
     """
     lock(connection, target)
     standing = standing_of(connection, target)

@@ -56,7 +56,7 @@ class Manifest:
         metrics: figures on the held-out part (``accuracy`` …).
         predictions: digest of the stored per-item predictions on the held-out part, or None.
         parity: proof against the torch model.
-        seed: seed of everything random.
+        seed: the random seed.
         libraries: versions of the libraries that made it.
         sketch: digest of mean and covariance of its features on what it learnt from, or None.
         evidence: digest of what a report shows beside the predictions (``adapters.report``), or None.

@@ -46,7 +46,7 @@ class TestLocalBlobs(BlobsContract):
         assert [*blobs.list(), *blobs.staged()] == []
 
     def test_a_full_disk_leaves_nothing_to_be_seen(self, blobs: Blobs) -> None:
-        with files_of_at_most(1000), pytest.raises(StorageFailure, match="make room"):
+        with files_of_at_most(1000), pytest.raises(StorageFailure, match="free some space"):
             blobs.put(DIGEST, DATA)
         assert blobs.size(DIGEST) is None
         assert [*blobs.list(), *blobs.staged()] == []

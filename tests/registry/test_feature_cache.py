@@ -170,7 +170,7 @@ def test_a_full_disk_stops_nothing(store: DiskStore, folder: Path) -> None:
     with files_of_at_most(2000):
         store.put(KEY, items(200, start=50), rows(200, 4, start=50))
         store.put(OTHER, items(100), rows(100, 64))
-    assert "make room" in str(store.problem)
+    assert "free some space" in str(store.problem)
     assert np.array_equal(store.find(KEY, items(10)).rows, rows(10, 4))
     assert not any(has(store, KEY, items(200, start=50)) + has(store, OTHER, items(100)))
     assert [*folder.rglob("*.part")] == []
