@@ -1,4 +1,4 @@
-"""The manifest: what a version is, and the values that it is made of."""
+"""The manifest of a version, and the value types in it."""
 
 from registry.manifest.head import CLASSIFICATION, KINDS, MULTILABEL, Head
 from registry.manifest.manifest import EMBEDDING, FEATURES, FORMAT, LOGITS, MAX_BYTES, Manifest

@@ -18,10 +18,10 @@ class Head:
     """A named output of the target task.
 
     Attributes:
-        name: the task that it answers; for a version of one task its target.
+        name: its task; for a version of one task the target.
         kind: ``classification`` (softmax) or ``multilabel`` (sigmoid).
-        logits: the wire that carries float32 [batch, labels].
-        labels: the labels in the order of the logits, all different.
+        logits: the wire of float32 [batch, labels].
+        labels: the unique labels in the order of the logits.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Head:
 
     @property
     def labels_digest(self) -> Digest:
-        """Digest of the ordered labels: equal only where index means the same label."""
+        """Digest of the ordered labels: equal only if each index means the same label."""
         return Digest.of_json(list(self.labels))
 
     def to_json(self) -> dict[str, object]:

@@ -1,11 +1,11 @@
-"""The manifest: what a version is.
+"""The manifest: the immutable description of a version.
 
-Canonical JSON, format 1. A version's identity is the sha256 of these bytes, so they hold no
-clock, duration, host, actor or number: those belong to the event that registered the version.
+It is canonical JSON, format 1. A version's identity is the sha256 of these bytes. So they contain no time,
+duration, host, actor or version number: those belong to the event that registered the version.
 
-Segments form a graph. Every named input of a segment is wired to ``recipe:FIELD``, a tensor
-that the recipe prepares, or to ``SEGMENT:OUTPUT``, a tensor that an earlier segment leaves. A
-chain with one head is the usual case; taps, several inputs and several heads are legal.
+Segments form a graph. Every named input of a segment is wired to ``recipe:FIELD``, a tensor prepared by the
+recipe, or to ``SEGMENT:OUTPUT``, an output of an earlier segment. The usual case is a chain with one head;
+taps, several inputs and several heads are legal.
 """
 
 import json
@@ -29,7 +29,7 @@ from registry.space import Space
 
 FORMAT = 1
 MAX_BYTES = 16 << 20
-"""Size over which bytes are refused as a manifest before they are parsed."""
+"""Largest size of a manifest, checked before it is parsed."""
 
 FEATURES = "features"
 LOGITS = "logits"
@@ -38,31 +38,31 @@ EMBEDDING = "embedding"
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """An immutable version, whole.
+    """The immutable description of a version.
 
     Attributes:
         transfer: source task and target task.
         modality: ``image`` or ``text``.
-        technique: how it was carried over.
-        origin: from what.
+        technique: the technique and its settings.
+        origin: the source.
         recipe: digest of the stored recipe.
-        segments: the graph, every segment after those that feed it.
+        segments: the graph in topological order.
         features: the wire of float32 [batch, dimension] that ``embed`` returns, or None.
         heads: the outputs of the target task; none for a feature extractor.
-        signature: the tensors that go in and come out.
+        signature: the input and output tensors.
         space: the embedding space of ``features``, or None.
-        parts: the dataset's parts by name (``train``, ``validation``, ``test``).
-        excluded: items left out of the dataset, counted by reason.
-        metrics: figures on the held-out part (``accuracy`` …).
-        predictions: digest of the stored per-item predictions on the held-out part, or None.
+        parts: the dataset's splits by name (``train``, ``validation``, ``test``).
+        excluded: number of examples excluded from the dataset, by reason.
+        metrics: metrics on the test set (``accuracy`` …).
+        predictions: digest of the stored per-example predictions on the test set, or None.
         parity: proof against the torch model.
         seed: the random seed.
-        libraries: versions of the libraries that made it.
-        sketch: digest of mean and covariance of its features on what it learnt from, or None.
-        evidence: digest of what a report shows beside the predictions (``adapters.report``), or None.
-            Left out of the JSON form where it is None, so that versions older than it keep their identity.
-        remarks: items of the dataset that were kept and yet not read plainly, counted by reason; left out
-            of the JSON form where there are none.
+        libraries: versions of the libraries that created it.
+        sketch: digest of the mean and covariance of its features on its training data, or None.
+        evidence: digest of further data for reports (``adapters.report``), or None. If it is None the JSON
+            form omits it, so that older versions keep their identity.
+        remarks: number of examples that were kept but needed interpretation, by reason; omitted from the JSON
+            form if empty.
     """
 
     transfer: Transfer
@@ -92,7 +92,7 @@ class Manifest:
             for port, wire in segment.inputs.items():
                 self._check(wire, known, f"input {port!r} of segment {segment.name!r}")
             if segment.name in known:
-                raise InvalidManifest(f"segment {segment.name!r} stands twice in the graph")
+                raise InvalidManifest(f"segment {segment.name!r} occurs twice in the graph")
             known[segment.name] = set(segment.outputs)
         for wire in self.outputs.values():
             self._check(wire, known, "an output")
@@ -108,7 +108,7 @@ class Manifest:
 
     @property
     def outputs(self) -> dict[str, Wire]:
-        """Every output by name: ``features``, and ``logits`` (``logits.NAME`` where heads are several)."""
+        """Every output by name: ``features``, and ``logits`` (``logits.NAME`` if there are several heads)."""
         named = {} if self.features is None else {FEATURES: self.features}
         if len(self.heads) == 1:
             return named | {LOGITS: self.heads[0].logits}
@@ -130,7 +130,7 @@ class Manifest:
         return None if self.space is None else self.space.id
 
     def blobs(self) -> Iterator[tuple[str, Digest]]:
-        """Yield (kind, digest) of every blob that the version cannot do without, itself excluded."""
+        """Yield (kind, digest) of every blob that the version needs, except its own manifest."""
         yield "recipe", self.recipe
         for segment in self.segments:
             yield "segment", segment.digest
@@ -177,7 +177,7 @@ class Manifest:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Read a manifest, strictly: unknown keys, other types and other encodings are refused.
+        """Parse a manifest strictly: unknown keys, wrong types and other encodings are rejected.
 
         Raises:
             InvalidManifest: the bytes are not the canonical form of a format 1 manifest.
@@ -193,7 +193,7 @@ class Manifest:
             raise InvalidManifest(f"not a manifest: {error}") from error
         if manifest.to_bytes() != data:
             raise InvalidManifest(
-                "a manifest is stored as canonical JSON; these bytes say the same in another form"
+                "a manifest is stored as canonical JSON; these bytes have the same content in another form"
             )
         return manifest
 

@@ -1,4 +1,4 @@
-"""What a version started from, and the proof that it was read as its provider reads it."""
+"""A version's source, and the proof that it was loaded correctly."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from registry.manifest.entry import Entry
 
 @dataclass(frozen=True, slots=True)
 class SourceVerification:
-    """The proof that a source answers as its provider's own code does.
+    """The proof that a source's outputs equal those of its provider's own code.
 
     Attributes:
         libraries: versions of the provider's libraries.
-        probes: inputs that were prepared in both ways and compared.
-        runs: those of them that were run through both networks; fewer for large ones.
+        probes: number of inputs that were prepared in both ways and compared.
+        runs: number of these inputs that were run through both networks; smaller for large networks.
         max_abs_difference: largest absolute difference: of ``tokens`` (ids, masks and types) or ``pixels``
             (grey levels out of 255), ``features`` and, where the source has labels, ``logits``.
-        tolerance: what was allowed, by the same names.
+        tolerance: the allowed differences, with the same keys.
     """
 
     libraries: Mapping[str, str]
@@ -54,16 +54,16 @@ class SourceVerification:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What the version was carried over from.
+    """The version's source.
 
     Attributes:
         spec: the source's spec, such as ``torchvision:resnet50@IMAGENET1K_V2``.
         architecture: the network's name at its provider.
         weights: digest of the source's parameters and buffers.
-        licence: what the provider says of the weights' licence, or None.
-        parent: digest of the registered version that the source is, or None.
-        verification: proof against the provider's own code; None where there is no such code, where the
-            weights are random, and in versions older than it. Left out of the JSON form where it is None.
+        licence: the weights' licence as stated by the provider, or None.
+        parent: digest of the registered version if the source is one, else None.
+        verification: proof against the provider's own code; None if there is no such code, if the weights are
+            random, and in versions older than this field. If it is None the JSON form omits it.
     """
 
     spec: str

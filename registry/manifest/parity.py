@@ -1,4 +1,4 @@
-"""The proof that an exported version answers as the torch model does."""
+"""The proof that an exported version's outputs equal the torch model's."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from registry.manifest.entry import Entry, of_type
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """The proof that the exported version answers as the torch model does.
+    """The proof that an exported version's outputs equal the torch model's.
 
     Attributes:
         max_abs_difference: largest absolute difference per output (``features``, ``logits``).
-        tolerance: what was allowed per output: 1e-4 times the larger of 1 and the output's scale.
-        top1_agreement: share of inputs with the same first label, near-ties left out; None without head.
-        inputs: how many inputs came from where (``test``, ``train``, ``synthetic``).
-        batches: batch sizes that were run.
+        tolerance: allowed difference per output: 1e-4 times the larger of 1 and the output's scale.
+        top1_agreement: share of inputs with the same top label, excluding near-ties; None without a head.
+        inputs: number of inputs by origin (``test``, ``train``, ``synthetic``).
+        batches: the tested batch sizes.
     """
 
     max_abs_difference: Mapping[str, float]

@@ -1,4 +1,4 @@
-"""The examples of a version's dataset, by digest."""
+"""The splits of a version's dataset, as digests."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -9,11 +9,11 @@ from registry.manifest.entry import Entry
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of the dataset: training, validation or test.
+    """One split of the dataset: training, validation or test.
 
     Attributes:
-        count: items in it.
-        items: digest of the stored list of its item digests (sorted, one a line).
+        count: number of examples.
+        items: digest of the stored list of its example digests (sorted, one per line).
     """
 
     count: int

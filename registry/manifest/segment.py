@@ -14,19 +14,19 @@ ROLES = ("trunk", "tail", "head")
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One ONNX file in its place in a version.
+    """One ONNX file in a version's segment graph.
 
     Attributes:
-        name: unique in the version; for a trunk or tail the module path that the segment ends with.
+        name: unique in the version; for a trunk or tail the path of the segment's last module.
         role: ``trunk`` (frozen), ``tail`` (retrained) or ``head``.
         digest: of the ONNX file's bytes.
         bytes: the file's size.
-        weights: digest of architecture, input size, parameters and buffers: the segment's identity
-            whatever exporter wrote it.
+        weights: digest of architecture, input size, parameters and buffers: the segment's identity,
+            independent of the exporter.
         inputs: the file's input ports and the wires that feed them.
         outputs: the file's output ports.
-        state: digest of the parameters and buffers by name, a safetensors file, where no source outside the
-            registry has them: what a transfer from this version starts from; else None.
+        state: digest of a safetensors file with the parameters and buffers by name, from which a transfer
+            from this version starts; None if a source outside the registry has them.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""How a source was adapted."""
+"""The technique with which a source was adapted."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 
 @dataclass(frozen=True, slots=True)
 class TechniqueRecord:
-    """How the source was carried over.
+    """The technique with which the source was adapted.
 
     Attributes:
         name: ``as-is``, ``features``, ``frozen``, ``partial``, ``full``, ``lp-ft``, ``scratch`` …
-        depth: how many segments below the head were retrained, where the technique takes a depth.
-        config: every hyper-parameter in force, plain JSON values.
+        depth: number of retrained segments below the head, if the technique takes a depth.
+        config: every hyper-parameter used, as plain JSON values.
     """
 
     name: str

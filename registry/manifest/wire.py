@@ -1,4 +1,4 @@
-"""Where a tensor comes from."""
+"""Wires: the origins of tensors."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -11,7 +11,7 @@ RECIPE = "recipe"
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """Where a tensor comes from, written ``SEGMENT:OUTPUT`` or ``recipe:FIELD``."""
+    """The origin of a tensor, written ``SEGMENT:OUTPUT`` or ``recipe:FIELD``."""
 
     segment: str
     port: str
@@ -24,7 +24,7 @@ class Wire:
 
     @property
     def from_recipe(self) -> bool:
-        """True where the tensor is a field of the recipe."""
+        """True if the tensor is a field of the recipe."""
         return self.segment == RECIPE
 
     @classmethod

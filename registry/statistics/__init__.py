@@ -1,4 +1,4 @@
-"""Metrics of predictions, intervals around them, and tests between them: numpy alone."""
+"""Metrics of predictions, their confidence intervals, and tests; needs NumPy only."""
 
 from registry.statistics.bootstrap import FEWEST, Metric, bca
 from registry.statistics.calibration import ECE_BINS, Reliability

@@ -1,8 +1,9 @@
-"""Confidence intervals of any metric by drawing groups of examples again and again.
+"""Bootstrap confidence intervals of any metric, resampling groups of examples.
 
-The bias-corrected and accelerated interval of Efron, "Better Bootstrap Confidence Intervals" (1987), over groups: a
-group is drawn whole or not at all. Because k groups vary less than their population does, its tails are those of
-Student's t, widened by the root of k / (k - 1): Hesterberg, "What Teachers Should Know About the Bootstrap" (2015).
+The method is the bias-corrected and accelerated interval (BCa) of Efron, "Better Bootstrap Confidence
+Intervals" (1987), with whole groups as the resampled units. A sample of k groups varies less than their
+population. Therefore the interval uses quantiles of Student's t, widened by the square root of k / (k - 1):
+Hesterberg, "What Teachers Should Know About the Bootstrap" (2015).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -20,16 +21,16 @@ BCA = "bca"
 
 RESAMPLES = 2000
 FEWEST = 10
-"""Groups of each kind that a metric rests on under which resamples are too much alike for an interval."""
+"""Fewest groups of each kind that a metric depends on; with fewer, resamples are too similar for an interval."""
 
 MAX_LEFT_OUT = 400
-"""Groups up to which each is left out on its own for the acceleration; more are left out by blocks."""
+"""Most groups that are left out one by one for the acceleration; more are left out in blocks."""
 
 _SEED = 0
 _CHUNK = 1 << 21
 
 Statistic: TypeAlias = Callable[[np.ndarray], np.ndarray]
-"""From weights of examples, float64 [N, R], to a metric under each column of them, float64 [R]; nan where undefined."""
+"""Maps weights of examples, float64 [N, R], to the metric for each column, float64 [R]; nan if undefined."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,10 +38,10 @@ class Metric:
     """A metric of N examples and of resamples of them.
 
     Attributes:
-        statistic: from weights to values.
-        rests: the kinds of examples that it rests on, bool [N] or [N, kinds], by what examples of them have;
-            kinds without an example do not count.
-        reason: why resampling does not show its interval; empty where it does.
+        statistic: maps weights to values.
+        rests: which examples belong to each kind that the metric depends on, bool [N] or [N, kinds]; kinds
+            without an example do not count.
+        reason: why resampling cannot give its interval; empty if it can.
     """
 
     statistic: Statistic
@@ -48,20 +49,20 @@ class Metric:
     reason: str = ""
 
     def value(self, examples: int) -> float:
-        """Return the metric of all examples, each counting once; nan where it is undefined."""
+        """Return the metric of all examples with weight 1; nan if it is undefined."""
         return float(self.statistic(np.ones((examples, 1)))[0])
 
 
 def bca(
     metrics: Mapping[str, Metric], examples: int, groups: np.ndarray | None = None, level: float = LEVEL
 ) -> dict[str, Interval]:
-    """Return the intervals of metrics that are defined, all from the same resamples. Equal input, equal intervals.
+    """Return the intervals of the defined metrics, all from the same resamples. The result is deterministic.
 
     Args:
         metrics: by name.
-        examples: how many there are, N.
-        groups: of each example, [N] or [N, bytes]; None where each stands alone.
-        level: of the intervals.
+        examples: number of examples, N.
+        groups: group of each example, [N] or [N, bytes]; None if there are no groups.
+        level: confidence level.
     """
     numbers = numbered(groups, examples)
     kinds = int(numbers.max(initial=-1)) + 1
@@ -80,7 +81,7 @@ def bca(
 
 
 def _lacking(metric: Metric, groups: np.ndarray, kinds: int) -> str:
-    """Say of which kind there are too few groups; nothing where there are enough of all."""
+    """Describe the kind with too few groups; empty if all have enough."""
     what = "groups" if kinds < len(groups) else "examples"
     if kinds < FEWEST:
         return f"it takes {FEWEST} {what}, and there are {kinds}"
@@ -96,7 +97,7 @@ def _lacking(metric: Metric, groups: np.ndarray, kinds: int) -> str:
 def _ends(
     value: float, drawn: np.ndarray, left: np.ndarray, kinds: int, level: float
 ) -> tuple[float, float] | str:
-    """Return both ends, or why there are none."""
+    """Return both ends, or the reason why there are none."""
     undefined = int((~np.isfinite(drawn)).sum()) + int((~np.isfinite(left)).sum())
     if undefined:
         return f"it is undefined in {undefined:,} of {len(drawn) + len(left):,} resamples"
@@ -116,10 +117,10 @@ def _ends(
 
 
 def _adjusted(bias: float, tail: float, acceleration: float) -> float:
-    """Return the share of resamples that lie below an end."""
+    """Return the share of resamples below an end."""
     moved = bias + tail
     room = 1 - acceleration * moved
-    # Past this pole the correction has no meaning: the end is the last resample's.
+    # Beyond this pole the correction is meaningless: the end is that of the last resample.
     if room <= 0:
         return 0.0 if tail < 0 else 1.0
     return normal_probability(bias + moved / room)
@@ -134,7 +135,7 @@ def _measured(statistics: Mapping[str, Statistic], weights: Iterator[np.ndarray]
 
 
 def _resamples(groups: np.ndarray, kinds: int) -> Iterator[np.ndarray]:
-    """Yield how often each example is drawn, float64 [N, R], some columns at a time."""
+    """Yield how often each example is drawn, float64 [N, R], a few columns at a time."""
     random = np.random.default_rng(_SEED)
     for size in _chunks(RESAMPLES, len(groups)):
         drawn = random.integers(0, kinds, (kinds, size)) * size + np.arange(size)
@@ -143,9 +144,9 @@ def _resamples(groups: np.ndarray, kinds: int) -> Iterator[np.ndarray]:
 
 
 def _jackknife(groups: np.ndarray, kinds: int) -> Iterator[np.ndarray]:
-    """Yield all examples but those of one group, or of one block of groups, float64 [N, R], some columns at a time."""
+    """Yield weights without one group or block of groups, float64 [N, R], a few columns at a time."""
     blocks = min(kinds, MAX_LEFT_OUT)
-    # Blocks of groups in an order of chance: files often stand in the order of their labels.
+    # Blocks are of shuffled groups, because files are often sorted by label.
     places = np.random.default_rng(_SEED).permutation(kinds) % blocks
     block = places[groups]
     start = 0

@@ -1,4 +1,4 @@
-"""Whether confidence can be believed."""
+"""Calibration: the agreement of confidence and accuracy."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,12 @@ ECE_BINS = 15
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reliability:
-    """Predictions sorted into bins by how confident they were.
+    """Predictions binned by confidence.
 
     Attributes:
         counts: predictions in each bin, int64 [15].
         confidence: their mean confidence, float64 [15]; 0 in an empty bin.
-        accuracy: share of them that is right, float64 [15]; 0 in an empty bin.
+        accuracy: share of correct predictions, float64 [15]; 0 in an empty bin.
     """
 
     counts: np.ndarray
@@ -26,11 +26,11 @@ class Reliability:
 
     @classmethod
     def of(cls, confidence: np.ndarray, right: np.ndarray) -> "Reliability":
-        """Sort predictions into bins.
+        """Bin predictions by confidence.
 
         Args:
             confidence: probability of each prediction, float64 [N], 0 to 1.
-            right: whether it was right, bool [N].
+            right: whether each was correct, bool [N].
         """
         bins = binned(confidence)
         counts = np.bincount(bins, minlength=ECE_BINS)
@@ -59,7 +59,7 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray) -> Statistic:
 
     Args:
         confidence: probabilities of the predictions, float64 [N] or, several of an example, [N, L]; 0 to 1.
-        right: whether each was right, bool of the same shape.
+        right: whether each was correct, bool of the same shape.
     """
     count = len(confidence)
     gaps = np.zeros((count, ECE_BINS))

@@ -1,4 +1,4 @@
-"""By how much one share is above another on the same examples."""
+"""The difference of two shares on the same examples."""
 
 from math import copysign, sqrt
 
@@ -17,16 +17,16 @@ _HALVINGS = 60
 def difference(
     right: np.ndarray, other: np.ndarray, groups: np.ndarray | None = None, level: float = LEVEL
 ) -> Interval:
-    """Return how much larger the first of two shares is, with Tango's interval on the effective number of examples.
+    """Return the first share minus the second, with Tango's interval on the effective number of examples.
 
     Args:
         right: bool [N], at least one.
         other: bool [N], of the same examples in the same order.
-        groups: of each example, [N] or [N, bytes]; None where each stands alone.
-        level: of the interval.
+        groups: group of each example, [N] or [N, bytes]; None if there are no groups.
+        level: confidence level.
 
     Raises:
-        InvalidValue: there is no example, or the numbers differ.
+            InvalidValue: there is no example, or the numbers differ.
     """
     if right.ndim != 1 or not len(right):
         raise InvalidValue(f"expected at least one example, got {list(right.shape)}")
@@ -49,14 +49,14 @@ def difference_of_counts(
     effective: float | None = None,
     level: float = LEVEL,
 ) -> Interval:
-    """Return the difference of two shares from what they differ in.
+    """Return the difference of two shares from the numbers of discordant examples.
 
     Args:
         only: examples that only the first has right.
         only_other: examples that only the second has right.
         examples: in all, at least one.
-        groups: independent groups of them; None where each stands alone.
-        effective: independent examples that would say as much; None for all of them.
+        groups: number of independent groups; None if there are no groups.
+        effective: effective number of independent examples; None for all of them.
         level: of the interval.
     """
     number = float(examples) if effective is None else effective
@@ -68,8 +68,8 @@ def difference_of_counts(
 def tango(only: float, only_other: float, count: float, level: float = LEVEL) -> tuple[float, float]:
     """Return the ends of the score interval of a difference of paired shares.
 
-    Tango, "Equivalence test and confidence interval for the difference in proportions for the paired-sample design"
-    (1998): the differences that the score test of section 3 does not refuse.
+    Tango, "Equivalence test and confidence interval for the difference in proportions for the paired-sample
+    design" (1998): the differences that the score test of section 3 does not reject.
 
     Args:
         only: the share of examples that only the first has right.
@@ -79,7 +79,7 @@ def tango(only: float, only_other: float, count: float, level: float = LEVEL) ->
     """
     z = normal_quantile((1 + level) / 2)
     value = only - only_other
-    # The score falls as the supposed difference rises: it is z at the lower end and -z at the upper one.
+    # The score decreases with the hypothetical difference: it is z at the lower end and -z at the upper one.
     low, high = -1.0, value
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
@@ -92,15 +92,16 @@ def tango(only: float, only_other: float, count: float, level: float = LEVEL) ->
 
 
 def score(only: float, only_other: float, count: float, supposed: float) -> float:
-    """Return Tango's statistic: standard normal where the true difference is the supposed one.
+    """Return Tango's statistic: standard normal if the hypothetical difference is true.
 
     Args:
         only: the share of examples that only the first has right.
         only_other: the share that only the second has right.
         count: of independent examples, above 0.
-        supposed: the difference that is tested, -1 to 1.
+        supposed: the hypothetical difference, -1 to 1.
     """
-    # The share of examples that only the second has right, at its likeliest under the supposed difference.
+    # Maximum likelihood estimate, under the hypothetical difference, of the share that only the second has
+    # right.
     b = -only - only_other + (2 - only + only_other) * supposed
     c = -only_other * supposed * (1 - supposed)
     restricted = (sqrt(max(b * b - 8 * c, 0.0)) - b) / 4

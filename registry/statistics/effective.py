@@ -1,15 +1,16 @@
-"""How many independent examples say as much as examples in groups do.
+"""The effective number of independent examples in grouped data.
 
-Examples of one group (a patient, a writer) are alike, so that a thousand of them say less than a thousand
-strangers. The design effect is the variance of a mean over what it would be with independent examples
-(Kish, "Survey Sampling", 1965, 5.4, 8.2); the effective number is the number of examples divided by it. Here the
-variance is that of a ratio of group totals, by linearisation. It is an estimate itself: few groups say little about
-it, so that the number is reduced further by the square of the ratio of the normal's quantile to Student's (Korn and
-Graubard, "Confidence intervals for proportions with small expected number of positive counts estimated from survey
-data", 1998).
+Examples of one group (a patient, a writer) are correlated, so a thousand of them carry less information than
+a thousand independent examples. The design effect is the ratio of the variance of a mean to its variance with
+independent examples (Kish, "Survey Sampling", 1965, 5.4, 8.2). The effective number is the number of examples
+divided by the design effect. The variance is that of a ratio of group totals, by linearisation. It is itself
+an estimate, and uncertain with few groups. Therefore the number is further reduced by the square of the ratio
+of the normal quantile to Student's (Korn and Graubard, "Confidence intervals for proportions with small
+expected number of positive counts estimated from survey data", 1998).
 
-Its degrees of freedom are groups less one where the groups' deviations are normal, and fewer where a few groups have
-them all: by O'Neill, "Some Useful Moment Results in Sampling Problems" (2014), 2 k / (kurtosis - (k - 3) / (k - 1)).
+The degrees of freedom are the number of groups minus one if the groups' deviations are normal, and fewer if a
+few groups dominate: by O'Neill, "Some Useful Moment Results in Sampling Problems" (2014), 2 k / (kurtosis -
+(k - 3) / (k - 1)).
 """
 
 import numpy as np
@@ -23,11 +24,11 @@ def numbered(groups: np.ndarray | None, examples: int) -> np.ndarray:
     """Return groups as numbers from 0 up, int64 [N], each used.
 
     Args:
-        groups: of each example, [N], or [N, bytes] of digests; None where each example stands alone.
-        examples: how many there are, N.
+        groups: group of each example, [N], or [N, bytes] of digests; None if there are no groups.
+        examples: number of examples, N.
 
     Raises:
-        InvalidValue: there is another number of groups than of examples.
+        InvalidValue: the numbers of groups and examples differ.
     """
     if groups is None:
         return np.arange(examples)
@@ -38,18 +39,18 @@ def numbered(groups: np.ndarray | None, examples: int) -> np.ndarray:
 
 
 def joined(groups: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return the finest groups that hold whatever either grouping holds together.
+    """Return the finest grouping that is coarser than both groupings.
 
     Args:
-        groups: numbers, int64 [N].
-        others: numbers of the same examples, int64 [N].
+        groups: indices, int64 [N].
+        others: indices for the same examples, int64 [N].
 
     Returns:
         numbers from 0 up, int64 [N], each used.
     """
     found = groups
     while True:
-        # Each example takes the smallest number in its group, by either grouping, until nothing moves.
+        # Each example takes the smallest index in its group, by either grouping, until nothing changes.
         lowest = found
         for each in (groups, others):
             least = np.full(int(each.max(initial=-1)) + 1, len(found))
@@ -61,15 +62,15 @@ def joined(groups: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def effective_number(values: np.ndarray, groups: np.ndarray, level: float = LEVEL) -> float:
-    """Return how many independent examples say as much about a mean, above 0 and up to N.
+    """Return the effective number of independent examples for a mean, above 0 and up to N.
 
-    It is N where each example stands alone, and never less than if each group were a single example. Where all
-    values are equal, nothing can be known of how alike a group's examples are: then it is that least number.
+    It is N without groups, and never less than with one example per group. If all values are equal, the
+    correlation within groups is unknown; then it is that minimum.
 
     Args:
-        values: whose mean is estimated, [N]; 0 and 1, or -1, 0 and 1.
-        groups: the number of each example's group, int64 [N], from 0 up, each used.
-        level: of the interval that rests on it.
+        values: the values of the mean, [N]; 0 and 1, or -1, 0 and 1.
+        groups: index of each example's group, int64 [N], from 0 without gaps.
+        level: confidence level of the interval that uses it.
     """
     count = len(values)
     sizes = np.bincount(groups)
@@ -77,7 +78,7 @@ def effective_number(values: np.ndarray, groups: np.ndarray, level: float = LEVE
     if kinds == count:
         return float(count)
     largest = float((sizes**2).sum()) / count
-    # One group has no variance between groups; one degree of freedom then says next to nothing, as it should.
+    # One group has no variance between groups; one degree of freedom then rightly gives a very wide interval.
     least = count / largest / _reduction(max(kinds - 1.0, 1.0), level)
     variance = float(values.var())
     if variance <= 0 or kinds == 1:
@@ -89,7 +90,7 @@ def effective_number(values: np.ndarray, groups: np.ndarray, level: float = LEVE
 
 
 def _freedom(deviations: np.ndarray, squares: float) -> float:
-    """Return the degrees of freedom of a variance between groups, from 1 up to groups less one."""
+    """Return the degrees of freedom of a variance between groups, from 1 to the number of groups minus one."""
     kinds = len(deviations)
     most = kinds - 1.0
     if squares <= 0:

@@ -1,4 +1,4 @@
-"""A metric with the range that its true value lies in, or the reason why the data cannot tell."""
+"""A metric's confidence interval, or the reason why the data cannot give one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Self, TypeAlias
 from registry.errors import InvalidValue
 
 LEVEL = 0.95
-"""The share of intervals that cover the true value."""
+"""Default confidence level: the share of intervals that cover the true value."""
 
 Plain: TypeAlias = "float | int | str"
 
@@ -19,13 +19,13 @@ class Interval:
 
     Attributes:
         value: the estimate, finite.
-        ends: the lower and the upper end around it; None where the interval is not decidable.
-        method: how the ends were found: ``wilson``, ``tango``, ``bca`` …
-        examples: examples that the estimate rests on.
-        groups: independent groups of them; as many as examples where each stands alone.
-        effective: independent examples that would say as much, above 0 and up to ``examples``.
-        reason: why the interval is not decidable; empty where it is.
-        level: the share of such intervals that cover the true value.
+        ends: the lower and upper end; None if the interval is not decidable.
+        method: the method: ``wilson``, ``tango``, ``bca`` …
+        examples: number of examples.
+        groups: number of independent groups; equal to ``examples`` without groups.
+        effective: effective number of independent examples, above 0 and up to ``examples``.
+        reason: why the interval is not decidable; empty if it is.
+        level: the confidence level.
     """
 
     value: float
@@ -57,7 +57,7 @@ class Interval:
 
     @property
     def decidable(self) -> bool:
-        """Whether there are ends."""
+        """True if there are ends."""
         return self.ends is not None
 
     @property
@@ -79,7 +79,7 @@ class Interval:
         return self._ends()[1]
 
     def holds(self, value: float) -> bool:
-        """Tell whether the true value may be this one: always where the interval is not decidable."""
+        """Tell whether the interval contains a value; always true if it is not decidable."""
         return self.ends is None or self.low <= value <= self.high
 
     def to_json(self) -> dict[str, Plain]:
@@ -101,7 +101,7 @@ class Interval:
         """Read the JSON form.
 
         Raises:
-            InvalidValue: the value is something else.
+            InvalidValue: the value is not an interval.
         """
         if not isinstance(value, dict):
             raise InvalidValue(f"expected an interval, got {value!r:.50}")

@@ -1,4 +1,4 @@
-"""Whether one version is better than another on the same examples, or that may be chance."""
+"""Exact paired tests of two versions on the same examples."""
 
 from math import exp, lgamma, log
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def mcnemar(only: int, only_other: int) -> float:
-    """Return the two-sided p-value of McNemar's test (1947) in its exact form: a binomial test of the discordant.
+    """Return the two-sided p-value of McNemar's exact test (1947): a binomial test on the discordant examples.
 
     Args:
         only: examples that only the first has right.
@@ -23,17 +23,17 @@ def mcnemar(only: int, only_other: int) -> float:
 
 
 def randomisation(differences: np.ndarray) -> float:
-    """Return the two-sided p-value of the exact test that each group's difference may as well have the other sign.
+    """Return the two-sided p-value of the exact sign-flip test over groups.
 
-    Fisher's randomisation test of pairs ("The Design of Experiments", 1935, section 21), the pairs being groups. It
-    is McNemar's exact test where each group is one example.
+    This is Fisher's randomisation test of pairs ("The Design of Experiments", 1935, section 21) with groups
+    as pairs. With one example per group it is McNemar's exact test.
 
     Args:
-        differences: of each group, the examples that only the first version has right less those that only the
-            second has, int64 [K].
+        differences: for each group, the number of examples that only the first version has right minus the
+            number that only the second has right, int64 [K].
 
     Returns:
-        the p-value; below 1e-12 it is nothing but small.
+        the p-value; below 1e-12 it is not accurate.
     """
     sizes, counts = np.unique(np.abs(differences[differences != 0]), return_counts=True)
     if len(sizes) < 2:
@@ -41,7 +41,8 @@ def randomisation(differences: np.ndarray) -> float:
     observed = abs(int(differences.sum()))
     if observed == 0:
         return 1.0
-    # The characteristic function of a sum of random signs is a product of cosines; back to chances by Fourier.
+    # The characteristic function of a sum of random signs is a product of cosines; invert it by Fourier
+    # transform.
     length = 2 * int(sizes @ counts) + 1
     frequencies = np.arange(length // 2 + 1)
     product = np.ones(len(frequencies))

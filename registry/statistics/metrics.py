@@ -1,4 +1,4 @@
-"""The metrics of predictions, each once: of all examples, and of any resample of them."""
+"""The metrics of predictions, for all examples and for weighted resamples."""
 
 from collections.abc import Callable
 from typing import TypeAlias
@@ -11,10 +11,10 @@ from registry.statistics.probabilities import log_softmax, sigmoid
 from registry.statistics.ranking import auroc, mean_average_precision
 
 MAX_RANKED = 200_000
-"""Scores, examples times labels, up to which rankings are resampled: some ten seconds."""
+"""Most scores, examples times labels, for which rankings are resampled: about ten seconds."""
 
 _Counts: TypeAlias = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
-"""From weights [N, R] to those of hits, of examples and of predictions of each label, [C, R] each."""
+"""Maps weights [N, R] to the weights of each label's hits, examples and predictions, [C, R] each."""
 
 _RAREST, _OTHERS, _WRONG = "the rarest label", "labels beside the commonest", "a wrong prediction"
 _BIASED = "it counts chance gaps as errors, and resampling adds to them"
@@ -22,7 +22,7 @@ _LARGE = f"it takes at most {MAX_RANKED:,} scores, and there are more"
 
 
 def classification_metrics(logits: np.ndarray, targets: np.ndarray) -> dict[str, Metric]:
-    """Return the metrics of a classifier that gives each example one label, accuracy aside.
+    """Return the metrics of a single-label classifier, except accuracy.
 
     ``balanced_accuracy``, the mean recall of the labels that occur; ``macro_f1``, the mean over the labels that occur
     or are predicted; ``log_loss`` in nats; ``ece``; ``auroc``.
@@ -48,11 +48,11 @@ def classification_metrics(logits: np.ndarray, targets: np.ndarray) -> dict[str,
 
 
 def multilabel_metrics(logits: np.ndarray, targets: np.ndarray) -> dict[str, Metric]:
-    """Return the metrics of a classifier that gives an example any number of labels, accuracy aside.
+    """Return the metrics of a multilabel classifier, except accuracy.
 
-    A label is predicted where its sigmoid is above a half. ``micro_f1`` over all decisions; ``macro_f1``, the mean
-    over the labels that occur or are predicted; ``log_loss`` in nats and ``ece`` of every decision; ``auroc``; and
-    ``mean_average_precision``.
+    A label is predicted if its sigmoid is above 0.5. ``micro_f1`` over all decisions; ``macro_f1``, the mean
+    over the labels that occur or are predicted; ``log_loss`` in nats and ``ece`` of every decision;
+    ``auroc``; and ``mean_average_precision``.
 
     Args:
         logits: float32 [N, L], N at least 1.
@@ -81,7 +81,7 @@ def multilabel_metrics(logits: np.ndarray, targets: np.ndarray) -> dict[str, Met
 
 
 def _ranked(statistic: Statistic, truth: np.ndarray, wrong: np.ndarray) -> Metric:
-    # A ranking near to perfect rests on the few examples that it has in the wrong place.
+    # A nearly perfect ranking depends on the few examples that are in the wrong position.
     rests = {_RAREST: truth, _OTHERS: ~truth, _WRONG: wrong}
     return Metric(statistic, rests, _LARGE if truth.size > MAX_RANKED else "")
 
@@ -95,7 +95,7 @@ def _mean(values: np.ndarray) -> Statistic:
 
 
 def _counts(predicted: np.ndarray, targets: np.ndarray) -> _Counts:
-    """Return how to count the labels that occur or are predicted."""
+    """Return a function that counts the labels that occur or are predicted."""
     numbers = np.unique(np.concatenate([predicted, targets]))
     right = predicted == targets
 
@@ -121,7 +121,7 @@ def _recall(hits: np.ndarray, there: np.ndarray, _: np.ndarray) -> np.ndarray:
 
 
 def _macro_f1(hits: np.ndarray, there: np.ndarray, given: np.ndarray) -> np.ndarray:
-    # With neither a label nor a prediction anywhere, nothing was missed and nothing made up.
+    # Without any label or prediction there are no false negatives and no false positives.
     return _mean_over(2 * hits, there + given, 1.0)
 
 
@@ -130,7 +130,7 @@ def _micro_f1(hits: np.ndarray, there: np.ndarray, given: np.ndarray) -> np.ndar
 
 
 def _mean_over(above: np.ndarray, below: np.ndarray, nothing: float) -> np.ndarray:
-    """Return the mean of the quotients that are defined, [R]."""
+    """Return the mean of the defined quotients, [R]."""
     filled = below > 0
     quotients = np.divide(above, below, out=np.zeros_like(above), where=filled)
     count = filled.sum(axis=0)

@@ -1,7 +1,7 @@
-"""Two versions' predictions of the same examples: which is better, and whether that may be chance.
+"""Paired comparison of two versions' predictions on the same examples.
 
-Examples that either version, or an ancestor of one, learnt from are left out and counted: on those
-a version would be praised for its memory.
+Examples that either version, or one of its ancestors, was trained on are excluded and counted: predictions on
+training examples say little about new ones.
 """
 
 from collections.abc import Sequence, Set
@@ -20,18 +20,19 @@ from registry.statistics.mcnemar import randomisation
 
 @dataclass(frozen=True, slots=True)
 class Pairing:
-    """What came of comparing the predictions of two versions.
+    """The result of a paired comparison.
 
     Attributes:
-        items: examples that both predicted and that count.
-        right: how many of them the first and the second got right.
-        only: how many the first alone got right, and the second alone.
-        found: the first's accuracy less the second's, with Tango's interval; None where no example counts.
-        p: how likely a difference at least as large is where both are equally good, 0 to 1, by McNemar's exact
-            test, or by that of randomisation over groups; None where no example counts.
-        learnt: examples that both predicted, left out because either or an ancestor learnt from them.
-        relabelled: examples that both predicted, left out because their labels differ by now.
-        unmatched: examples that only the first predicted, and only the second.
+        items: number of examples that both predicted, without the excluded ones.
+        right: number of examples that the first and the second predicted correctly.
+        only: number of examples that only the first predicted correctly, and only the second.
+        found: the first's accuracy minus the second's, with Tango's interval; None without examples.
+        p: two-sided p-value, 0 to 1, of McNemar's exact test or of the randomisation test over groups; None
+            without examples.
+        learnt: number of examples that both predicted, excluded because either version or an ancestor was
+            trained on them.
+        relabelled: number of examples that both predicted, excluded because their labels differ.
+        unmatched: number of examples that only the first predicted, and only the second.
     """
 
     items: int
@@ -45,17 +46,17 @@ class Pairing:
 
     @property
     def difference(self) -> Interval:
-        """The first's accuracy less the second's, with its interval.
+        """The first's accuracy minus the second's, with its interval.
 
         Raises:
-            InvalidValue: no example counts.
+            InvalidValue: there are no examples.
         """
         if self.found is None:
             raise InvalidValue("the versions share no held-out item that neither learnt from")
         return self.found
 
     def to_json(self) -> dict[str, object]:
-        """Return the JSON form; the numbers are null where no example counts."""
+        """Return the JSON form; without examples the numbers are null."""
         found = self.found
         return {
             "items": self.items,
@@ -78,15 +79,16 @@ def pair(
     labels: tuple[Sequence[str], Sequence[str]],
     learnt: Set[Digest],
 ) -> Pairing:
-    """Compare two versions on the items that both answered.
+    """Compare two versions on the examples that both predicted.
 
     Args:
         predictions: of the first and the second.
         labels: of the first and the second, in the order of their logits.
-        learnt: digests of items that either or an ancestor learnt from.
+        learnt: digests of examples that either or an ancestor was trained on.
 
     Raises:
-        InvalidValue: one gives an item one label and the other any number, or such labels differ.
+        InvalidValue: one version is single-label and the other multilabel, or the labels of multilabel
+            versions differ.
     """
     first, second = predictions
     if first.multilabel != second.multilabel:
@@ -121,7 +123,7 @@ def pair(
 def _groups(
     groups: tuple[np.ndarray | None, np.ndarray | None], rows: tuple[np.ndarray, np.ndarray]
 ) -> np.ndarray:
-    """Return the groups of the examples that both predicted, as numbers, int64 [N]."""
+    """Return the groups of the examples that both predicted, as indices, int64 [N]."""
     ours, theirs = (
         numbered(None if each is None else each[chosen], len(chosen))
         for each, chosen in zip(groups, rows, strict=True)
@@ -132,7 +134,7 @@ def _groups(
 def _same_truth(
     first: np.ndarray, second: np.ndarray, labels: tuple[Sequence[str], Sequence[str]]
 ) -> np.ndarray:
-    """Return for which items two numberings of labels mean the same, bool [N]."""
+    """Return for which examples two label indices mean the same label, bool [N]."""
     numbers = {label: number for number, label in enumerate(labels[0])}
     meant = np.array([numbers.get(label, -1) for label in labels[1]], np.int64)
     if first.ndim == 1:

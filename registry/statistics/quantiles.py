@@ -13,7 +13,7 @@ _PRECISION = 1e-13
 
 
 def normal_quantile(probability: float) -> float:
-    """Return the value below which a standard normal variable lies with a probability, 0 to 1 exclusive."""
+    """Return the quantile of the standard normal distribution for a probability, 0 to 1 exclusive."""
     return _NORMAL.inv_cdf(probability)
 
 
@@ -24,7 +24,7 @@ def normal_probability(value: float) -> float:
 
 @lru_cache(maxsize=1024)
 def student_quantile(probability: float, freedom: float) -> float:
-    """Return the value below which Student's t lies with a probability.
+    """Return the quantile of Student's t distribution for a probability.
 
     Args:
         probability: 0.5 up to 1, exclusive.
@@ -38,7 +38,7 @@ def student_quantile(probability: float, freedom: float) -> float:
             f"expected a probability from 0.5 up to 1 and degrees of freedom above 0, got {probability}, {freedom}"
         )
     scale = exp(lgamma((freedom + 1) / 2) - lgamma(freedom / 2)) / sqrt(freedom * pi)
-    # The distribution function is concave above 0, so Newton's steps from below never pass the quantile.
+    # The distribution function is concave above 0, so Newton steps from below never overshoot.
     value = normal_quantile(probability)
     for _ in range(_STEPS):
         density = scale * (1 + value * value / freedom) ** (-(freedom + 1) / 2)
@@ -51,7 +51,7 @@ def student_quantile(probability: float, freedom: float) -> float:
 
 def _student_probability(value: float, freedom: float) -> float:
     """Return the probability that Student's t lies below a value of at least 0."""
-    # Of the two complements the smaller one is computed, so that no digits cancel.
+    # Compute the smaller of the two complements to avoid cancellation.
     squared = value * value
     if squared < freedom:
         return 0.5 + 0.5 * _incomplete_beta(0.5, freedom / 2, squared / (freedom + squared))
@@ -82,5 +82,5 @@ def _incomplete_beta(a: float, b: float, x: float) -> float:
 
 
 def _away(value: float) -> float:
-    """Return a value that can be divided by."""
+    """Return a value that is not too close to 0 to divide by."""
     return value if abs(value) > _TINY else _TINY

@@ -1,4 +1,4 @@
-"""How well scores rank the examples that have a label before those that have not."""
+"""Ranking metrics: how well scores rank examples with a label above the others."""
 
 from collections.abc import Callable, Iterator
 
@@ -8,10 +8,10 @@ from registry.statistics.bootstrap import Statistic
 
 
 def auroc(truth: np.ndarray, scores: np.ndarray) -> Statistic:
-    """Return the area under the ROC curve of one label against the rest, the mean over labels.
+    """Return the area under the ROC curve of each label against the rest, averaged over labels.
 
-    The probability that an example with the label has the higher score, a tie counting half (Mann and Whitney,
-    1947). The mean is over those labels that some examples have and others have not.
+    It is the probability that an example with the label has the higher score; a tie counts one half (Mann and
+    Whitney, 1947). The mean is over the labels that some examples have and others do not have.
 
     Args:
         truth: which examples have which label, bool [N, L].
@@ -22,9 +22,9 @@ def auroc(truth: np.ndarray, scores: np.ndarray) -> Statistic:
 
 
 def mean_average_precision(truth: np.ndarray, scores: np.ndarray) -> Statistic:
-    """Return the average precision, the mean over labels: the sum of precision times the gain in recall.
+    """Return the average precision, averaged over labels: the sum of precision times the gain in recall.
 
-    The mean is over those labels that some examples have.
+    The mean is over the labels that some examples have.
 
     Args:
         truth: which examples have which label, bool [N, L].
@@ -51,14 +51,14 @@ def _mean_over_labels(truth: np.ndarray, scores: np.ndarray, labels: np.ndarray,
 def _at_scores(
     truth: np.ndarray, scores: np.ndarray, labels: np.ndarray, weights: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield of each label what ``_OfOne`` takes, by ascending score."""
+    """Yield the arguments of ``_OfOne`` for each label, by ascending score."""
     for at in labels:
         order = np.argsort(scores[:, at], kind="stable")
         _, tie = np.unique(scores[order, at], return_inverse=True)
         having = np.flatnonzero(truth[order, at])
         ties, first = np.unique(tie[having], return_index=True)
         positive = np.add.reduceat(weights[order[having]], first, axis=0)
-        # Sums of what lies between the scores that matter, not of every example.
+        # Sum between the relevant scores, not over every example.
         starts, ends = np.searchsorted(tie, ties), np.searchsorted(tie, ties, side="right")
         edges = np.unique(np.concatenate([[0], starts, ends[ends < len(order)]]))
         sums = np.add.reduceat(weights[order], edges, axis=0)
@@ -82,6 +82,6 @@ def _average_precision(
 
 
 def _over(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """Return a quotient; nan where nothing is below."""
+    """Return a quotient; nan if the divisor is 0."""
     found: np.ndarray = np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
     return found

@@ -1,4 +1,4 @@
-"""The share of examples that something is true of."""
+"""Shares of examples, such as accuracy."""
 
 from math import sqrt
 
@@ -13,15 +13,15 @@ WILSON = "wilson"
 
 
 def share(right: np.ndarray, groups: np.ndarray | None = None, level: float = LEVEL) -> Interval:
-    """Return the share that is true, with Wilson's score interval on the effective number of examples.
+    """Return the share of true values, with Wilson's score interval on the effective number of examples.
 
     Args:
         right: bool [N], at least one.
-        groups: of each example, [N] or [N, bytes]; None where each stands alone.
+        groups: group of each example, [N] or [N, bytes]; None if there are no groups.
         level: of the interval.
 
     Raises:
-        InvalidValue: there is no example, or another number of groups.
+        InvalidValue: there is no example, or the number of groups differs.
     """
     if right.ndim != 1 or not len(right):
         raise InvalidValue(f"expected at least one example, got {list(right.shape)}")
@@ -52,5 +52,5 @@ def wilson(value: float, count: float, level: float = LEVEL) -> tuple[float, flo
     z = normal_quantile((1 + level) / 2)
     middle = (value + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * sqrt(value * (1 - value) / count + (z / (2 * count)) ** 2)
-    # Rounding must not put an end on the wrong side of the share, or outside 0 to 1.
+    # Rounding must not move an end past the share, or outside 0 to 1.
     return max(0.0, min(value, middle - half)), min(1.0, max(value, middle + half))
