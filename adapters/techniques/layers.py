@@ -18,7 +18,7 @@ from adapters.techniques.technique import Technique
 from registry.errors import InvalidSetting
 
 GAIN = 0.02
-"""Share of the cross-validated log loss that one more layer has to save: each costs room in every vector."""
+"""Share of the cross-validated log loss that one more layer has to save: each makes every vector longer."""
 
 
 @dataclass(frozen=True, kw_only=True)

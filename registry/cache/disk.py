@@ -94,11 +94,11 @@ class DiskStore(FeatureStore):
         table = self._opened(name)
         lacking = table.lacking(given)
         sizes = self._sizes()
-        room = self.max_bytes - sizes.pop(name, 0) - len(key.json) - 2 * _HEADER_BYTES
-        fresh = fitting(given, lacking, room)
+        free = self.max_bytes - sizes.pop(name, 0) - len(key.json) - 2 * _HEADER_BYTES
+        fresh = fitting(given, lacking, free)
         if not len(fresh):
             return
-        self._make_room(sizes, room - fresh.bytes)
+        self._evict(sizes, free - fresh.bytes)
         place = self.folder / name
         new_folder(place, mode_of(self.folder))
         self._write(place / "key.json", [key.json])
@@ -170,7 +170,7 @@ class DiskStore(FeatureStore):
             keys.append((used, folder.name, size))
         return {name: size for _, name, size in sorted(keys)}
 
-    def _make_room(self, sizes: dict[str, int], bound: int) -> None:
+    def _evict(self, sizes: dict[str, int], bound: int) -> None:
         """Evict keys until the rest fits into the bound."""
         total = sum(sizes.values())
         for name, size in sizes.items():

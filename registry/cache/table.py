@@ -144,10 +144,10 @@ def packed(items: Sequence[Digest]) -> np.ndarray:
     return np.frombuffer(bytes.fromhex(digits), np.uint8).reshape(len(items), ITEM_BYTES)
 
 
-def fitting(shard: Shard, lacking: np.ndarray, room: int) -> Shard:
+def fitting(shard: Shard, lacking: np.ndarray, free: int) -> Shard:
     """Return the first of the chosen rows that fit into a number of bytes."""
     each = ITEM_BYTES + shard.rows[:1].nbytes
-    return shard.take(lacking[: max(room, 0) // each])
+    return shard.take(lacking[: max(free, 0) // each])
 
 
 def absorbed(shards: Iterable[Shard], fresh: Shard) -> list[Shard]:

@@ -11,7 +11,7 @@ from registry.recipe.text import TextRecipe
 __all__ = ["ImageRecipe", "Prepared", "Raw", "Recipe", "TextRecipe", "content", "parse"]
 
 MAX_RECIPE_BYTES = 64 << 20
-"""A tokenizer of a million words has some 30 MB."""
+"""A tokenizer with a million words has about 30 MB."""
 
 _BY_MODALITY: dict[str, type[ImageRecipe] | type[TextRecipe]] = {
     kind.modality: kind for kind in (ImageRecipe, TextRecipe)
@@ -19,7 +19,7 @@ _BY_MODALITY: dict[str, type[ImageRecipe] | type[TextRecipe]] = {
 
 
 def parse(data: bytes) -> Recipe:
-    """Read a recipe from its stored bytes.
+    """Parse a recipe's stored bytes.
 
     Raises:
         InvalidRecipe: the bytes are not a recipe of a known modality, or more than 64 MiB.

@@ -1,27 +1,27 @@
-"""Greys of more than 8 bits, brought to 8.
+"""Conversion of greys of more than 8 bits to 8 bits.
 
-A file says how many bits a value takes, and seldom which value is white: a camera's 12 bits are
-stored in 16, and a picture of 8 bits may be kept as integers of 32 or as fractions. Scaled by what
-their type could hold, such pictures come out black. So the range is that of the smallest usual
-depth that holds the file's largest value:
+A file declares the bits of a value, but rarely which value is white. A camera's 12 bits are stored in 16, and
+a picture of 8 bits may be stored as 32-bit integers or as fractions. Scaled by the range of their type, such
+pictures would be black. So the range is that of the smallest common depth that contains the file's largest
+value:
 
 =================  ==========================================================
 stored as          white is
 =================  ==========================================================
 12 bits (TIFF)     4 095
-whole numbers      255, 4 095 or 65 535, whichever is the first to hold them
-fractions          1, 255, 4 095 or 65 535, the same, overshoot of 5 % allowed
+whole numbers      255, 4 095 or 65 535, the first that contains them
+fractions          1, 255, 4 095 or 65 535, likewise, with 5 % tolerance
 =================  ==========================================================
 
-Black is nought throughout. What has no such range is refused: negative values, whole numbers over
-65 535, fractions from 1.05 to 16 (neither 0 to 1 nor 0 to 255), infinity, and pictures without a number. A value
-that is no number (NaN) among others counts as nought.
+Black is always 0. Values without such a range are rejected: negative values, whole numbers over 65 535,
+fractions from 1.05 to 16 (neither 0 to 1 nor 0 to 255), infinity, and pictures with only NaN. A NaN among
+other values counts as 0.
 
-Signed values of 16 bits end at 32 767, which takes the place of 65 535. Where a TIFF says that nought is
-white, the levels are turned round.
+For signed values of 16 bits the largest range is 32 767 instead of 65 535. If a TIFF declares that 0 is
+white, the levels are inverted.
 
-The rule sees one file at a time, so that training and serving cannot differ. A picture of 16 bits
-that has nothing over 4 095 in it is therefore read as one of 12; whoever calls it is told.
+The rule uses one file at a time, so training and serving cannot differ. Therefore a picture of 16 bits
+without values over 4 095 is read as one of 12 bits; the caller gets a remark.
 """
 
 from collections.abc import Iterable
@@ -34,10 +34,10 @@ from registry.errors import UndecodableInput
 _TOPS = (255, 4095, 65535)
 _SIGNED_TOPS = (255, 4095, 32767)
 _OVERSHOOT = 1.05
-"""Filters that sharpen leave values beyond both ends of the range."""
+"""Tolerance for sharpening filters, which leave values beyond both ends of the range."""
 _STRIP_PIXELS = 1 << 20
 _LEAST_WHOLE_FRACTION = 16
-"""Fractions of which the largest is between 1 and this may be anything; as 0 to 255 they would be black."""
+"""A picture whose largest fraction is between 1 and this is ambiguous; as 0 to 255 it would be black."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Grey:
 
     Attributes:
         pixels: uint8 [height, width].
-        remark: how its range was found, where the file leaves it open and the type suggests another; or None.
+        remark: a note about its range if the file leaves it open and the type suggests another; or None.
     """
 
     pixels: np.ndarray
@@ -57,18 +57,18 @@ def eight_bits(values: np.ndarray, bits: int, *, signed: bool = False, zero_is_w
     """Scale greys to 8 bits.
 
     Args:
-        values: [height, width], whole numbers, or float32.
-        bits: of one value, as the file declares: 9 to 16, or 32.
-        signed: whole numbers of 16 bits that could be negative, so that the largest is 32 767.
-        zero_is_white: the values are of ink and not of light.
+        values: [height, width], integers or float32.
+        bits: declared bits per value: 9 to 16, or 32.
+        signed: whether the values are signed 16-bit integers, so that the largest is 32 767.
+        zero_is_white: whether 0 is white.
 
     Raises:
-        UndecodableInput: the values have no range that is known.
+        UndecodableInput: the values have no known range.
     """
     whole = np.issubdtype(values.dtype, np.integer)
     if not whole and np.isnan(values).all():
         raise UndecodableInput("expected a picture's values, this one's are all missing (NaN)")
-    # Unlike min and max these two leave out what is no number.
+    # Unlike min and max these two ignore NaN.
     low = float(np.fmin.reduce(values, axis=None, initial=0))
     high = float(np.fmax.reduce(values, axis=None, initial=0))
     if bits < 16:
@@ -92,7 +92,7 @@ def eight_bits(values: np.ndarray, bits: int, *, signed: bool = False, zero_is_w
 
 
 def _levels(values: np.ndarray, top: int) -> np.ndarray:
-    """Return values of which ``top`` is white as uint8: as fractions of 65 535, because 16 bits are 257 times 8."""
+    """Return values as uint8, where ``top`` is white. They are first scaled to 16 bits: 65 535 is 257 times 255."""
     levels = values.astype(np.float64) * (65535.0 / top) / 257.0 + 0.5
     return np.clip(levels, 0, 255).astype(np.uint8)
 
@@ -112,13 +112,13 @@ def _top(low: float, high: float, whole: bool, known: tuple[int, ...]) -> int:
 
 
 def check_deep_colours(colours: Iterable[np.ndarray]) -> None:
-    """Refuse a picture of 16 bits a colour that would be black: Pillow keeps the upper 8 of them alone.
+    """Reject a picture of 16 bits per channel that would be black, because Pillow keeps only the upper 8 bits.
 
     Args:
         colours: the upper 8 bits of each colour, uint8 [height, width].
 
     Raises:
-        UndecodableInput: none of the colours uses more than 12 bits, and they are not all nought.
+        UndecodableInput: no channel uses more than 12 bits, and not all values are 0.
     """
     if 0 < max(int(colour.max(initial=0)) for colour in colours) < 16:
         raise UndecodableInput(

@@ -1,9 +1,9 @@
-"""Pictures: from a file's bytes to uint8 pixels, heights first, channels last.
+"""Image preprocessing: from a file's bytes to uint8 pixels [height, width, channels].
 
-The steps, always in this order: take the metadata off; decode the first frame; turn it upright
-by its EXIF orientation; reduce greys of more than 8 bits to 8; lay transparency over the
-background; convert to the recipe's colour; resize; crop the centre. Normalisation is not here: it
-is the first part of the trunk's graph, so that a batch stays uint8 until it reaches the runtime.
+The steps, always in this order: remove the metadata; decode the first frame; rotate it by its EXIF
+orientation; reduce greys of more than 8 bits to 8; composite transparency over the background; convert to the
+recipe's colour; resize; crop the centre. Normalisation is the first part of the trunk's graph, so a batch
+stays uint8 until it reaches the runtime.
 """
 
 import io
@@ -27,10 +27,10 @@ from registry.signature import TensorSpec
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
-"""The names of files in a folder that count as pictures."""
+"""File suffixes of pictures."""
 
 MAX_PIXELS = 64_000_000
-"""Pixels of one picture, width times height, refused from its header before anything is decoded."""
+"""Most pixels of one picture, width times height, checked in its header before decoding."""
 
 COLOURS = {"RGB": 3, "L": 1}
 INTERPOLATIONS = {
@@ -46,7 +46,7 @@ CROPS = (NEAREST, DOWN)
 _MAX_SIDE = 4096
 _MAX_SCALED_PIXELS = 1 << 22
 _STRIP_PIXELS = 1 << 20
-"""Pillow holds the interpreter's lock while it lays transparency over a ground: 10 ms for so many pixels."""
+"""Pixels composited at once: Pillow holds the interpreter lock meanwhile, 10 ms for this number."""
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -57,35 +57,34 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What brings a picture of each EXIF orientation upright (EXIF 2.3, tag 0x0112)."""
+"""The transpose operation for each EXIF orientation (EXIF 2.3, tag 0x0112)."""
 
 _SIGNED = 2
-"""A TIFF's sample format (TIFF 6.0, section 19): whole numbers with a sign."""
+"""The TIFF sample format of signed integers (TIFF 6.0, section 19)."""
 
 Remark: TypeAlias = Callable[[str], None]
-"""Told what a person should know about a picture that was decoded."""
+"""Called with a note for the user about a decoded picture."""
 
-# The limit above is checked on every header, for every format; Pillow's own would only warn.
+# The limit above is checked in every header; Pillow's own limit would only warn.
 Image.MAX_IMAGE_PIXELS = None
 
 
 @dataclass(frozen=True, slots=True)
 class ImageRecipe(Recipe):
-    """How a picture becomes pixels.
+    """A recipe for pictures.
 
     Attributes:
-        height: rows of the result, 1 to 4096.
-        width: columns of the result, 1 to 4096.
-        resize: length that the shorter side is scaled to before the centre is cropped (as
-            torchvision's ``Resize(int)`` and ``CenterCrop``); None scales straight to height
-            and width, whatever the proportions.
-        interpolation: Pillow's filter for scaling: nearest, box, bilinear, bicubic, lanczos.
-            Pillow's filters widen when they shrink a picture, that is, they antialias.
+        height: height of the result, 1 to 4096.
+        width: width of the result, 1 to 4096.
+        resize: length to which the shorter side is scaled before the centre crop (as torchvision's
+            ``Resize(int)`` and ``CenterCrop``); None scales directly to height and width, ignoring the aspect
+            ratio.
+        interpolation: Pillow's filter for scaling: nearest, box, bilinear, bicubic, lanczos. Pillow's filters
+            antialias when they shrink a picture.
         colour: ``RGB`` or ``L`` (grey).
-        background: grey level 0 to 255 that shows through where a picture is transparent.
-        crop: where the centre of an odd number of spare pixels is: at the ``nearest`` whole one, halves to
-            the even one (torchvision), or ``down`` at the one before (transformers). Left out of the JSON form
-            where it is ``nearest``, so that recipes older than it keep their digests.
+        background: grey level 0 to 255 behind transparent pixels.
+        crop: rounding of the crop's offset: ``nearest``, halves to even (torchvision), or ``down``
+            (transformers). The JSON form omits ``nearest``, so that older recipes keep their digests.
     """
 
     height: int
@@ -149,9 +148,7 @@ class ImageRecipe(Recipe):
                 return cls(height, width, resize, interpolation, colour, background)
             case {"modality": "image", "crop": str(crop), **rest} if crop != NEAREST:
                 return replace(cls.from_json({"modality": "image"} | rest), crop=crop)
-        raise InvalidRecipe(
-            f"a picture's recipe has its seven fields and perhaps crop, got {quoted(value, 300)}"
-        )
+        raise InvalidRecipe(f"an image recipe has seven fields and optionally crop, got {quoted(value, 300)}")
 
     def prepare(self, item: Raw) -> Prepared:
         """Decode a file's bytes: ``{"pixels": uint8 [height, width, channels]}``.
@@ -177,21 +174,21 @@ class ImageRecipe(Recipe):
         self,
         data: bytes,
         max_pixels: int = MAX_PIXELS,
-        room: Callable[[int], AbstractContextManager[None]] | None = None,
+        reserve: Callable[[int], AbstractContextManager[None]] | None = None,
         remark: Remark | None = None,
     ) -> np.ndarray:
         """Return a picture file's pixels, uint8 [height, width, channels].
 
         Args:
-            data: the file's bytes; of an animation the first frame counts.
-            max_pixels: width times height that the header may announce.
-            room: called with the announced pixels; decoding happens inside the context that it
-                returns, so that a server can bound the memory of several at once.
-            remark: told where the range of a picture's greys was found from its values.
+            data: the file's bytes; of an animation only the first frame is used.
+            max_pixels: most pixels, width times height, in the header.
+            reserve: called with the number of pixels in the header; decoding happens inside the returned
+                context, so that a server can bound the memory of concurrent decoding.
+            remark: called with a note if the grey range was derived from the picture's values.
 
         Raises:
-            UndecodableInput: the bytes are not a whole picture of a known format, or its values have no
-                range that is known.
+            UndecodableInput: the bytes are not a complete picture of a known format, or its values have no
+                known range.
             InputTooLarge: the picture has more pixels than allowed.
         """
         if not data:
@@ -206,12 +203,12 @@ class ImageRecipe(Recipe):
                         f"= {width * height:,}; scale it down"
                     )
                 check_effort(file.data, width, height)
-                with nullcontext() if room is None else room(width * height):
+                with nullcontext() if reserve is None else reserve(width * height):
                     return self.convert(image, file.orientation, remark)
         except InvalidInput:
             raise
-        # Pillow's decoders raise a dozen kinds of exception on broken files, struct.error and
-        # IndexError among them: whatever goes wrong in here, the file is to blame.
+        # Pillow's decoders raise a dozen kinds of exception on broken files, including struct.error and
+        # IndexError: any failure here is the file's fault.
         except Exception as error:
             raise UndecodableInput(
                 f"expected a whole {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture; {_reason(error)}"
@@ -225,7 +222,7 @@ class ImageRecipe(Recipe):
         Args:
             image: opened by Pillow, perhaps not loaded.
             orientation: EXIF's, 1 to 8; None reads it from the picture.
-            remark: told where the range of a picture's greys was found from its values.
+            remark: called with a note if the grey range was derived from the picture's values.
 
         Raises:
             UndecodableInput: the values have no range that is known.
@@ -259,10 +256,10 @@ def _crop_centre(
     filter_: Image.Resampling,
     whole: Callable[[float], int],
 ) -> Image.Image:
-    """Scale to ``size`` and cut ``crop`` out of the middle, rounded by ``whole``, black where it is too small.
+    """Scale to ``size`` and crop the centre to ``crop``, rounded by ``whole``; missing pixels are black.
 
-    Very long pictures would grow huge before they are cropped (a picture of 1 x 60 000 pixels, scaled to
-    224 wide, has 3 gigapixels), so only the source region that the crop shows is scaled.
+    Very long pictures would become huge before the crop (a picture of 1 x 60 000 pixels, scaled to a width of
+    224, has 3 gigapixels), so only the cropped source region is scaled.
     """
     width, height = size
     left = whole((width - crop[0]) / 2.0)
@@ -276,17 +273,17 @@ def _crop_centre(
 
 
 def _stored(image: Image.Image) -> str:
-    """Return how a picture that is not loaded yet is stored, in Pillow's words: ``RGB``, ``RGB;16B``, ``I;12``."""
+    """Return Pillow's raw mode of a picture that is not loaded yet: ``RGB``, ``RGB;16B``, ``I;12``."""
     arguments = image.tile[0].args if isinstance(image, ImageFile.ImageFile) and image.tile else ()
     stored = arguments if isinstance(arguments, str) else next(iter(arguments or ()), "")
     return stored if isinstance(stored, str) else ""
 
 
 def _zero_is_white(image: Image.Image) -> bool:
-    """Tell whether a TIFF of deep greys that is not loaded yet keeps ink; Pillow turns those of up to 8 bits itself.
+    """Tell whether in an unloaded TIFF with deep greys zero is white; Pillow inverts those of up to 8 bits itself.
 
     Raises:
-        UndecodableInput: its values have 8 bits and a sign, which Pillow drops.
+        UndecodableInput: its values are signed 8-bit integers, whose sign Pillow drops.
     """
     tags = getattr(image, "tag_v2", {})
     if tags.get(SAMPLEFORMAT) == (_SIGNED,) and tags.get(BITSPERSAMPLE) == (8,):
@@ -297,12 +294,12 @@ def _zero_is_white(image: Image.Image) -> bool:
 
 
 def _deep(image: Image.Image) -> bool:
-    """Tell whether a picture is of one grey with more than 8 bits."""
+    """Tell whether a picture has one grey channel of more than 8 bits."""
     return image.mode in ("I", "F") or image.mode.startswith("I;16")
 
 
 def _upright(image: Image.Image, orientation: int | None) -> Image.Image:
-    """Turn a picture by its EXIF orientation."""
+    """Rotate or mirror a picture by its EXIF orientation."""
     if orientation is None:
         orientation = orientation_of(image)
     image.load()
@@ -311,7 +308,7 @@ def _upright(image: Image.Image, orientation: int | None) -> Image.Image:
 
 
 def _shallow(image: Image.Image, stored: str, ink: bool, remark: Remark | None) -> Image.Image:
-    """Reduce a picture to 8 bits a colour; refuse one of which Pillow left too little."""
+    """Reduce a picture to 8 bits per channel; reject one whose precision Pillow has lost."""
     if _deep(image):
         bits = next((bits for bits in (12, 16) if f";{bits}" in stored), 32)
         if image.mode.startswith("I;16"):
@@ -328,7 +325,7 @@ def _shallow(image: Image.Image, stored: str, ink: bool, remark: Remark | None) 
 
 
 def _flatten(image: Image.Image, background: int) -> Image.Image:
-    """Lay transparency over the background."""
+    """Composite transparency over the background."""
     if image.mode not in ("RGBA", "LA", "PA", "La", "RGBa") and "transparency" not in image.info:
         return image
     width, height = image.size
@@ -342,8 +339,8 @@ def _flatten(image: Image.Image, background: int) -> Image.Image:
 
 
 def _reason(error: Exception) -> str:
-    """Say what Pillow found, without its own words for file objects (they hold addresses)."""
+    """Return Pillow's reason without its text for file objects, which contains addresses."""
     text = str(error)
     if "cannot identify" in text or not text:
-        return "these bytes are none of them"
+        return "these bytes have none of these formats"
     return f"decoding stopped: {text[:200]}"

@@ -1,9 +1,8 @@
-"""What a picture's file says beside its pixels: all that is used of it is the orientation.
+"""Metadata of picture files; only the orientation is used.
 
-Pillow parses metadata while it opens a file: it inflates the text chunks of a PNG, and refuses the
-picture where one is long; it reads every EXIF tag, and an odd one ends in an exception. So the
-metadata of JPEG and PNG files are taken off before Pillow sees them, and the orientation is read
-here, whatever else they hold.
+Pillow parses metadata when it opens a file. It inflates the text chunks of a PNG and rejects the picture if
+one is long. It reads every EXIF tag and raises an exception on a malformed one. So the metadata of JPEG and
+PNG files is removed before Pillow opens them, and this module reads the orientation.
 """
 
 import re
@@ -18,10 +17,10 @@ from PIL.ExifTags import Base
 from registry.errors import UndecodableInput
 
 UPRIGHT = 1
-"""The EXIF orientation of a picture that needs no turning."""
+"""The EXIF orientation of an upright picture."""
 
 MAX_CHUNKS = 100_000
-"""Chunks of one PNG file. The pixels of 64 megapixels come in 8 KiB each, as libpng writes them, to some 24 000."""
+"""Most chunks of one PNG file. A picture of 64 megapixels has about 24 000 chunks of 8 KiB, libpng's size."""
 
 _JPEG = b"\xff\xd8"
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -33,13 +32,13 @@ _SCAN = 0xDA
 _STANDALONE = frozenset(range(0xD0, 0xDA))
 _APP1 = 0xE1
 _JPEG_METADATA = frozenset({*range(0xE1, 0xF0), 0xFE} - {0xEE})
-"""Application segments and comments; those that say how colours are coded are kept: JFIF (0xE0) and Adobe (0xEE)."""
+"""Application segments and comments to remove. JFIF (0xE0) and Adobe (0xEE) define the colour coding and stay."""
 
 _PNG_PIXELS = frozenset({b"tRNS", b"acTL", b"fcTL", b"fdAT"})
-"""Chunks that may be skipped by name, and yet matter: transparency, and the frames of an animation."""
+"""Ancillary chunks that are kept: transparency, and the frames of an animation."""
 
 _INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}
-"""TIFF's types of whole numbers (TIFF 6.0, section 2), as ``struct`` calls them."""
+"""TIFF's integer types (TIFF 6.0, section 2), as format characters of ``struct``."""
 
 _MAX_ENTRIES = 4096
 _MAX_PROFILE_BYTES = 1 << 16
@@ -50,8 +49,8 @@ class Bare:
     """A picture's file without its metadata.
 
     Attributes:
-        data: the file; of formats other than JPEG and PNG as it came.
-        orientation: EXIF's, 1 to 8; None where Pillow has to be asked.
+        data: the file; formats other than JPEG and PNG are unchanged.
+        orientation: EXIF orientation, 1 to 8; None if Pillow has to read it.
     """
 
     data: bytes
@@ -59,10 +58,10 @@ class Bare:
 
 
 def bare(data: bytes) -> Bare:
-    """Take the metadata off a JPEG or PNG file; leave any other as it is.
+    """Remove the metadata of a JPEG or PNG file; other files are unchanged.
 
     Raises:
-        UndecodableInput: a PNG file of over 100 000 chunks.
+        UndecodableInput: a PNG file has over 100 000 chunks.
     """
     if data.startswith(_JPEG):
         return _bare_jpeg(data)
@@ -72,17 +71,17 @@ def bare(data: bytes) -> Bare:
 
 
 def orientation_of(image: Image.Image) -> int:
-    """Return the EXIF orientation of an opened picture, 1 to 8, and keep Pillow from reading its metadata again."""
+    """Return the EXIF orientation of an opened picture, 1 to 8, and prevent Pillow from reading it again."""
     found = _orientation(_bytes(image.info.get("exif")), _bytes(image.info.get("xmp")))
     tags = getattr(image, "tag_v2", None)
     if tags is None:
         return found
     try:
         declared = tags.get(Base.Orientation)
-    # Pillow decodes a tag when it is asked for, and a broken one raises whatever it happens to.
+    # Pillow decodes a tag on access, and a malformed one can raise any exception.
     except Exception:
         declared = None
-    # Pillow turns a TIFF picture itself while it loads, after reading every EXIF tag.
+    # Pillow rotates a TIFF picture itself during loading, after it has read every EXIF tag.
     image.getexif().load(b"")
     return declared if isinstance(declared, int) and 1 <= declared <= 8 else found
 
@@ -99,7 +98,7 @@ def _orientation(exif: bytes, xmp: bytes) -> int:
 
 
 def _exif_orientation(exif: bytes) -> int | None:
-    """Read the one tag, 1 to 8, from the first directory of EXIF data: the structure is that of a TIFF file."""
+    """Read the orientation, 1 to 8, from the first directory of EXIF data, which has the structure of a TIFF file."""
     while exif.startswith(_EXIF):
         exif = exif[len(_EXIF) :]
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
@@ -138,7 +137,7 @@ def _bare_jpeg(data: bytes) -> Bare:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield the marker, beginning and end of every segment before the pixels, as far as they are well-formed."""
+    """Yield the marker, start and end of every segment before the pixels, until the first malformed one."""
     at = len(_JPEG)
     while at + 4 <= len(data):
         if data[at] != 0xFF:
@@ -175,7 +174,7 @@ def _bare_png(data: bytes) -> Bare:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the name, beginning and end of every chunk up to the last one, each with its length and checksum."""
+    """Yield the name, start and end of every chunk; the range includes its length and checksum."""
     at = len(_PNG)
     for _ in range(MAX_CHUNKS):
         if at + 8 > len(data):
@@ -192,7 +191,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _raw_profile(name: bytes, content: bytes) -> bytes:
-    """Return EXIF data as ImageMagick wrote them before PNG had a chunk of its own: in hexadecimal digits."""
+    """Return EXIF data in ImageMagick's old hexadecimal form, from before PNG had an EXIF chunk."""
     keyword, _, value = content.partition(b"\0")
     if keyword != b"Raw profile type exif":
         return b""
@@ -205,6 +204,6 @@ def _raw_profile(name: bytes, content: bytes) -> bytes:
 
 
 def _xmp(name: bytes, content: bytes) -> bytes:
-    """Return XMP metadata where they stand uncompressed, as the standard asks for."""
+    """Return XMP metadata if it is uncompressed, as the standard requires."""
     keyword, _, value = content.partition(b"\0")
     return value if name == b"iTXt" and keyword == b"XML:com.adobe.xmp" and value[:1] == b"\0" else b""

@@ -1,4 +1,4 @@
-"""What every recipe offers: the way from one raw item to the rows of a batch."""
+"""The interface of all recipes: from one raw input to a batch."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -11,19 +11,19 @@ from registry.errors import UndecodableInput
 from registry.signature import TensorSpec
 
 Raw: TypeAlias = bytes | str | tuple[str, str]
-"""One raw item: a picture's file as bytes, a text, or a pair of texts."""
+"""One raw input: a picture's file as bytes, a text, or a pair of texts."""
 
 Prepared: TypeAlias = Mapping[str, np.ndarray]
-"""One prepared item: for each field of a recipe an array without the batch dimension."""
+"""One prepared input: an array without the batch dimension for each field of a recipe."""
 
 _PAIR = b"pair\n"
 
 
 class Recipe(ABC):
-    """Everything between raw input and the first tensor, as data.
+    """Preprocessing as data: everything between raw input and the first tensor.
 
-    Training, parity, evaluation and serving all prepare items here and nowhere else.
-    A recipe is immutable, and its digest is part of the version that it belongs to.
+    Training, parity, evaluation and serving all use it. A recipe is immutable, and its digest is part of the
+    version.
     """
 
     modality: ClassVar[str]
@@ -31,7 +31,7 @@ class Recipe(ABC):
     @property
     @abstractmethod
     def fields(self) -> tuple[TensorSpec, ...]:
-        """The tensors that a batch of prepared items holds, first dimension ``batch``."""
+        """The tensors of a batch, with first dimension ``batch``."""
 
     @abstractmethod
     def to_json(self) -> dict[str, object]:
@@ -39,19 +39,19 @@ class Recipe(ABC):
 
     @abstractmethod
     def prepare(self, item: Raw) -> Prepared:
-        """Prepare one raw item: for each field an array without the batch dimension.
+        """Prepare one raw input: an array without the batch dimension for each field.
 
         Raises:
-            InvalidInput: the item cannot be prepared.
+            InvalidInput: the input cannot be prepared.
         """
 
     @abstractmethod
     def collate(self, rows: Sequence[Prepared]) -> dict[str, np.ndarray]:
-        """Stack one or more prepared items into a batch, padded where their lengths differ."""
+        """Stack one or more prepared inputs into a batch, padded if their lengths differ."""
 
     @abstractmethod
     def blanks(self) -> tuple[Prepared, ...]:
-        """Prepared items that mean nothing, of the shapes to warm a program up with, the smallest first."""
+        """Dummy inputs with the shapes for warming up a program, smallest first."""
 
     @property
     def digest(self) -> Digest:
@@ -59,18 +59,18 @@ class Recipe(ABC):
         return Digest.of(self.to_bytes())
 
     def to_bytes(self) -> bytes:
-        """Return the canonical JSON form: what the store keeps."""
+        """Return the canonical JSON form, which is stored."""
         return canonical_json(self.to_json())
 
 
 def content(raw: Raw) -> bytes:
-    """Return the bytes that stand for a raw item: what the digests of items are taken over.
+    """Return the bytes of a raw input from which its digest is computed.
 
-    A file's bytes are themselves, a text is its UTF-8, and a pair is ``pair``, a line feed and the
-    canonical JSON list of both.
+    For a file these are its bytes, for a text its UTF-8. For a pair they are ``pair``, a line feed and the
+    canonical JSON list of both texts.
 
     Raises:
-        UndecodableInput: a text holds a lone surrogate, which UTF-8 has no bytes for.
+        UndecodableInput: a text contains a lone surrogate, which UTF-8 cannot encode.
     """
     if isinstance(raw, bytes):
         return raw

@@ -1,11 +1,11 @@
-"""Texts: from a text or a pair of texts to token ids.
+"""Text preprocessing: from a text or a pair of texts to token ids.
 
-The steps, always in this order: put the recipe's prompt before the text (of a pair before the first);
-the tokenizer's own (normalise, split, look up, add special tokens); leave unknown tokens out where the
-vocabulary asks for it; truncate, the longer text of a pair first; pad to the smallest bucket that
-holds the longest row of the batch. The tokenizer is the ``tokenizers`` library's JSON, kept whole in
-the recipe, so that casing, normaliser and special tokens are hashed with it. What that JSON says
-about truncation and padding is dropped: the recipe's own numbers hold.
+The steps, always in this order: prepend the recipe's prompt to the text, or to the first text of a pair; run
+the tokenizer (normalise, split, look up, add special tokens); drop unknown tokens if the recipe says
+``skip``; truncate, the longer text of a pair first; pad to the smallest bucket that fits the longest row of
+the batch. The tokenizer is the ``tokenizers`` library's JSON. It is stored completely in the recipe, so
+casing, normaliser and special tokens are part of the recipe's digest. The JSON's own settings for truncation
+and padding are removed: the recipe's settings apply.
 """
 
 import functools
@@ -27,7 +27,7 @@ from registry.recipe.tokenizer import MAX_GROWTH, check_tokenizer
 from registry.signature import TensorSpec
 
 MAX_TEXT_CHARACTERS = 1_000_000
-"""Characters of one text, or of both texts of a pair, refused before anything is tokenized."""
+"""Most characters of one text, or of both texts of a pair, checked before tokenization."""
 
 MAX_TOKENS = 8192
 PAIRS = ("longest_first",)
@@ -43,48 +43,48 @@ _BUCKETS = (16, 32, 64, 128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6
 _MAX_BUCKETS = 64
 _MAX_ID = (1 << 31) - 1
 _WARM_TOKENS = 512
-"""Longer buckets are not warmed up: attention over 8192 tokens takes gigabytes, and few texts need it."""
+"""Longer buckets are not warmed up: attention over 8192 tokens takes gigabytes, and such texts are rare."""
 
 _MAX_NORMALISED = 2 * MAX_TEXT_CHARACTERS
-"""Characters of what is tokenized of a text after the tokenizer's normaliser: one may become eighteen (U+FDFA), and the
-library takes some hundred bytes of memory for each byte."""
+"""Most characters of a text after the tokenizer's normaliser. One character may become eighteen (U+FDFA), and
+the library uses about a hundred bytes of memory per byte.
+"""
 _PIECE = 4096
-"""Characters that are normalised at once to see how much they come to."""
+"""Characters that are normalised at once to measure their expansion."""
 
 _CHARACTERS_PER_TOKEN = 16
-"""Characters looked at for each token that is kept, at first; four times as many where they do not suffice."""
+"""Characters tokenized at first per token of the limit; four times as many if they give too few tokens."""
 _SPARE_TOKENS = 128
-"""Tokens over the limit that a cut text's beginning must give: the word at its end may be cut in two, and
-WordPiece knows no word of over 100 letters."""
+"""Tokens above the limit that a text's prefix must give: its last word may be cut in two, and WordPiece knows
+no word of more than 100 letters.
+"""
 
-# Rows are tokenized in the threads of whoever prepares them; the library's own pool would only add to these,
-# and warn at every fork.
+# The caller's threads tokenize the rows; the library's own thread pool would only add threads, and warn at
+# every fork.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 @dataclass(frozen=True, slots=True)
 class TextRecipe(Recipe):
-    """How a text, or a pair of texts, becomes token ids.
+    """A recipe for texts and pairs of texts.
 
     Attributes:
-        tokenizer: the ``tokenizers`` library's JSON (``Tokenizer.to_str()``, ``tokenizer.json``),
-            brought into canonical form, truncation and padding taken out.
-        max_length: tokens of one row, special ones included, 2 to 8192; more are cut off, at the end
-            unless ``truncation`` says otherwise.
-        buckets: ascending lengths that batches are padded to, the last one ``max_length``;
-            ``buckets_for`` proposes some.
-        pad_id: token id that rows are filled up with, on the right.
-        token_types: whether ``token_type_ids`` is a field, which tells the two texts of a pair apart.
-        pairs: how a pair is truncated: ``longest_first`` takes from the longer text until both are equally
-            long, then from both, as the library's strategy of this name does. Of two texts that are both
-            far too long, what is looked at decides which one keeps an odd token.
-        unknown: ``keep`` the unknown token where a word has no token, or ``skip`` it, as vocabularies
-            of word vectors do.
-        unknown_id: the unknown token's id; None where ``unknown`` is ``keep``.
-        truncation: the side, ``right`` or ``left``, at which a text that is too long is cut off. Left out of
-            the JSON form where it is ``right``, so that recipes older than it keep their digests.
-        prompt: what is put before every text, at most 10 000 characters; left out of the JSON form where it
-            is empty.
+        tokenizer: the ``tokenizers`` library's JSON (``Tokenizer.to_str()``, ``tokenizer.json``), in
+            canonical form, without truncation and padding.
+        max_length: most tokens of one row, including special tokens, 2 to 8192; the rest is cut off at the
+            end, or as ``truncation`` says.
+        buckets: ascending lengths to which batches are padded, the last one ``max_length``; ``buckets_for``
+            proposes some.
+        pad_id: id of the padding token; padding is on the right.
+        token_types: whether ``token_type_ids`` is a field; it distinguishes the two texts of a pair.
+        pairs: how a pair is truncated: ``longest_first`` removes tokens from the longer text until both are
+            equally long, then from both, like the library's strategy of this name. If both texts are far too
+            long, the tokenized prefixes decide which one keeps an odd token.
+        unknown: ``keep`` the unknown token for a word without a token, or ``skip`` it, as for word vectors.
+        unknown_id: the unknown token's id; None if ``unknown`` is ``keep``.
+        truncation: the side, ``right`` or ``left``, at which a long text is cut off. The JSON form omits
+            ``right``, so that older recipes keep their digests.
+        prompt: text prepended to every text, at most 10 000 characters; the JSON form omits an empty one.
     """
 
     tokenizer: str = field(repr=False)
@@ -130,8 +130,7 @@ class TextRecipe(Recipe):
         specials = max(library.num_special_tokens_to_add(pair) for pair in (False, True))
         if specials >= self.max_length:
             raise InvalidRecipe(
-                f"max_length leaves room for a text beside the tokenizer's {specials} special tokens, "
-                f"got {self.max_length}"
+                f"max_length must exceed the tokenizer's {specials} special tokens, got {self.max_length}"
             )
         object.__setattr__(self, "tokenizer", text)
         object.__setattr__(self, "_library", library)
@@ -143,7 +142,7 @@ class TextRecipe(Recipe):
 
     @property
     def fields(self) -> tuple[TensorSpec, ...]:
-        """``input_ids``, ``attention_mask`` and perhaps ``token_type_ids``, each int64 [batch, seq]."""
+        """``input_ids``, ``attention_mask`` and optionally ``token_type_ids``, each int64 [batch, seq]."""
         return tuple(TensorSpec(name, "int64", ("batch", "seq")) for name in self._names)
 
     def to_json(self) -> dict[str, object]:
@@ -167,8 +166,8 @@ class TextRecipe(Recipe):
         """Read the JSON form.
 
         Raises:
-            InvalidRecipe: a key is missing, unknown, of another type or out of range, or the library
-                refuses the tokenizer.
+            InvalidRecipe: a key is missing, unknown, of another type or out of range, or the library rejects
+                the tokenizer.
         """
         match value:
             case {
@@ -199,24 +198,24 @@ class TextRecipe(Recipe):
                     str(rest.get("prompt", "")),
                 )
         raise InvalidRecipe(
-            "a text's recipe has its nine fields and, where they say anything, truncation and prompt; "
+            "a text recipe has nine fields and, unless they have their defaults, truncation and prompt; "
             f"got {str(value)[:300]}"
         )
 
     def prepare(self, item: Raw) -> Prepared:
-        """Tokenize a text or a pair: each field int64 [tokens], 1 to ``max_length`` of them, not padded.
+        """Tokenize a text or a pair: each field int64 [tokens], 1 to ``max_length`` tokens, without padding.
 
-        A text without any token becomes one padding token, masked out.
+        A text without tokens becomes one masked padding token.
 
         Raises:
             WrongModality: the item is a picture.
-            UndecodableInput: a lone surrogate, or a text that the tokenizer has no answer to.
-            InputTooLarge: over a million characters, or over two million once it is normalised.
+            UndecodableInput: the text has a lone surrogate, or the tokenizer fails on it.
+            InputTooLarge: the text has over a million characters, or over two million after normalisation.
         """
         return self.encode(item)
 
     def collate(self, rows: Sequence[Prepared]) -> dict[str, np.ndarray]:
-        """Stack prepared items: each field int64 [batch, seq], seq the smallest bucket that holds them all."""
+        """Stack prepared inputs: each field int64 [batch, seq], where seq is the smallest sufficient bucket."""
         longest = max(len(row["input_ids"]) for row in rows)
         length = next(bucket for bucket in self.buckets if bucket >= longest)
         batch = {name: np.zeros((len(rows), length), np.int64) for name in self._names}
@@ -227,7 +226,7 @@ class TextRecipe(Recipe):
         return batch
 
     def blanks(self) -> tuple[Prepared, ...]:
-        """Padding tokens, unmasked: as many as the smallest bucket takes, and the largest up to 512."""
+        """Unmasked padding tokens, for the smallest bucket and the largest one up to 512."""
         smallest = self.buckets[0]
         largest = max([smallest, *(length for length in self.buckets if length <= _WARM_TOKENS)])
         return tuple(
@@ -236,9 +235,9 @@ class TextRecipe(Recipe):
         )
 
     def encode(self, item: Raw, max_characters: int = MAX_TEXT_CHARACTERS) -> Prepared:
-        """Tokenize as ``prepare`` does, under another limit on characters.
+        """Tokenize like ``prepare``, with another limit on characters.
 
-        Of a long text only the side that is kept is tokenized, as long as that gives more tokens than are kept.
+        Of a long text only the side that is kept is tokenized, if that gives enough tokens.
         """
         texts = self._texts(item, max_characters)
         window = _CHARACTERS_PER_TOKEN * (self.max_length + _SPARE_TOKENS)
@@ -256,7 +255,7 @@ class TextRecipe(Recipe):
         return self._row(ids, types)
 
     def _kept(self, encoding: Encoding, whole: Sequence[bool]) -> tuple[np.ndarray, np.ndarray] | None:
-        """Return the ids and type ids that are left of a row; None where more of a cut text must be seen."""
+        """Return the ids and type ids of a truncated row; None if more of a cut text has to be tokenized."""
         ids, types = np.array(encoding.ids, np.int64), np.array(encoding.type_ids, np.int64)
         if self.unknown == KEEP and len(ids) <= self.max_length and all(whole):
             return ids, types
@@ -267,10 +266,10 @@ class TextRecipe(Recipe):
         enough = self.max_length + _SPARE_TOKENS
         if not all(done or len(found) >= enough for done, found in zip(whole, places, strict=True)):
             return None
-        room = max(0, self.max_length - int(np.count_nonzero(special)))
-        for found, share in zip(places, _shares([len(found) for found in places], room), strict=True):
+        available = max(0, self.max_length - int(np.count_nonzero(special)))
+        for found, share in zip(places, _shares([len(found) for found in places], available), strict=True):
             wanted[found[share:] if self.truncation == RIGHT else found[: len(found) - share]] = False
-        # A post-processor may add more special tokens than it announces.
+        # A post-processor may add more special tokens than it declares.
         return ids[wanted][: self.max_length], types[wanted][: self.max_length]
 
     @property
@@ -293,15 +292,15 @@ class TextRecipe(Recipe):
         return (self.prompt + texts[0], *texts[1:])
 
     def _cut(self, text: str, window: int) -> str:
-        """Return what is tokenized of a text: so many characters of the side that is kept."""
+        """Return a number of characters from the side of a text that is kept."""
         return text[:window] if self.truncation == RIGHT else text[-window:]
 
     def _check_normalised(self, texts: Sequence[str]) -> None:
-        """Check how much a tokenizer's normaliser makes of texts, a piece after another.
+        """Check the length of texts after the tokenizer's normaliser, piece by piece.
 
         Raises:
-            InputTooLarge: it is too much.
-            UndecodableInput: the normaliser has no answer to it.
+            InputTooLarge: they are too long.
+            UndecodableInput: the normaliser fails.
         """
         normaliser, left = self._library.normalizer, _MAX_NORMALISED
         if normaliser is None or sum(map(len, texts)) * MAX_GROWTH <= left:
@@ -318,11 +317,11 @@ class TextRecipe(Recipe):
 
     def _tokenize(self, texts: list[str]) -> Encoding:
         try:
-            # The batch call gives up the interpreter's lock, the single one does not.
+            # The batch call releases the interpreter lock, the single call does not.
             return self._library.encode_batch_fast([texts[0] if len(texts) == 1 else tuple(texts)])[0]
         except (KeyboardInterrupt, SystemExit):
             raise
-        # The library raises bare Exceptions; where its Rust panics, they derive from BaseException alone.
+        # The library raises bare Exceptions; Rust panics derive only from BaseException.
         except BaseException as error:
             raise _unreadable(error) from error
 
@@ -341,28 +340,28 @@ def _unreadable(error: BaseException) -> UndecodableInput:
 
 
 def _are_optional(rest: Mapping[str, object]) -> bool:
-    """Say whether these are fields that a recipe may leave out, each saying something."""
+    """Tell whether these are optional fields of a recipe, each with a value other than its default."""
     return rest.keys() <= {"truncation", "prompt"} and all(
         isinstance(value, str) and value and (name, value) != ("truncation", RIGHT)
         for name, value in rest.items()
     )
 
 
-def _shares(counts: Sequence[int], room: int) -> tuple[int, ...]:
-    """Return how many tokens of one text or two fit, the longer one cut first, as the library counts."""
-    if len(counts) == 1 or sum(counts) <= room:
-        return tuple(min(count, room) for count in counts)
-    half = room // 2
+def _shares(counts: Sequence[int], available: int) -> tuple[int, ...]:
+    """Return the number of tokens kept of one or two texts; the longer one is cut first, as the library does."""
+    if len(counts) == 1 or sum(counts) <= available:
+        return tuple(min(count, available) for count in counts)
+    half = available // 2
     short = min(counts) if min(counts) <= half else half
-    return (short, room - short) if counts[0] <= counts[1] else (room - short, short)
+    return (short, available - short) if counts[0] <= counts[1] else (available - short, short)
 
 
 @functools.lru_cache(maxsize=8)
 def _open(text: str) -> tuple[str, Tokenizer]:
-    """Return a tokenizer's canonical JSON and the tokenizer; shared by all recipes that hold the same one.
+    """Return a tokenizer's canonical JSON and the tokenizer, which is shared by all recipes with the same JSON.
 
     Raises:
-        InvalidRecipe: the library refuses it.
+        InvalidRecipe: the library rejects it.
     """
     try:
         value = json.loads(text)

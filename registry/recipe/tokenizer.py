@@ -1,7 +1,7 @@
-"""What a tokenizer's JSON may hold, checked before the ``tokenizers`` library is given it.
+"""Checks of a tokenizer's JSON before the ``tokenizers`` library loads it.
 
-The library trusts its files. It aborts the process over a table that announces more than it has, and it runs
-normalisers that make gigabytes of a word, and regular expressions that never end.
+The library trusts its files. It aborts the process if a table is shorter than its declared size. It runs
+normalisers that expand a word to gigabytes, and regular expressions of exponential time.
 """
 
 import base64
@@ -20,10 +20,10 @@ million."""
 MAX_ADDED_TOKENS = 100_000
 
 MAX_GROWTH = 64
-"""How many times as long replacements may make a text."""
+"""Largest growth factor of a text through replacements."""
 
 MAX_WORD_CHARACTERS = 256
-"""WordPiece takes time that rises with the cube of a word's length; models have 100."""
+"""WordPiece's time grows with the cube of a word's length; models use 100."""
 
 _MAX_DEPTH = 32
 _MAX_PATTERN = 10_000
@@ -34,8 +34,8 @@ def check_tokenizer(value: Mapping[str, Any]) -> None:
     """Check a tokenizer's JSON.
 
     Raises:
-        InvalidRecipe: a list is too long, a replacement makes too much of a text, a table lies about its size, or a
-            regular expression may take time that is exponential in the length of a text.
+        InvalidRecipe: a list is too long, a replacement makes a text too long, a table's size is wrong, or a
+            regular expression may take exponential time in the length of a text.
     """
     model = value.get("model")
     if isinstance(model, dict):
@@ -52,7 +52,7 @@ def check_tokenizer(value: Mapping[str, Any]) -> None:
         growth *= _growth(step)
         if growth > MAX_GROWTH:
             raise InvalidRecipe(
-                f"a tokenizer's replacements make a text at most {MAX_GROWTH} times as long, these make more of it"
+                f"a tokenizer's replacements make a text at most {MAX_GROWTH} times as long, these make it longer"
             )
         if step.get("type") == "Precompiled":
             _check_table(step.get("precompiled_charsmap"))
@@ -67,7 +67,7 @@ def _bounded(what: str, found: object, most: int) -> None:
 
 
 def _steps(value: object, depth: int = 0) -> Iterator[Mapping[str, Any]]:
-    """Yield a step, or the steps of a sequence in order."""
+    """Yield a step, or each step of a sequence in order."""
     if depth > _MAX_DEPTH:
         raise InvalidRecipe(f"a tokenizer's sequences are nested at most {_MAX_DEPTH} deep")
     if not isinstance(value, dict):
@@ -80,12 +80,12 @@ def _steps(value: object, depth: int = 0) -> Iterator[Mapping[str, Any]]:
 
 
 def _growth(step: Mapping[str, Any]) -> int:
-    """Return how many times as long a step may make a text, as far as that is for its JSON to say."""
+    """Return the largest growth factor of a text through a step, as far as its JSON determines it."""
     content = step.get("content") if step.get("type") == "Replace" else None
     if isinstance(content, str):
         pattern = step.get("pattern")
         string = pattern.get("String") if isinstance(pattern, dict) else None
-        # A regular expression may match one letter, or none.
+        # A regular expression may match one letter or an empty string.
         matched = len(string) if isinstance(string, str) else 1
         return max(1, -(-len(content) // max(1, matched)))
     if step.get("type") == "Prepend" and len(str(step.get("prepend"))) > MAX_GROWTH:
@@ -102,13 +102,13 @@ def _check_table(text: object) -> None:
         raise InvalidRecipe(f"expected a table of SentencePiece in the tokenizer; {error}") from error
     if size == 0 or size % 4 or size > len(data) - 4:
         raise InvalidRecipe(
-            f"expected a table of SentencePiece in the tokenizer, with a trie of whole words; it announces {size:,} "
+            f"expected a table of SentencePiece in the tokenizer, with a trie of whole words; it declares {size:,} "
             f"bytes of {len(data) - 4:,}"
         )
 
 
 def _check_regex(pattern: str) -> None:
-    """Refuse a repeated group within which something is repeated: such ones are tried in exponentially many ways.
+    """Reject a repeated group with a repetition inside: matching may take exponential time.
 
     No tokenizer of a published model needs one.
     """
@@ -157,7 +157,7 @@ def _behind(pattern: str, place: int, end: str) -> int:
 
 
 def _behind_class(pattern: str, place: int) -> int:
-    """Return the place behind a class of characters, which may hold others: ``[a-z&&[^b]]``."""
+    """Return the position after a character class, which may contain others: ``[a-z&&[^b]]``."""
     depth, place = 1, place + 1
     place += pattern[place : place + 1] == "^"
     place += pattern[place : place + 1] == "]"

@@ -1,4 +1,4 @@
-"""Segments: canonical ONNX files, and the way to join them."""
+"""Segments: canonical ONNX files, and functions that merge them."""
 
 from registry.segments.canonical import canonical, detach
 from registry.segments.encoding import Detached, from_bytes, to_bytes

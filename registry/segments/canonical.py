@@ -1,4 +1,4 @@
-"""Canonical bytes: equal computations on equal weights are equal files, from any process."""
+"""Canonical bytes: equal computations with equal weights give equal files in any process."""
 
 from collections.abc import Mapping
 
@@ -12,21 +12,21 @@ from registry.segments.graph import Graph, Value, Weight
 def canonical(model: ModelProto | Detached) -> bytes:
     """Return the canonical bytes of a model.
 
-    Nodes stand in depth-first order from the outputs, under positional names; constants are
-    initialisers, merged by content; equal nodes are one; inputs and outputs are sorted by name and
-    keep it; dimensions that vary are called ``batch`` and ``seq``; no metadata is left; opset and
-    IR version are fixed. Shapes of inner values are kept where they are numbers or these symbols:
-    ONNX Runtime's fusions depend on them.
+    Nodes are in depth-first order from the outputs, with positional names. Constants are initialisers, merged
+    by content; equal nodes are merged. Inputs and outputs keep their names and are sorted by them. Variable
+    dimensions are named ``batch`` and ``seq``. Metadata is removed; opset and IR version are fixed. Shapes of
+    inner values are kept if they consist of numbers and these symbols, because ONNX Runtime's fusions depend
+    on them.
 
     Raises:
-        InvalidSegment: the model is not well-formed, holds what no segment may, or is too large.
+        InvalidSegment: the model is malformed, contains something forbidden in segments, or is too large.
     """
     graph = Graph()
     return to_bytes(graph.write(graph.read(model)))
 
 
 def detach(graph: Graph, outputs: Mapping[str, Value]) -> Detached:
-    """Return the canonical model that computes some values, beside its weights, whatever its size."""
+    """Return the canonical model that computes some values, separate from its weights, of any size."""
     weights: dict[str, np.ndarray] = {}
 
     def store(tensor: TensorProto, weight: Weight) -> None:

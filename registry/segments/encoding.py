@@ -1,4 +1,4 @@
-"""How models travel: as one file, or beside their weights."""
+"""Serialised models: as one file, or separate from their weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,15 +13,15 @@ from registry.errors import InvalidSegment
 MAX_BYTES = 2**31 - 1
 """protobuf's limit on one serialised message."""
 INLINE_BYTES = 1024
-"""Weights up to this size stay inside a detached model: axes and shapes, which shape inference reads."""
+"""Weights up to this size stay inside a detached model: shape inference reads axes and shapes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Detached:
-    """A model beside its weights: of any size, and opened without a copy of them.
+    """A model separate from its weights: of any size, and opened without copying them.
 
     Attributes:
-        model: the model's bytes, with every weight over 1 KiB declared external.
+        model: the model's bytes, in which every weight over 1 KiB is external.
         weights: their values by initialiser name, for ``SessionOptions.add_external_initializers``.
     """
 
@@ -29,7 +29,7 @@ class Detached:
     weights: Mapping[str, np.ndarray] = field(repr=False)
 
     def operators(self) -> frozenset[str]:
-        """Return the operators of its nodes; raises ``InvalidSegment`` as ``from_bytes`` does."""
+        """Return the operators of its nodes; raises ``InvalidSegment`` like ``from_bytes``."""
         return frozenset(node.op_type for node in from_bytes(self.model).graph.node)
 
 

@@ -1,9 +1,9 @@
-"""An ONNX graph as values and the calls that compute them, equal ones being one.
+"""An ONNX graph as values and the calls that compute them; equal values are merged.
 
-Reading hash-conses: two weights of equal content, or two calls of the same operator on the same
-values, become one object. Several models read into one :class:`Graph` are thereby joined, and
-writing walks back from the outputs, so nothing that they do not need is left. What is written
-depends on the computation alone: not on names, order, metadata or producer.
+Reading hash-conses: two weights with equal content, or two calls of the same operator on the same values,
+become one object. This joins several models that are read into one :class:`Graph`. Writing starts from the
+outputs, so unneeded values are dropped. The written model depends only on the computation, not on names,
+order, metadata or producer.
 """
 
 import functools
@@ -22,19 +22,19 @@ from registry.quoting import quoted
 from registry.segments.encoding import Detached, from_bytes
 
 OPSET = 20
-"""The one version of ONNX's operators that segments are written in."""
+"""The ONNX operator set version of all segments."""
 IR_VERSION = 10
-"""The file format that came with it."""
+"""The corresponding version of the file format."""
 GRAPH_NAME = "cultivar"
 SYMBOLS = ("batch", "seq")
-"""What the first and the second dimension of an input are called where they vary."""
+"""Names of the first and second dimension of an input if they are variable."""
 
 _PACKED_BITS = {
     number: 4
     for name in ("INT4", "UINT4", "FLOAT4E2M1")
     if (number := getattr(TensorProto, name, None)) is not None
 }
-"""Bits of the elements of which several share a byte, by ONNX's number."""
+"""Bits per element of the packed types, by ONNX's type number."""
 
 _RANDOM = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
@@ -49,7 +49,7 @@ _PLAIN_CONSTANTS = {
 
 @dataclass(frozen=True, slots=True)
 class Type:
-    """What is known about a tensor.
+    """The type of a tensor.
 
     Attributes:
         dtype: ONNX's number of the element type.
@@ -62,7 +62,7 @@ class Type:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Port:
-    """A tensor that is fed from outside."""
+    """An input tensor of the graph."""
 
     name: str
 
@@ -74,8 +74,8 @@ class Weight:
     Attributes:
         dtype: ONNX's number of the element type.
         shape: its dimensions.
-        data: the elements, little-endian, in C order, as ``TensorProto.raw_data``; a view of
-            them where they are held elsewhere, as gigabytes may be.
+        data: the elements, little-endian, in C order, as ``TensorProto.raw_data``; may be a view of data held
+            elsewhere.
     """
 
     dtype: int
@@ -90,9 +90,9 @@ class Call:
     Attributes:
         operator: its ONNX name.
         domain: ``""`` for ONNX's own operators.
-        inputs: the values; None stands for an optional input left out.
-        attributes: each attribute, serialised, in the order of their names.
-        outputs: for each output whether the operator was asked for it.
+        inputs: the values; None for an omitted optional input.
+        attributes: the serialised attributes, sorted by name.
+        outputs: for each output whether it is used.
     """
 
     operator: str
@@ -126,7 +126,7 @@ class Graph:
     """Values of one or more models, hash-consed.
 
     Attributes:
-        types: what is known about ports and results.
+        types: the types of ports and results.
     """
 
     def __init__(self) -> None:
@@ -137,10 +137,10 @@ class Graph:
         self._domains: dict[str, int] = {}
 
     def port(self, name: str, type_: Type) -> Port:
-        """Return the port of a name.
+        """Return the port with a name.
 
         Raises:
-            InvalidSegment: it is there already, as something else.
+            InvalidSegment: it already exists with another type.
         """
         port = self._ports.setdefault(name, Port(name))
         if self.types.setdefault(port, type_) != type_:
@@ -150,7 +150,7 @@ class Graph:
         return port
 
     def weight(self, dtype: int, shape: Sequence[int], data: bytes | memoryview) -> Weight:
-        """Return the constant tensor of some content."""
+        """Return the constant tensor with a content."""
         key = (dtype, tuple(shape), hashlib.sha256(data).digest())
         return self._weights.setdefault(key, Weight(dtype, tuple(shape), data))
 
@@ -168,7 +168,7 @@ class Graph:
     ) -> tuple[Result, ...]:
         """Return the outputs of an operator on some values.
 
-        Attributes at their default are left out: an exporter may write ``alpha=1`` or not, and
+        Attributes with their default value are omitted: an exporter may or may not write ``alpha=1``, and
         ONNX Runtime fills it in.
         """
         defaults: frozenset[bytes] = frozenset() if domain else _defaults(operator)
@@ -185,15 +185,14 @@ class Graph:
         """Add a model and return its outputs by name.
 
         Args:
-            model: the model; where it comes beside its weights, they are viewed and not copied.
-                Its dimensions that vary take their symbols from its inputs.
-            wired: for some of its inputs a value, or the name of a port; every other input
-                becomes a port of its own name.
+            model: the model; separate weights are not copied. Its variable dimensions take their symbols from
+                its inputs.
+            wired: values or port names for some of its inputs; every other input becomes a port with its own
+                name.
 
         Raises:
-            InvalidSegment: the model is not well-formed, or holds what no segment may: control
-                flow, functions, random operators, external or sparse data, another opset; or a
-                value does not have the type of the input that it is wired to.
+            InvalidSegment: the model is malformed; it contains control flow, functions, random operators,
+                external or sparse data, or another opset; or a value does not have the type of its input.
         """
         proto, weights = (
             (from_bytes(model.model), model.weights) if isinstance(model, Detached) else (model, {})
@@ -201,23 +200,23 @@ class Graph:
         return _GraphReader(self, proto, weights, wired or {}).read()
 
     def write(self, outputs: Mapping[str, Value], store: "Store | None" = None) -> ModelProto:
-        """Return the one model that computes some values.
+        """Return one model that computes some values.
 
         Args:
-            outputs: the values by the names that they leave under.
-            store: puts a weight's elements into its initialiser, which has name, type and shape
-                already; None puts them into the model.
+            outputs: the values by output name.
+            store: puts a weight's elements into its initialiser, which already has name, type and shape; None
+                puts them into the model.
 
         Raises:
-            InvalidSegment: an input or output has a name that positions use.
+            InvalidSegment: the name of an input or output is reserved for positional names.
         """
         return _Writer(self, outputs, store or _inline).write(self._domains)
 
     def uses_domain(self, domain: str, version: int) -> None:
-        """Note the version of an operator set.
+        """Record the version of an operator set.
 
         Raises:
-            InvalidSegment: another one is in use.
+            InvalidSegment: another version is in use.
         """
         if domain == "" and version != OPSET:
             raise InvalidSegment(
@@ -230,7 +229,7 @@ class Graph:
 
 
 def walk(outputs: Iterable[Value], inputs_of: Callable[[Value], Iterable[Value]]) -> Iterator[Value]:
-    """Yield values, each once and after its inputs, depth first from the outputs in their order."""
+    """Yield values in depth-first order from the outputs, each once and after its inputs."""
     done = set[Value]()
     for output in outputs:
         stack: list[tuple[Value, Iterator[Value]]] = [(output, iter(inputs_of(output)))]
@@ -247,7 +246,7 @@ def walk(outputs: Iterable[Value], inputs_of: Callable[[Value], Iterable[Value]]
 
 
 def inputs_of(value: Value) -> tuple[Value, ...]:
-    """Return the values that a value is computed from, in their order."""
+    """Return the operands of a value, in order."""
     return tuple(v for v in value.call.inputs if v is not None) if isinstance(value, Result) else ()
 
 
@@ -327,7 +326,7 @@ class _GraphReader:
 
     def read_node(self, node: NodeProto) -> None:
         if node.op_type in _RANDOM or (node.op_type == "Dropout" and len(node.input) > 2):
-            raise InvalidSegment(f"{node.op_type} answers at random; export the network in eval mode")
+            raise InvalidSegment(f"{node.op_type} is random; export the network in eval mode")
         if node.op_type == "Identity" and not node.domain:
             self.define(node.output[0], self.value(node.input[0]))
         elif node.op_type == "Constant" and not node.domain:
@@ -358,7 +357,7 @@ class _GraphReader:
                     )
 
     def type_of(self, info: ValueInfoProto) -> Type | None:
-        """Return a type whose dimensions are numbers or symbols of the inputs, if it is one."""
+        """Return a type if its dimensions are numbers or symbols of the inputs."""
         tensor = info.type.tensor_type
         if not tensor.HasField("shape"):
             return None
@@ -448,7 +447,7 @@ def _is_positional(name: str) -> bool:
 
 
 def attribute(name: str, value: int) -> bytes:
-    """Return an integer attribute as calls hold it."""
+    """Return an integer attribute in the form that calls use."""
     return bytes(onnx.helper.make_attribute(name, value).SerializeToString(deterministic=True))
 
 
@@ -469,7 +468,7 @@ def _attributes(node: NodeProto) -> list[bytes]:
 
 @functools.cache
 def _defaults(operator: str) -> frozenset[bytes]:
-    """Return the attributes of one of ONNX's own operators at their default values, as calls hold them."""
+    """Return the default attributes of one of ONNX's own operators, in the form that calls use."""
     try:
         schema = onnx.defs.get_schema(operator, OPSET, "")
     except onnx.defs.SchemaError as error:
@@ -502,7 +501,7 @@ def _weight(graph: Graph, tensor: TensorProto) -> Weight:
         if not tensor.HasField("raw_data"):
             tensor = numpy_helper.from_array(numpy_helper.to_array(tensor))
         elements = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-    # What a tensor without the elements that it announces raises is up to onnx and NumPy.
+    # A tensor with missing elements raises various exceptions of onnx and NumPy.
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidSegment(f"weight {tensor.name!r}: expected a whole tensor; {error}") from error
     bits = _PACKED_BITS.get(tensor.data_type, 8 * elements.itemsize)

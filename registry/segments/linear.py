@@ -1,4 +1,4 @@
-"""Segments that are one linear layer, read as arrays."""
+"""Segments that consist of one linear layer, as arrays."""
 
 from dataclasses import dataclass, field
 
@@ -24,9 +24,9 @@ class Linear:
 
 
 def read_linear(data: bytes) -> Linear | None:
-    """Return the linear layer that a segment is, or None where it is anything else.
+    """Return a segment's linear layer, or None if the segment is anything else.
 
-    Several such layers on one tensor can be computed as one product, which their graphs do not say.
+    Several linear layers on one tensor can be computed as one matrix product.
 
     Raises:
         InvalidSegment: the bytes are not an ONNX model.

@@ -1,4 +1,4 @@
-"""Joins segments into one model: stored fine, run coarse."""
+"""Merging of segments into one model: segments are stored separately and run together."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,12 +13,12 @@ RECIPE = "recipe"
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A segment in its place.
+    """A segment in a graph.
 
     Attributes:
-        name: what others are wired to it by.
+        name: the name in other segments' wires.
         model: the segment's bytes.
-        inputs: for each input port ``recipe:FIELD`` or ``SEGMENT:OUTPUT``.
+        inputs: the wire of each input port, ``recipe:FIELD`` or ``SEGMENT:OUTPUT``.
     """
 
     name: str
@@ -30,22 +30,21 @@ def merge(nodes: Sequence[Node], outputs: Mapping[str, str]) -> bytes:
     """Return the canonical model that computes some outputs of a graph of segments.
 
     Args:
-        nodes: the segments, each after those that it is wired to; those that no output needs
-            leave no trace.
-        outputs: for each wanted name its wire, ``SEGMENT:OUTPUT``.
+        nodes: the segments in topological order; unneeded ones are dropped.
+        outputs: the wire of each requested output, ``SEGMENT:OUTPUT``.
 
     Raises:
-        InvalidSegment: a wire leads nowhere, types do not meet, or the result is too large.
+        InvalidSegment: a wire has no origin, types do not match, or the result is too large.
     """
     graph, values = _joined(nodes, outputs)
     return to_bytes(graph.write(values))
 
 
 def merge_detached(nodes: Sequence[Node], outputs: Mapping[str, str]) -> Detached:
-    """Return the same model beside its weights, whatever its size; arguments as of :func:`merge`.
+    """Return the same model separate from its weights, of any size; arguments as for :func:`merge`.
 
-    The way to run one: opened from one file, ONNX Runtime's Python binding keeps that file's bytes
-    as well as the weights (VGG-11: 1.1 GB held and 2.5 GB at the peak, against 0.6 and 1.5 GB).
+    Use it to run a model: from one file, ONNX Runtime's Python binding keeps the file's bytes in addition to
+    the weights (VGG-11: 1.1 GB held and 2.5 GB at the peak, instead of 0.6 and 1.5 GB).
     """
     graph, values = _joined(nodes, outputs)
     return detach(graph, values)

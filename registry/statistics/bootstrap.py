@@ -119,11 +119,11 @@ def _ends(
 def _adjusted(bias: float, tail: float, acceleration: float) -> float:
     """Return the share of resamples below an end."""
     moved = bias + tail
-    room = 1 - acceleration * moved
+    denominator = 1 - acceleration * moved
     # Beyond this pole the correction is meaningless: the end is that of the last resample.
-    if room <= 0:
+    if denominator <= 0:
         return 0.0 if tail < 0 else 1.0
-    return normal_probability(bias + moved / room)
+    return normal_probability(bias + moved / denominator)
 
 
 def _measured(statistics: Mapping[str, Statistic], weights: Iterator[np.ndarray]) -> dict[str, np.ndarray]:

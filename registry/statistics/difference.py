@@ -26,7 +26,7 @@ def difference(
         level: confidence level.
 
     Raises:
-            InvalidValue: there is no example, or the numbers differ.
+        InvalidValue: there is no example, or the numbers differ.
     """
     if right.ndim != 1 or not len(right):
         raise InvalidValue(f"expected at least one example, got {list(right.shape)}")
