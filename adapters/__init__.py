@@ -1,1 +1,1 @@
-"""From a pretrained source and a labelled dataset to a registered version."""
+"""Adaptation: from a pretrained source and a labelled dataset to a registered version."""

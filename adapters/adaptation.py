@@ -1,4 +1,4 @@
-"""The whole trip: a dataset and a source in, a registered version out."""
+"""The complete adaptation: from a dataset and a source to a registered version."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,25 +28,25 @@ from registry.versions import Version
 
 AUTO = "auto"
 _FROZEN = frozenset({AsIs.name, Features.name, Frozen.name, Layers.name})
-"""Techniques that leave every weight below the head as it is."""
+"""Techniques that do not change any weight below the head."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What is to be carried over, and how.
+    """The parameters of an adaptation.
 
     Attributes:
         data: a folder, a table or ``example:NAME``.
-        source: what to start from.
+        source: the source.
         target: the target task.
         technique: a technique's name, or ``auto`` to have the adviser choose.
-        test: data to hold out; None holds out a part of ``data``.
-        min_count: labels that fewer items have are dropped; 0 keeps all.
-        settings: hyper-parameters of the technique that differ from its defaults.
-        source_task: the source task, where the source's provider declares none.
+        test: test data; None holds out a part of ``data``.
+        min_count: labels with fewer examples are dropped; 0 keeps all.
+        settings: the technique's hyper-parameters that differ from the defaults.
+        source_task: the source task, if the provider declares none.
         seed: the random seed.
         promote: stage to promote the version to, or None.
-        prefer: what the adviser goes by where a more accurate technique is dearer; None is by cost.
+        prefer: what the adviser prefers if a more accurate technique costs more; None prefers cost.
     """
 
     data: str
@@ -64,14 +64,14 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Adaptation:
-    """What came of an order.
+    """The result of an adaptation.
 
     Attributes:
         version: the registered version.
-        manifest: what it is made of.
-        promotion: how it was promoted, where that was asked for.
-        seconds: by phase, in order.
-        advice: what the adviser said, where it chose the technique.
+        manifest: its manifest.
+        promotion: its promotion, if requested.
+        seconds: durations by phase, in order.
+        advice: the advice, if the adviser chose the technique.
     """
 
     version: Version
@@ -81,7 +81,7 @@ class Adaptation:
     advice: Advice | None = None
 
     def to_json(self) -> dict[str, object]:
-        """Return the form in which the command line shows it."""
+        """Return the JSON form for the command line."""
         parity = self.manifest.parity
         return self.version.to_json() | {
             "parity": {
@@ -106,25 +106,26 @@ def adapt(
     store: FeatureStore | None = None,
     verifier: Verifier | None = None,
 ) -> Adaptation:
-    """Carry a source over to a dataset's task and register what comes of it.
+    """Adapt a source to a dataset's task and register the version.
 
     Args:
-        order: what to do.
-        registry: where the version goes.
+        order: the parameters.
+        registry: the registry for the version.
         progress: shows the progress.
-        store: where features are kept; None keeps them for this run only.
-        verifier: holds the source against its provider's own code; None does so in every run.
+        store: the feature cache; None caches features for this run only.
+        verifier: verifies the source against its provider's own code and remembers the result; None verifies
+            it in every run.
 
     Raises:
-        CultivarError: any of the steps failed; nothing is registered then. Names, settings, places, weights and
-            disk space are checked before the first item is read.
+        CultivarError: a step failed; nothing is registered then. Names, settings, paths, weights and disk
+            space are checked before the first example is read.
     """
     phases = Phases(progress)
     context = techniques.Context(seed=order.seed, progress=progress, store=store or MemoryStore())
     source = order.source
     advice = None
     technique = _named(order)
-    # Whatever can be refused is refused here, before an item is read and hours are spent.
+    # All possible checks are made here, before an example is read and hours are spent.
     task = _source_task(order, technique is None or technique.pretrained)
     labelled = technique is None or technique.labelled
     if order.min_count and not labelled:
@@ -197,7 +198,7 @@ def adapt(
 
 
 def _named(order: Order) -> techniques.Technique | None:
-    """Return the technique that is ordered, with its settings; None where the adviser is to choose."""
+    """Return the requested technique with its settings; None if the adviser chooses."""
     if order.technique != AUTO:
         if order.prefer is not None:
             raise InvalidSetting(
@@ -215,7 +216,7 @@ def _named(order: Order) -> techniques.Technique | None:
 def _baseline(
     source: Source, dataset: Dataset, context: techniques.Context
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the untouched source's features of the items to learn from and of those held out."""
+    """Return the unchanged source's features of the training and test examples."""
     stages = source.load()
     parts = dataset.index(TRAIN, VALIDATION), dataset.index(TEST)
     if not all(len(index) for index in parts):
@@ -225,7 +226,7 @@ def _baseline(
 
 
 def _sketch(fitted: techniques.Fitted, dataset: Dataset, context: techniques.Context) -> FeatureSketch | None:
-    """Return mean and covariance of the network's features on items that it learnt from."""
+    """Return the mean and covariance of the network's features on its training examples."""
     index = dataset.index(TRAIN, VALIDATION)
     index = (
         index[np.unique(np.linspace(0, len(index) - 1, MAX_ROWS).astype(np.int64))] if len(index) else index
@@ -241,10 +242,8 @@ def _source_task(order: Order, pretrained: bool) -> str:
     declared = order.source.task
     if declared is None:
         if order.source_task is None:
-            raise InvalidSetting(
-                f"{order.source.spec} does not say which task it learnt; name it with --source-task"
-            )
+            raise InvalidSetting(f"{order.source.spec} does not declare its task; name it with --source-task")
         return order.source_task
     if order.source_task not in (None, declared):
-        raise InvalidSetting(f"{order.source.spec} learnt the task {declared!r}; leave out --source-task")
+        raise InvalidSetting(f"{order.source.spec} declares the task {declared!r}; leave out --source-task")
     return declared

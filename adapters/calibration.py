@@ -1,7 +1,7 @@
-"""Temperature scaling: one number that makes a classifier's probabilities fit (Guo et al., 2017).
+"""Temperature scaling: one number that calibrates a classifier's probabilities (Guo et al., 2017).
 
-The temperature is folded into the last layer, so nothing about serving changes, and neither does
-any answer: only how sure it is.
+The temperature is folded into the last layer. So serving does not change, and predictions keep their labels:
+only their confidence changes.
 """
 
 import numpy as np
@@ -13,15 +13,15 @@ from adapters.heads.loss import sharpest
 from adapters.training import Examples, predict
 
 BOUNDS = (-3.0, 3.0)
-"""Natural logarithms between which the sharpness is looked for."""
+"""Search range of the sharpness, as natural logarithms."""
 
 
 def sharpness(logits: np.ndarray, targets: np.ndarray) -> float:
     """Return the number to multiply logits by, 1 / temperature, that has the least log loss.
 
     Args:
-        logits: float [N, labels], of items that the classifier did not learn from.
-        targets: label numbers, int64 [N]; or ones and zeros, uint8 [N, labels].
+        logits: float [N, labels], of examples that the classifier was not trained on.
+        targets: label indices, int64 [N]; or indicators, uint8 [N, labels].
     """
     return sharpest(logits.astype(np.float64), targets, BOUNDS)
 
@@ -29,15 +29,15 @@ def sharpness(logits: np.ndarray, targets: np.ndarray) -> float:
 def solved(
     kind: heads.Kind, features: np.ndarray, targets: np.ndarray, labels: int, l2: float, held: np.ndarray
 ) -> float:
-    """Return the sharpness of a solved head, found on items that a head with the same penalty never saw.
+    """Return the sharpness of a solved head, found on examples held out from a head with the same penalty.
 
     Args:
-        kind: of the head.
+        kind: kind of the head.
         features: float32 [N, D].
-        targets: label numbers, int64 [N], or uint8 [N, labels].
+        targets: label indices, int64 [N], or indicators, uint8 [N, labels].
         labels: number of labels.
-        l2: the penalty in force.
-        held: which items are the validation part's, bool [N]; without any the answer is 1.
+        l2: the penalty.
+        held: which examples are in the validation set, bool [N]; without any the result is 1.
     """
     if not held.any():
         return 1.0
@@ -46,12 +46,12 @@ def solved(
 
 
 def calibrate(network: nn.Module, head: nn.Linear, validation: Examples) -> float:
-    """Scale a network's last layer in place; return the number that it was multiplied by.
+    """Scale a network's last layer in place and return the factor.
 
     Args:
         network: with its head, on the CPU.
         head: its last layer.
-        validation: what it did not learn from, at least one item.
+        validation: data that it was not trained on, at least one example.
     """
     factor = sharpness(predict(network, validation, torch.device("cpu")), validation.targets)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Hyper-parameters: frozen dataclasses, read from TOML and flags alike, with unknown keys refused."""
+"""Hyper-parameters: frozen dataclasses, read from TOML and options; unknown keys are rejected."""
 
 import tomllib
 import types
@@ -31,11 +31,11 @@ def read_file(path: Path) -> dict[str, object]:
 
 
 def settings(file: str | None, flags: Mapping[str, object]) -> dict[str, object]:
-    """Return the keys of a TOML file, if one is named, with the flags that were given over them.
+    """Return the keys of an optional TOML file, overridden by the given options.
 
     Args:
         file: path of the file, or None.
-        flags: those that are None were not given.
+        flags: options by name; None if not given.
 
     Raises:
         InvalidSetting: the file cannot be read.
@@ -45,10 +45,10 @@ def settings(file: str | None, flags: Mapping[str, object]) -> dict[str, object]
 
 
 def assigned(assignments: Sequence[str]) -> dict[str, object]:
-    """Return what ``KEY=VALUE`` texts say, their values as TOML writes them; a bare word is a text.
+    """Parse ``KEY=VALUE`` texts, with values in TOML syntax; a bare word is a string.
 
     Raises:
-        InvalidSetting: a text has another form, or says more than one thing.
+        InvalidSetting: a text has another form, or more than one assignment.
     """
     found: dict[str, object] = {}
     for text in assignments:
@@ -72,12 +72,12 @@ def configure(cls: type[_T], values: Mapping[str, object], what: str) -> _T:
 
     Args:
         cls: a dataclass whose fields are all keyword arguments.
-        values: from a file or flags; a key that is absent takes the field's default.
-        what: names the owner in messages.
+        values: values by key; an absent key takes the field's default.
+        what: the owner's name in messages.
 
     Raises:
-        InvalidSetting: a key is unknown (the nearest one is named), missing, or its value of
-            another type or out of its range.
+        InvalidSetting: a key is unknown (the message suggests the nearest one) or missing, or a value has
+            another type or is out of range.
     """
     known = {field.name: field for field in fields(cls) if field.init}  # type: ignore[arg-type]  # no type says dataclass
     for key in values:
@@ -94,7 +94,7 @@ def configure(cls: type[_T], values: Mapping[str, object], what: str) -> _T:
 
 
 def check(holds: bool, what: str, name: str, want: str, got: object) -> None:
-    """Refuse a setting that is out of its range.
+    """Check that a setting is in its range.
 
     Raises:
         InvalidSetting: unless ``holds``.

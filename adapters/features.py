@@ -1,4 +1,4 @@
-"""Features of items at any boundary between stages: computed once, in batches, in eval mode."""
+"""Features of examples at any stage boundary: computed once, in batches, in eval mode."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -26,16 +26,16 @@ def compute(
     store: FeatureStore,
     progress: Progress,
 ) -> np.ndarray:
-    """Return the network's features of the items at these positions, float32 [N, D].
+    """Return the network's features of the examples at these positions, float32 [N, D].
 
     The stages are in eval mode and on the CPU afterwards.
 
     Args:
         stages: the network.
-        dataset: whose rows to run it on.
+        dataset: the dataset.
         index: positions in the dataset's items, at least one.
         device: the device to run on.
-        store: rows that are in there already are not computed again.
+        store: the feature cache; cached rows are not computed again.
         progress: shows the progress.
     """
     whole = len(stages)
@@ -52,21 +52,21 @@ def taps(
     store: FeatureStore,
     progress: Progress,
 ) -> dict[int, np.ndarray]:
-    """Return what stages leave at several boundaries, averaged over places or tokens, in one pass.
+    """Return the stages' outputs at several boundaries, averaged over positions or tokens, in one pass.
 
-    The network runs once over the items that lack any of them. Other arguments as of :func:`compute`.
+    The network runs once over the examples that lack any of them. Other arguments as in :func:`compute`.
 
     Args:
         stages: the network.
-        boundaries: 1 to ``len(stages)``: ``b`` stands for what stage ``b - 1`` leaves.
+        boundaries: 1 to ``len(stages)``: ``b`` means the output of stage ``b - 1``.
         dataset: whose rows to run it on.
         index: positions in the dataset's items, at least one.
         device: the device to run on.
-        store: where rows are kept.
+        store: the feature cache.
         progress: shows the progress.
 
     Returns:
-        For each boundary float32 [N, D of that stage].
+        float32 [N, D of that stage] for each boundary.
     """
     wanted = sorted(set(boundaries))
     digests = [dataset.items[at].digest for at in index]
@@ -93,9 +93,9 @@ def carry(
     store: FeatureStore,
     progress: Progress,
 ) -> PreparedRows:
-    """Return rows to train the stages above the first ``stop`` on, one for each item at these positions.
+    """Return the training rows for the stages above the first ``stop``, one per example at these positions.
 
-    Rows of one shape are kept in the store; a text's tokens are not. Arguments as of :func:`compute`.
+    Rows of one shape are cached in the store; a text's tokens are not. Arguments as in :func:`compute`.
     """
     if _is_ragged(stages, stop):
         below = dataset.rows.take(index)
@@ -115,13 +115,13 @@ def carry(
 
 
 def carried_bytes(stages: Stages, stop: int, dataset: Dataset, index: np.ndarray) -> int:
-    """Return about how much memory the rows of :func:`carry` would take, judged by the first item."""
+    """Estimate the memory that the rows of :func:`carry` would take, from the first example."""
     one = _dense(stages, stop, dataset.rows, index[:1], torch.device("cpu"), SILENT)
     return int(one.nbytes) * len(index)
 
 
 def batches(rows: PreparedRows, index: np.ndarray, size: int = BATCH_ROWS) -> Iterator[np.ndarray]:
-    """Yield places in ``index`` batch by batch, rows of like length together, so that little is padding."""
+    """Yield positions in ``index`` in batches of rows with similar lengths, to reduce padding."""
     order = np.argsort(rows.lengths(index), kind="stable")
     for start in range(0, len(index), size):
         yield order[start : start + size]
@@ -146,7 +146,7 @@ def _run(
     device: torch.device,
     progress: Progress,
 ) -> Iterator[tuple[np.ndarray, dict[str, Tensor], dict[int, Tensor]]]:
-    """Yield for each batch its places in ``index``, its fields, and what the stages leave at the boundaries."""
+    """Yield for each batch its positions in ``index``, its fields, and the outputs at the boundaries."""
     stages.train(False).to(device)
     try:
         with progress.step("features", len(index)) as step:
@@ -208,12 +208,12 @@ def _ragged(
 
 
 def _is_ragged(stages: Stages, stop: int) -> bool:
-    """Say whether what a stage leaves is as long as its text."""
+    """Tell whether a stage's output is as long as its text."""
     return any("seq" in spec.shape for spec in stages.inputs) and layouts(stages)[stop - 1] == "tokens"
 
 
 def _joined(found: Found, computed: np.ndarray, fresh: np.ndarray | None) -> np.ndarray:
-    """Return all rows in order: those that were found, and those just computed in the places that say so."""
+    """Merge cached and newly computed rows in order."""
     if fresh is None:
         return found.rows
     if computed.all():

@@ -1,8 +1,8 @@
-"""What no longer learns, and the proof that it did not move.
+"""Freezing of stages, and the proof that they did not change.
 
-``requires_grad = False`` alone freezes nothing that is a buffer: batch-norm statistics move with
-every forward pass in training mode. So frozen stages are kept in eval mode, and every parameter
-and buffer is hashed before and after.
+``requires_grad = False`` does not freeze buffers: batch-norm statistics change with every forward pass in
+training mode. So frozen stages are kept in eval mode, and every parameter and buffer is hashed before and
+after.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from registry.errors import FrozenPartMoved
 
 @dataclass(frozen=True, slots=True)
 class FreezeProof:
-    """The state of frozen stages at one moment.
+    """The state of frozen stages at one time.
 
     Attributes:
         tensors: (name, digest) of every parameter and buffer, in order.
@@ -42,26 +42,26 @@ class FreezeProof:
         )
 
     def check(self, later: "FreezeProof") -> None:
-        """Compare with the state at a later moment.
+        """Compare with the state at a later time.
 
         Raises:
-            FrozenPartMoved: a tensor changed, came or went; the message names the first ones.
+            FrozenPartMoved: a tensor was changed, added or removed; the message names the first ones.
         """
         before, after = dict(self.tensors), dict(later.tensors)
         moved = [name for name in {**before, **after} if before.get(name) != after.get(name)]
         if moved:
             shown = ", ".join(moved[:3]) + (f" and {len(moved) - 3} more" if len(moved) > 3 else "")
             raise FrozenPartMoved(
-                f"expected the frozen stages to stay as they were, but {shown} changed; "
+                f"expected the frozen stages not to change, but {shown} changed; "
                 "something ran them in training mode or wrote to them, so nothing is registered"
             )
 
 
 @contextmanager
 def frozen(stages: Stages, count: int) -> Iterator[Split]:
-    """Freeze the first ``count`` stages for the length of a block, and prove it at its end.
+    """Freeze the first ``count`` stages for a block, and check at its end that they did not change.
 
-    Gives the frozen and the free part. Whatever happens, the stages are left in eval mode.
+    Returns the frozen and the trainable stages. Afterwards the stages are in eval mode in any case.
 
     Raises:
         FrozenPartMoved: a frozen parameter or buffer changed inside the block.
@@ -82,5 +82,5 @@ def tensor_digest(tensor: Tensor) -> Digest:
 
 
 def _state(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Yield parameters and buffers, those that no state dict holds included."""
+    """Yield parameters and buffers, including non-persistent ones."""
     return chain(module.named_parameters(), module.named_buffers())

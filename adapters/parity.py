@@ -1,7 +1,7 @@
-"""The proof that an exported version answers as the torch model does.
+"""The proof that an exported version's outputs equal the torch model's.
 
-The version is opened in ONNX Runtime as a server would open it and fed raw items through its own
-recipe, in batches of several sizes. Features and raw logits are compared with torch's.
+The version is opened in ONNX Runtime as on a server. Raw inputs pass through its own recipe in batches of
+several sizes. Features and raw logits are compared with torch's.
 """
 
 import io
@@ -20,19 +20,19 @@ from registry.recipe import Prepared, Raw, Recipe
 MIN_INPUTS = 256
 BATCHES = (1, 2, 3, 17)
 RELATIVE_TOLERANCE = 1e-4
-"""Allowed difference as a share of an output's largest value, where that is over 1."""
+"""Allowed difference, as a share of an output's largest value if that is over 1."""
 
 Reference = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
-"""Torch's answer: the recipe's fields of a batch to ``features`` and, with a head, ``logits``."""
+"""The torch model: maps the recipe's fields of a batch to ``features`` and, with a head, ``logits``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probes:
-    """Raw items to compare on, and where each came from.
+    """Raw inputs for the comparison, and their origins.
 
     Attributes:
-        items: at least 256 raw items.
-        counts: how many are ``test``, ``train`` and ``synthetic``, in that order.
+        items: at least 256 raw inputs.
+        counts: the numbers of ``test``, ``train`` and ``synthetic`` inputs, in that order.
     """
 
     items: tuple[Raw, ...]
@@ -40,12 +40,12 @@ class Probes:
 
 
 def choose_probes(parts: Mapping[str, Sequence[Raw]], modality: str, seed: int) -> Probes:
-    """Take 256 probes: held-out items first, then training items, then seeded synthetic ones.
+    """Take 256 probes: first test examples, then training examples, then seeded synthetic ones.
 
     Args:
-        parts: raw items by part, the parts in the order of preference.
-        modality: which kind of synthetic items to make up the number with.
-        seed: of the synthetic items.
+        parts: raw inputs by split, in order of preference.
+        modality: modality of the synthetic inputs.
+        seed: seed of the synthetic inputs.
     """
     items: list[Raw] = []
     counts: dict[str, int] = {}
@@ -65,20 +65,20 @@ def prove(
     """Compare a version with its torch model.
 
     Args:
-        program: the version, opened from the bytes that will be served.
+        program: the version, opened from the stored bytes.
         recipe: the version's recipe.
-        reference: torch's answer.
-        probes: what to compare on.
+        reference: the torch model.
+        probes: the inputs to compare.
         progress: shows the progress.
 
     Raises:
-        ParityError: an output differs by more than 1e-4 times the larger of 1 and its scale, is not
-            finite, or a first label differs although torch's two best are further apart than
-            twice that.
+        ParityError: an output differs by more than 1e-4 times the larger of 1 and its scale, or is not
+            finite; or a top label differs although torch's two best are further apart than twice that
+            tolerance.
     """
     rows = [recipe.prepare(item) for item in probes.items]
     expected, got = [], []
-    # Texts of like lengths meet in a batch, so that batches of several lengths are run.
+    # Batches contain texts of similar lengths, so that batches of several lengths are run.
     rows.sort(key=_length)
     with progress.step("parity", len(rows)) as step:
         for batch in _batches(rows):
@@ -104,7 +104,7 @@ def _length(row: Prepared) -> int:
 
 
 def _batches(rows: Sequence[Prepared]) -> Iterator[Sequence[Prepared]]:
-    """Cut rows into batches of 1, 2, 3 and 17, over and over."""
+    """Split rows into batches of 1, 2, 3 and 17, cyclically."""
     start = turn = 0
     while start < len(rows):
         size = BATCHES[turn % len(BATCHES)]
@@ -115,9 +115,9 @@ def _batches(rows: Sequence[Prepared]) -> Iterator[Sequence[Prepared]]:
 
 def _compare(name: str, wanted: np.ndarray, answered: np.ndarray) -> tuple[float, float]:
     if wanted.shape != answered.shape:
-        raise ParityError(f"{name}: torch gives {wanted.shape}, the exported version {answered.shape}")
+        raise ParityError(f"{name}: torch returns {wanted.shape}, the exported version {answered.shape}")
     if not (np.isfinite(wanted).all() and np.isfinite(answered).all()):
-        raise ParityError(f"{name}: expected finite numbers; torch or the exported version gives others")
+        raise ParityError(f"{name}: expected finite numbers; torch or the exported version returns others")
     tolerance = RELATIVE_TOLERANCE * max(1.0, float(np.abs(wanted).max(initial=0.0)))
     difference = float(np.abs(wanted - answered).max(initial=0.0))
     if difference > tolerance:
@@ -129,7 +129,7 @@ def _compare(name: str, wanted: np.ndarray, answered: np.ndarray) -> tuple[float
 
 
 def _top1_agreement(wanted: np.ndarray, answered: np.ndarray, tolerance: float) -> float:
-    """Return the share of equal first labels where torch's two best are clearly apart; raise below 1."""
+    """Return the share of equal top labels where torch's two best are clearly apart; raise if it is below 1."""
     if wanted.shape[1] == 1:
         return 1.0
     two_best = np.partition(wanted, -2, axis=1)[:, -2:]
@@ -137,14 +137,14 @@ def _top1_agreement(wanted: np.ndarray, answered: np.ndarray, tolerance: float) 
     equal = wanted.argmax(axis=1)[clear] == answered.argmax(axis=1)[clear]
     if not equal.all():
         raise ParityError(
-            f"the exported version puts another label first on {int((~equal).sum())} of {len(equal)} inputs; "
+            f"the exported version predicts another label for {int((~equal).sum())} of {len(equal)} inputs; "
             "the version was not registered"
         )
     return 1.0
 
 
 def _synthetic_pictures(count: int, seed: int) -> list[Raw]:
-    """Make pictures between plain noise and smooth shades, as PNG files."""
+    """Generate pictures between noise and smooth gradients, as PNG files."""
     random = np.random.default_rng(seed)
     pictures: list[Raw] = []
     for _ in range(count):
@@ -157,7 +157,7 @@ def _synthetic_pictures(count: int, seed: int) -> list[Raw]:
 
 
 def _synthetic_texts(count: int, seed: int) -> list[Raw]:
-    """Make texts of one to a few hundred words, of letters drawn at random and with words that occur."""
+    """Generate texts of one to a few hundred words, from random letters and common words."""
     random = np.random.default_rng(seed)
     return [_synthetic_text(random) for _ in range(count)]
 

@@ -1,4 +1,4 @@
-"""Where the time of an adaptation goes."""
+"""Durations of an adaptation's phases."""
 
 import time
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ from registry.progress import SILENT, Progress
 
 
 class Phases:
-    """Seconds spent in each named phase, in the order in which they began.
+    """Seconds spent in each named phase, in order of their start.
 
     Args:
-        progress: is shown each phase while it lasts.
+        progress: shows each phase while it runs.
     """
 
     def __init__(self, progress: Progress = SILENT) -> None:
@@ -20,11 +20,11 @@ class Phases:
 
     @contextmanager
     def phase(self, name: str, what: str) -> Iterator[None]:
-        """Count the time that a block takes towards a phase.
+        """Add the duration of a block to a phase.
 
         Args:
-            name: of the phase.
-            what: names the work for a person.
+            name: the phase.
+            what: description of the work.
         """
         start = time.perf_counter()
         try:
@@ -35,5 +35,5 @@ class Phases:
 
     @property
     def total(self) -> float:
-        """Seconds in all phases together."""
+        """Seconds in all phases."""
         return sum(self.seconds.values())

@@ -1,4 +1,4 @@
-"""Checks that come before work: what can be refused at once is refused before the first item is read."""
+"""Checks before an adaptation: errors that can be found early are found before the first example is read."""
 
 import tempfile
 from collections.abc import Callable
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from adapters.adaptation import Order
 
 _OVERHEAD = 4 << 20
-"""Bytes of a version beside its weights: graphs, item lists, predictions, evidence."""
+"""Bytes of a version in addition to its weights: graphs, example lists, predictions, evidence."""
 
 
 def check_order(order: "Order", registry: Registry) -> None:
-    """Check the names of an order, that its data are there, and that its registry can be written to.
+    """Check an order's names, that its data exist, and that its registry is writable.
 
     Nothing is decoded or hashed.
 
     Raises:
         InvalidName: the target or the stage breaks the grammar.
         Conflict: the stage is ``candidate``.
-        DatasetError: there are no data of a known form where the order says.
+        DatasetError: the order's path does not have data in a known format.
         StorageFailure: the registry cannot be written to.
     """
     check_task(order.target)
@@ -45,10 +45,10 @@ def check_order(order: "Order", registry: Registry) -> None:
 
 
 def check_data(data: str, test: str | None, source: Source) -> None:
-    """Check that there are data where they are said to be, without listing them.
+    """Check that data exist at a path, without listing them.
 
     Raises:
-        DatasetError: nothing is there, or it has no known form.
+        DatasetError: nothing is there, or it has no known format.
     """
     for place in (data, test):
         if place is not None:
@@ -58,17 +58,18 @@ def check_data(data: str, test: str | None, source: Source) -> None:
 def space_check(
     source: Source, stages: Stages, frozen: bool, registry: Registry, store: FeatureStore
 ) -> Callable[[int], None]:
-    """Return a check of the disk space for a number of items, to be made before the first is read.
+    """Return a check of the disk space for a number of examples, to be called before the first is read.
 
-    The version takes what its weights take, and as much again for their state where they are trained; the feature
-    cache a row for each item, up to its bound; prepared items over 1 GiB go to a temporary file.
+    The version needs the size of its weights, and as much again for their state if they are trained. The
+    feature cache needs a row per example, up to its bound. Prepared examples over 1 GiB go to a temporary
+    file.
 
     Args:
-        source: what is adapted.
+        source: the source.
         stages: its network.
-        frozen: whether its weights stay as they are.
-        registry: where the version goes.
-        store: where features are kept.
+        frozen: whether its weights do not change.
+        registry: the registry for the version.
+        store: the feature cache.
     """
     tensors = [*stages.stages.parameters(), *stages.stages.buffers()]
     weights = sum(tensor.nbytes for tensor in tensors)

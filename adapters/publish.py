@@ -1,7 +1,7 @@
-"""From a fitted network to a registered version: the only caller of the registry's publication.
+"""From a fitted network to a registered version; the only caller of the registry's publication.
 
-Segments are exported and stored, opened again from the store as a server will open them, proved
-equal to torch, evaluated on the held-out part; then the version is registered.
+Segments are exported and stored, opened from the store as on a server, compared with torch, and evaluated on
+the test set. Then the version is registered.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -59,16 +59,17 @@ class Carried:
 
     Attributes:
         transfer: source task and target task.
-        source: what was carried over.
+        source: the source.
         weights: weights digest of each stage of the network before anything was trained.
-        outside: those of them that can be had again outside the registry.
-        fitted: what became of it.
-        dataset: what it learnt from and is tested on.
+        outside: those of them that are also available outside the registry.
+        fitted: the fitted network.
+        dataset: its training and test data.
         seed: the random seed.
-        baseline: the untouched source's features of the items learnt from and of those held out,
-            for comparison; None where there is no source to speak of.
-        sketch: of the version's features on what it learnt from, for the adviser of a later transfer.
-        verification: the proof that the source answers as its provider's own code does, where there is one.
+        baseline: the unchanged source's features of the training and test examples, for comparison; None
+            without a pretrained source.
+        sketch: mean and covariance of the version's features on its training data, for the adviser of later
+            transfers.
+        verification: the proof that the source's outputs equal its provider's own code, if there is one.
     """
 
     transfer: Transfer
@@ -89,13 +90,13 @@ def publish(
     """Export, prove, evaluate and register a transfer.
 
     Args:
-        carried: what to publish.
+        carried: the transfer to publish.
         publication: an open publication of the registry.
         read_blob: returns stored bytes, verified.
-        phases: is told where the time goes, and shows it.
+        phases: records and shows the time of each phase.
 
     Raises:
-        ParityError: the exported version does not answer as torch does; nothing is registered.
+        ParityError: the exported version's outputs differ from torch's; nothing is registered.
         InvalidSegment: the network cannot be exported.
     """
     progress = phases.progress
@@ -120,7 +121,7 @@ def weights_digests(stages: Stages) -> tuple[Digest, ...]:
 
 
 def _stored(carried: Carried, publication: Publication, progress: Progress) -> Iterator[Segment]:
-    """Yield every segment of a version, stored, each after those that feed it."""
+    """Store and yield every segment of a version in topological order."""
     fitted = carried.fitted
     yield from _stored_stages(carried, publication, progress)
     if fitted.taps:
@@ -142,7 +143,7 @@ def _described(exported: Exported, role: str, publication: Publication) -> Segme
 
 
 def _stored_stages(carried: Carried, publication: Publication, progress: Progress) -> Iterator[Segment]:
-    """Yield a segment for each stage from the input on; those not in the store yet are exported and stored."""
+    """Yield a segment for each stage, starting at the input; missing ones are exported and stored."""
     fitted = carried.fitted
     stages = fitted.stages
     weights = [stage_weights_digest(stages, index) for index in range(fitted.height)]
@@ -168,7 +169,7 @@ def _stored_stages(carried: Carried, publication: Publication, progress: Progres
 
 
 def _draft(carried: Carried, segments: tuple[Segment, ...], publication: Publication) -> Manifest:
-    """Return the manifest without its proof and its figures."""
+    """Return the manifest without parity proof and metrics."""
     fitted, source, dataset = carried.fitted, carried.source, carried.dataset
     below = [segment for segment in segments if segment.role != "head"]
     recipe = publication.store("recipe", dataset.recipe.to_bytes())
@@ -214,7 +215,7 @@ def _draft(carried: Carried, segments: tuple[Segment, ...], publication: Publica
 
 
 def _stored_parts(dataset: Dataset, publication: Publication) -> Mapping[str, Part]:
-    """Store the item digests of each part, one a line."""
+    """Store the example digests of each split, one per line."""
     return {
         name: Part(
             len(digests), publication.store("items", "".join(f"{each}\n" for each in digests).encode())
@@ -240,13 +241,13 @@ def _proved(carried: Carried, program: Program, progress: Progress) -> Parity:
 def _evaluated(
     carried: Carried, program: Program, publication: Publication, progress: Progress
 ) -> Mapping[str, Any]:
-    """Measure the opened version on the held-out part; return the manifest's fields about it, stored."""
+    """Evaluate the opened version on the test set, store the results, and return the manifest's fields for them."""
     fitted, dataset = carried.fitted, carried.dataset
     index = dataset.index(TEST)
     if not fitted.labels or not len(index):
         return {}
     answers: dict[str, np.ndarray] = {}
-    with progress.step("answering the test items", len(index)) as step:
+    with progress.step("predicting the test examples", len(index)) as step:
         for places in batches(dataset.rows, index, EVALUATION_BATCH):
             for name, values in program.run(dataset.rows.batch(index[places]), [FEATURES, LOGITS]).items():
                 answers.setdefault(name, np.empty((len(index), values.shape[1]), np.float32))[places] = values

@@ -1,4 +1,4 @@
-"""From what a stage leaves to one vector: the mean over the places of a map or the tokens of a text."""
+"""Readout: a stage's output as one vector, the mean over the positions of a map or the tokens of a text."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from adapters.sources.stages import Stages
 
 Layout = Literal["vector", "tokens", "channels-first", "channels-last"]
-"""What the dimensions of a carried tensor are: [N, D], [N, T, D], [N, D, H, W] or [N, H, W, D]."""
+"""The layout of a stage's output: [N, D], [N, T, D], [N, D, H, W] or [N, H, W, D]."""
 
 MASK = "attention_mask"
 
 
 def layouts(stages: Stages) -> tuple[Layout, ...]:
-    """Return the layout of what each stage leaves, as an example shows it."""
+    """Return the layout of each stage's output, found with an example."""
     return tuple(_layout(shape) for shape in stages.shapes())
 
 
@@ -24,17 +24,17 @@ def _layout(shape: tuple[int, ...]) -> Layout:
         return "vector"
     if len(shape) == 2:
         return "tokens"
-    # Places are square as a rule; transformers with windows (Swin) put the channels last.
+    # Maps are usually square; transformers with windows (Swin) have channels last.
     square_first, square_last = shape[0] == shape[1], shape[1] == shape[2]
     return "channels-last" if square_first and not square_last else "channels-first"
 
 
 class Pool(nn.Module):
-    """The mean of a carried tensor: [N, ...] to [N, D].
+    """The mean of a stage's output: [N, ...] to [N, D].
 
     Args:
-        layout: what its dimensions are.
-        masked: whether a mask, int64 [N, T], says which tokens count.
+        layout: its layout.
+        masked: whether a mask, int64 [N, T], selects the tokens.
     """
 
     def __init__(self, layout: Layout, masked: bool = False) -> None:
@@ -43,7 +43,7 @@ class Pool(nn.Module):
         self.masked = masked and layout == "tokens"
 
     def forward(self, value: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the mean over places or tokens; a vector as it is."""
+        """Return the mean over positions or tokens; a vector is unchanged."""
         if self.layout == "vector":
             return value
         if self.layout == "tokens":
@@ -55,12 +55,12 @@ class Pool(nn.Module):
 
 
 class Readout(nn.Module):
-    """Features from several stages: their means, one behind the other.
+    """Features from several stages: their concatenated means.
 
-    Takes the carried tensors in order and, where a text's tokens are averaged, their mask last.
+    Takes the stages' outputs in order and, if a text's tokens are averaged, their mask last.
 
     Args:
-        pools: for each carried tensor how it is averaged.
+        pools: the mean for each output.
     """
 
     def __init__(self, pools: Sequence[Pool]) -> None:
@@ -73,7 +73,7 @@ class Readout(nn.Module):
         return any(pool.masked for pool in self.pools)
 
     def forward(self, *values: Tensor) -> Tensor:
-        """Return features, float32 [N, D of all]."""
+        """Return features, float32 [N, sum of all D]."""
         mask = values[-1] if self.masked else None
         carried = values[: len(self.pools)]
         means = [pool(value, mask) for pool, value in zip(self.pools, carried, strict=True)]
@@ -81,11 +81,11 @@ class Readout(nn.Module):
 
 
 def readout(stages: Stages, boundaries: Sequence[int]) -> Readout:
-    """Return the readout of what the stages below some boundaries leave.
+    """Return the readout of the stages at some boundaries.
 
     Args:
         stages: the network.
-        boundaries: 1 to ``len(stages)``: ``b`` stands for what stage ``b - 1`` leaves.
+        boundaries: 1 to ``len(stages)``: ``b`` means the output of stage ``b - 1``.
     """
     layout = layouts(stages)
     masked = any(spec.name == MASK for spec in stages.inputs)

@@ -1,4 +1,4 @@
-"""Small files of text that a user names."""
+"""Small text files named by a user."""
 
 from pathlib import Path
 
@@ -9,9 +9,9 @@ def read(path: Path, most: int, what: str) -> str:
     """Read a whole file in UTF-8, with or without a byte order mark.
 
     Args:
-        path: of the file.
-        most: bytes that it may have.
-        what: the file is, with its article: for errors.
+        path: path of the file.
+        most: largest size in bytes.
+        what: what the file is, with an article, for messages.
 
     Raises:
         InvalidSetting: there is no such file, it is larger, or not in UTF-8.

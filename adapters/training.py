@@ -34,27 +34,26 @@ class TrainingPlan:
         batch_size: examples a step, at least 2 (a single one has no batch statistics).
         optimiser: ``sgd`` (Nesterov momentum 0.9) or ``adamw``.
         learning_rate: its peak, for the network's own parameters.
-        head_factor: the head's learning rate in multiples of it.
-        weight_decay: applied to weights of two dimensions and more; biases and the scales of
-            normalisation layers are left alone.
-        warmup: share of all steps over which the rate climbs from nothing; a half cosine down
-            to nothing follows.
+        head_factor: the head's learning rate as a multiple of it.
+        weight_decay: applied to weights of two or more dimensions, but not to biases and the scales of
+            normalisation layers.
+        warmup: share of all steps over which the rate rises linearly from 0; a half cosine down to 0 follows.
         clip: largest norm of a gradient over all parameters.
         label_smoothing: share of the target spread over all labels, 0 up to 1.
-        patience: epochs without a lower validation loss before the end; None never stops early.
-            With a validation part the best epoch's weights are kept.
-        augment: random translations of up to an eighth of a side, and slight changes of
-            brightness and contrast. Pictures are never mirrored: a letter or digit would be another.
-        batch_norm: ``learn`` takes statistics from each batch and moves the running ones; ``keep``
-            normalises by the running ones as they are, so that the network trained is the network
-            served. Scales and shifts are trained either way.
-        layer_decay: the learning rate of a stage as a share of that of the stage above it, above 0 to
-            1 (layer-wise decay: ULMFiT's "discriminative fine-tuning", Howard and Ruder, 2018).
+        patience: epochs without a lower validation loss before training stops; None never stops early. With a
+            validation set the best epoch's weights are kept.
+        augment: random translations of up to an eighth of a side, and slight changes of brightness and
+            contrast. Pictures are never mirrored, as that would change letters and digits.
+        batch_norm: ``learn`` uses each batch's statistics and updates the running ones; ``keep`` uses the
+            unchanged running statistics, so that training and serving compute the same. Scales and shifts are
+            trained in both cases.
+        layer_decay: the ratio of a stage's learning rate to that of the stage above it, above 0 to 1
+            (layer-wise decay: ULMFiT's "discriminative fine-tuning", Howard and Ruder, 2018).
         unfreeze: ``at-once``; or ``gradual``: the head alone at first, then one stage after another
             from the top, all of them from the middle of the epochs on (ULMFiT).
-        class_weights: ``equal``; or ``balanced``: a label's items weigh N / (labels x items of the
-            label), as scikit-learn has it; where an item has several labels, its presence weighs
-            absences / presences, 100 at most.
+        class_weights: ``equal``; or ``balanced``: a label's examples get the weight N / (labels x examples of
+            the label), as in scikit-learn; for multilabel a label's presence gets the weight absences /
+            presences, at most 100.
     """
 
     epochs: int
@@ -93,19 +92,18 @@ class TrainingPlan:
         demand(self.patience is None or self.patience >= 1, "patience", "1 or more, or absent")
 
     def steps(self, examples: int) -> int:
-        """Return how many steps all epochs over a number of examples have."""
+        """Return the total number of steps for a number of examples."""
         return self.epochs * len(_slices(examples, self.batch_size))
 
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """What to train on: some rows, and their targets.
+    """Training data: rows and their targets.
 
     Attributes:
-        rows: prepared items, or what a frozen part left of them.
-        index: the rows that count, int64 [N].
-        targets: their label numbers, int64 [N], or for several labels an item ones and zeros,
-            uint8 [N, labels].
+        rows: prepared examples, or the frozen stages' outputs for them.
+        index: the selected rows, int64 [N].
+        targets: their label indices, int64 [N], or for multilabel indicators, uint8 [N, labels].
     """
 
     rows: PreparedRows
@@ -117,19 +115,19 @@ class Examples:
 
     @property
     def several(self) -> bool:
-        """Whether an item has any number of labels."""
+        """Whether an example can have any number of labels."""
         return self.targets.ndim == 2
 
     def batch(self, places: np.ndarray, device: torch.device) -> tuple[dict[str, Tensor], Tensor]:
-        """Return fields and targets of some rows, places 0 up to N, on a device."""
+        """Return the fields and targets of some rows, positions 0 up to N, on a device."""
         fields = tensors(self.rows.batch(self.index[places]), device)
         return fields, torch.from_numpy(self.targets[places]).to(device)
 
     def slices(self, order: np.ndarray, size: int) -> list[np.ndarray]:
-        """Cut an order of places into batches, of like lengths where rows have lengths.
+        """Split an order of positions into batches of similar lengths.
 
-        Sorted by length within some fifty batches, as transformers' trainers do ("group by length"), so
-        that the order stays random as a whole.
+        Rows are sorted by length within about fifty batches, like "group by length" in transformers, so the
+        order stays random overall.
         """
         lengths = self.rows.lengths(self.index)
         if lengths.min() == lengths.max():
@@ -138,20 +136,20 @@ class Examples:
         pools = [order[start : start + pool] for start in range(0, len(order), pool)]
         ranked = np.concatenate([each[np.argsort(lengths[each], kind="stable")] for each in pools])
         cut = [ranked[rows] for rows in _slices(len(ranked), size)]
-        # The first of the order says which batch comes first: as random as the order is.
+        # The first position in the order determines the first batch, which is as random as the order.
         return [cut[at] for at in np.argsort(order[: len(cut)])]
 
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """Figures of one epoch.
+    """Metrics of one epoch.
 
     Attributes:
         number: from 1.
         loss: mean training loss.
         rate: learning rate at its last step.
-        validation_loss: mean cross-entropy on the validation part, or None.
-        validation_accuracy: share of right answers there, or None.
+        validation_loss: mean cross-entropy on the validation set, or None.
+        validation_accuracy: share of correct predictions there, or None.
     """
 
     number: int
@@ -161,13 +159,13 @@ class Epoch:
     validation_accuracy: float | None = None
 
     def to_json(self) -> dict[str, float]:
-        """Return the figures that there are, as plain values."""
+        """Return the available metrics as plain values."""
         figures = {name: getattr(self, name) for name in self.__slots__}
         return {name: value for name, value in figures.items() if value is not None}
 
 
 class Callback:
-    """Hooks into the loop; each does nothing unless overridden."""
+    """Hooks into the training loop; by default they do nothing."""
 
     def on_start(self, network: nn.Module, plan: TrainingPlan) -> None:
         """Before the first step."""
@@ -179,11 +177,11 @@ class Callback:
         """After every epoch."""
 
     def on_end(self, network: nn.Module, history: Sequence[Epoch]) -> None:
-        """After the last epoch, with the weights that are kept."""
+        """After the last epoch, with the final weights."""
 
 
 class Stopwatch(Callback):
-    """Times steps; the first one, in which memory is laid out, does not count.
+    """Measures the time of steps, except the first one, which allocates memory.
 
     Args:
         clock: returns the time in seconds.
@@ -194,17 +192,17 @@ class Stopwatch(Callback):
         self._ends: list[float] = []
 
     def on_step(self, network: nn.Module, loss: float) -> None:
-        """Note when a step ended."""
+        """Record the end of a step."""
         self._ends.append(self._clock())
 
     @property
     def seconds(self) -> float:
-        """Mean time of a step in seconds; there were two steps or more."""
+        """Mean time of a step in seconds; needs two or more steps."""
         return (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1)
 
 
 class _Best:
-    """Keeps the weights of the epoch with the lowest validation loss, and counts those since."""
+    """Keeps the weights of the epoch with the lowest validation loss, and counts the epochs since."""
 
     def __init__(self, patience: int | None) -> None:
         self._patience = patience
@@ -229,7 +227,7 @@ class _Best:
 
 
 class _Precision:
-    """Mixed precision where there is a GPU: bfloat16, or float16 with a scaled loss; float32 elsewhere."""
+    """Mixed precision on a GPU: bfloat16, or float16 with a scaled loss; float32 on a CPU."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -254,7 +252,7 @@ class _Precision:
 
 
 class _Loss:
-    """Cross-entropy; of each label for itself where an item may have several."""
+    """Cross-entropy; binary for each label if examples can have several."""
 
     def __init__(self, examples: Examples, labels: int, plan: TrainingPlan, device: torch.device) -> None:
         self._several = examples.several
@@ -292,19 +290,19 @@ def train(
     validation: Examples | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> tuple[Epoch, ...]:
-    """Train a body and a head in place; they are left in eval mode, on the CPU.
+    """Train a body and a head in place; afterwards they are in eval mode on the CPU.
 
-    Torch's global random generators are as they were afterwards, whatever happens.
+    The state of torch's global random generators is restored in any case.
 
     Args:
-        body: from fields to features; a frozen part in it stays as it is.
-        head: from features to logits.
-        examples: what to learn from, at least two.
-        plan: how.
-        seed: of order, dropout and augmentation.
+        body: maps fields to features; frozen stages in it are not changed.
+        head: maps features to logits.
+        examples: the training examples, at least two.
+        plan: the training settings.
+        seed: seed of order, dropout and augmentation.
         device: the device to run on.
         progress: shows the progress.
-        validation: what early stopping looks at; without it, every epoch is run and the last one kept.
+        validation: data for early stopping; without it every epoch is run and the last weights are kept.
         callbacks: called in order.
 
     Raises:
@@ -378,7 +376,7 @@ def _epochs(
 
 
 def _stages(body: nn.Module) -> list[nn.Module]:
-    """Return the stages of a body that are trained, from the input on."""
+    """Return the trained stages of a body, starting at the input."""
     runs = [
         part
         for part in (body, *body.children())
@@ -388,14 +386,14 @@ def _stages(body: nn.Module) -> list[nn.Module]:
 
 
 def _width(network: nn.Sequential) -> int:
-    """Return how many labels a head gives."""
+    """Return the number of a head's labels."""
     head = network[1]
     assert isinstance(head, nn.Linear), "techniques train linear heads"
     return head.out_features
 
 
 def _train_mode(network: nn.Sequential, plan: TrainingPlan, epoch: int) -> None:
-    """Open the stages that learn in an epoch; in eval mode stay those that do not learn yet."""
+    """Unfreeze the stages that are trained in an epoch; the others stay in eval mode."""
     network.train(True)
     if plan.unfreeze == "gradual":
         stages = _stages(network[0])
@@ -452,7 +450,7 @@ def predict(network: nn.Module, examples: Examples, device: torch.device) -> np.
 
 
 def _slices(count: int, size: int, smallest: int = 2) -> list[slice]:
-    """Cut a range into batches; a last one below the smallest size joins the one before it."""
+    """Split a range into batches; a last batch below the smallest size is added to the previous one."""
     starts = list(range(0, count, size))
     if len(starts) > 1 and count - starts[-1] < smallest:
         starts.pop()
@@ -463,7 +461,7 @@ def _optimiser(network: nn.Sequential, plan: TrainingPlan) -> torch.optim.Optimi
     """Return the optimiser, with groups for the head and every stage, decayed and not."""
     groups = []
     stages = _stages(network[0])
-    if not stages:  # a body that is no network of ours
+    if not stages:  # a body without stages
         stages = [network[0]]
     factors = [plan.layer_decay ** (len(stages) - 1 - place) for place in range(len(stages))]
     for part, factor in zip([*stages, network[1]], [*factors, plan.head_factor], strict=True):
@@ -485,7 +483,7 @@ def _optimiser(network: nn.Sequential, plan: TrainingPlan) -> torch.optim.Optimi
 
 @dataclass(frozen=True, slots=True)
 class _Cosine:
-    """Share of the peak rate at a step: a line up, then half a cosine down to nothing."""
+    """Share of the peak rate at a step: linear warm-up, then half a cosine down to 0."""
 
     steps: int
     warmup: float
@@ -498,10 +496,9 @@ class _Cosine:
 
 
 def _augment(pixels: Tensor, order: np.random.Generator) -> Tensor:
-    """Shift a batch of pictures, uint8 [N, H, W, C], by up to an eighth, and vary its light.
+    """Shift a batch of pictures, uint8 [N, H, W, C], by up to an eighth, and vary brightness and contrast.
 
-    Edges are repeated where a shift uncovers them, so that no frame appears that tells how
-    far a picture moved.
+    Uncovered areas repeat the edge, so that no frame reveals the shift.
     """
     count, height, width, _ = pixels.shape
     down = torch.from_numpy(order.integers(-(height // 8), height // 8 + 1, count))
@@ -523,7 +520,7 @@ def _note(epoch: Epoch) -> str:
 
 @contextmanager
 def _random(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's generators for a block, and put them back after it."""
+    """Seed torch's generators for a block, and restore their state after it."""
     devices = [torch.cuda.current_device()] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed)

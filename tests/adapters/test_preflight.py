@@ -52,7 +52,7 @@ class Unlabelled(TinySource):
 
 @dataclass(frozen=True, kw_only=True)
 class Undeclared(TinySource):
-    """A source that does not say which task it learnt."""
+    """A source that does not declare its task it learnt."""
 
     task: str = None  # type: ignore[assignment]  # as every source's may be, though not the plain one's
 

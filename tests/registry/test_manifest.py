@@ -99,7 +99,7 @@ def test_wires_lead_upwards_only(manifest: Manifest) -> None:
 
 
 def test_a_segment_stands_once_in_the_graph(manifest: Manifest) -> None:
-    with pytest.raises(InvalidManifest, match="stands twice"):
+    with pytest.raises(InvalidManifest, match="occurs twice"):
         replace(manifest, segments=(*manifest.segments, manifest.segments[-1]))
 
 
