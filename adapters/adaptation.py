@@ -11,7 +11,7 @@ from adapters.advise.decision import Preference
 from adapters.datasets import TEST, TRAIN, VALIDATION, Dataset
 from adapters.phases import Phases
 from adapters.preflight import check_order, space_check
-from adapters.publish import Carried, publish, weights_digests
+from adapters.publish import PreparedTransfer, publish, weights_digests
 from adapters.sources.sketch import MAX_DIMENSION, MAX_ROWS, FeatureSketch
 from adapters.sources.source import Source
 from adapters.sources.verifier import Verifier
@@ -175,7 +175,7 @@ def adapt(
     with phases.phase("sketch", "sketching the features"):
         sketch = _sketch(fitted, dataset, context)
     transfer = Transfer(task, order.target)
-    carried = Carried(
+    prepared = PreparedTransfer(
         transfer,
         source,
         weights,
@@ -188,7 +188,7 @@ def adapt(
         verification if technique.pretrained else None,
     )
     with registry.publication() as publication:
-        version, manifest = publish(carried, publication, registry.blob, phases)
+        version, manifest = publish(prepared, publication, registry.blob, phases)
     promotion = None
     if order.promote is not None:
         with phases.phase("promote", "promoting"):

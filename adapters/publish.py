@@ -32,9 +32,9 @@ from registry.manifest import (
     Manifest,
     Origin,
     Parity,
-    Part,
     Segment,
     SourceVerification,
+    Split,
     TechniqueRecord,
     Wire,
 )
@@ -54,7 +54,7 @@ _UNPROVED = Parity({}, {}, None, {}, ())
 
 
 @dataclass(frozen=True, slots=True)
-class Carried:
+class PreparedTransfer:
     """A transfer that is ready to be published.
 
     Attributes:
@@ -85,12 +85,12 @@ class Carried:
 
 
 def publish(
-    carried: Carried, publication: Publication, read_blob: Callable[[Digest], bytes], phases: Phases
+    prepared: PreparedTransfer, publication: Publication, read_blob: Callable[[Digest], bytes], phases: Phases
 ) -> tuple[Version, Manifest]:
     """Export, prove, evaluate and register a transfer.
 
     Args:
-        carried: the transfer to publish.
+        prepared: the transfer to publish.
         publication: an open publication of the registry.
         read_blob: returns stored bytes, verified.
         phases: records and shows the time of each phase.
@@ -101,16 +101,16 @@ def publish(
     """
     progress = phases.progress
     with phases.phase("export", "exporting"):
-        segments = tuple(_stored(carried, publication, progress))
-        draft = _draft(carried, segments, publication)
+        segments = tuple(_stored(prepared, publication, progress))
+        draft = _draft(prepared, segments, publication)
         with progress.step("opening in ONNX Runtime"):
             program = Program(draft, read_blob)
     with phases.phase("parity", "proving parity"):
-        parity = _proved(carried, program, progress)
+        parity = _proved(prepared, program, progress)
     with phases.phase("evaluate", "evaluating"):
-        figures = _evaluated(carried, program, publication, progress)
+        figures = _evaluated(prepared, program, publication, progress)
     with phases.phase("register", "registering"):
-        sketch = None if carried.sketch is None else publication.store("sketch", carried.sketch.to_bytes())
+        sketch = None if prepared.sketch is None else publication.store("sketch", prepared.sketch.to_bytes())
         manifest = replace(draft, parity=parity, sketch=sketch, **figures)
         return publication.register(manifest), manifest
 
@@ -120,10 +120,10 @@ def weights_digests(stages: Stages) -> tuple[Digest, ...]:
     return tuple(stage_weights_digest(stages, index) for index in range(len(stages)))
 
 
-def _stored(carried: Carried, publication: Publication, progress: Progress) -> Iterator[Segment]:
+def _stored(prepared: PreparedTransfer, publication: Publication, progress: Progress) -> Iterator[Segment]:
     """Store and yield every segment of a version in topological order."""
-    fitted = carried.fitted
-    yield from _stored_stages(carried, publication, progress)
+    fitted = prepared.fitted
+    yield from _stored_stages(prepared, publication, progress)
     if fitted.taps:
         yield _described(export_readout(fitted.stages, fitted.taps), "trunk", publication)
     if fitted.head is not None:
@@ -142,9 +142,11 @@ def _described(exported: Exported, role: str, publication: Publication) -> Segme
     )
 
 
-def _stored_stages(carried: Carried, publication: Publication, progress: Progress) -> Iterator[Segment]:
+def _stored_stages(
+    prepared: PreparedTransfer, publication: Publication, progress: Progress
+) -> Iterator[Segment]:
     """Yield a segment for each stage, starting at the input; missing ones are exported and stored."""
-    fitted = carried.fitted
+    fitted = prepared.fitted
     stages = fitted.stages
     weights = [stage_weights_digest(stages, index) for index in range(fitted.height)]
     found = [publication.find_export(digest) for digest in weights]
@@ -162,15 +164,15 @@ def _stored_stages(carried: Carried, publication: Publication, progress: Progres
         role = "trunk" if index < fitted.frozen else "tail"
         inputs = {port: Wire.parse(wire) for port, wire in wires(stages, index).items()}
         state = None
-        if weights[index] not in carried.outside and holds_weights(stages, index):
+        if weights[index] not in prepared.outside and holds_weights(stages, index):
             state = publication.store("state", state_bytes(stages, index))
         exit_ = exit_port(stages, index)
         yield Segment(stages.names[index], role, *stored, weights[index], inputs, (exit_,), state)
 
 
-def _draft(carried: Carried, segments: tuple[Segment, ...], publication: Publication) -> Manifest:
+def _draft(prepared: PreparedTransfer, segments: tuple[Segment, ...], publication: Publication) -> Manifest:
     """Return the manifest without parity proof and metrics."""
-    fitted, source, dataset = carried.fitted, carried.source, carried.dataset
+    fitted, source, dataset = prepared.fitted, prepared.source, prepared.dataset
     below = [segment for segment in segments if segment.role != "head"]
     recipe = publication.store("recipe", dataset.recipe.to_bytes())
     dimension = fitted.features(fitted.stages.example()).shape[1]
@@ -178,18 +180,18 @@ def _draft(carried: Carried, segments: tuple[Segment, ...], publication: Publica
     heads: tuple[Head, ...] = ()
     if fitted.head is not None:
         outputs.append(TensorSpec(LOGITS, "float32", ("batch", len(fitted.labels))))
-        heads = (Head(carried.transfer.target, fitted.kind, Wire(segments[-1].name, LOGITS), fitted.labels),)
+        heads = (Head(prepared.transfer.target, fitted.kind, Wire(segments[-1].name, LOGITS), fitted.labels),)
     return Manifest(
-        transfer=carried.transfer,
+        transfer=prepared.transfer,
         modality=source.modality,
         technique=TechniqueRecord(fitted.technique, fitted.depth, fitted.config),
         origin=Origin(
             source.spec,
             source.architecture,
-            Digest.of_json(list(carried.weights)),
+            Digest.of_json(list(prepared.weights)),
             source.licence,
             source.parent,
-            carried.verification,
+            prepared.verification,
         ),
         recipe=recipe,
         segments=segments,
@@ -203,32 +205,32 @@ def _draft(carried: Carried, segments: tuple[Segment, ...], publication: Publica
             "none" if fitted.taps else source.norm,
             dimension,
         ),
-        parts=_stored_parts(dataset, publication),
+        parts=_stored_splits(dataset, publication),
         excluded=dataset.excluded,
         remarks=dataset.remarks,
         metrics={},
         predictions=None,
         parity=_UNPROVED,
-        seed=carried.seed,
+        seed=prepared.seed,
         libraries={name: library_version(name) for name in LIBRARIES},
     )
 
 
-def _stored_parts(dataset: Dataset, publication: Publication) -> Mapping[str, Part]:
+def _stored_splits(dataset: Dataset, publication: Publication) -> Mapping[str, Split]:
     """Store the example digests of each split, one per line."""
     return {
-        name: Part(
+        name: Split(
             len(digests), publication.store("items", "".join(f"{each}\n" for each in digests).encode())
         )
-        for name, digests in dataset.part_digests().items()
+        for name, digests in dataset.split_digests().items()
     }
 
 
-def _proved(carried: Carried, program: Program, progress: Progress) -> Parity:
+def _proved(prepared: PreparedTransfer, program: Program, progress: Progress) -> Parity:
     """Compare the opened version with torch."""
-    fitted, dataset = carried.fitted, carried.dataset
-    raw = {part: [item.read() for item in dataset.part(part)[:MIN_INPUTS]] for part in (TEST, TRAIN)}
-    probes = choose_probes(raw, carried.source.modality, carried.seed)
+    fitted, dataset = prepared.fitted, prepared.dataset
+    raw = {part: [item.read() for item in dataset.split(part)[:MIN_INPUTS]] for part in (TEST, TRAIN)}
+    probes = choose_probes(raw, prepared.source.modality, prepared.seed)
 
     def reference(fields: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         given = tensors(fields, torch.device("cpu"))
@@ -239,10 +241,10 @@ def _proved(carried: Carried, program: Program, progress: Progress) -> Parity:
 
 
 def _evaluated(
-    carried: Carried, program: Program, publication: Publication, progress: Progress
+    prepared: PreparedTransfer, program: Program, publication: Publication, progress: Progress
 ) -> Mapping[str, Any]:
     """Evaluate the opened version on the test set, store the results, and return the manifest's fields for them."""
-    fitted, dataset = carried.fitted, carried.dataset
+    fitted, dataset = prepared.fitted, prepared.dataset
     index = dataset.index(TEST)
     if not fitted.labels or not len(index):
         return {}
@@ -258,7 +260,7 @@ def _evaluated(
         answers[FEATURES],
         fitted.labels,
         fitted.kind,
-        carried.baseline,
+        prepared.baseline,
         fitted.history,
         progress,
     )

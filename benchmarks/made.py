@@ -13,8 +13,8 @@ from registry.manifest import (
     Manifest,
     Origin,
     Parity,
-    Part,
     Segment,
+    Split,
     TechniqueRecord,
     Wire,
 )
@@ -104,7 +104,7 @@ def register(
                     ),
                 ),
                 space=Space(weights, prepares, pooling, "none", dimension),
-                parts={"train": Part(0, publication.store("items", b""))},
+                parts={"train": Split(0, publication.store("items", b""))},
                 excluded={},
                 metrics={},
                 predictions=None,

@@ -65,13 +65,13 @@ def examine(settings: Settings) -> Iterator[Check]:
             f"there is no catalog at {file}; restore it, or use another home; otherwise adapt creates one",
         )
     else:
-        yield from _guarded("catalog", lambda: _parts(settings))
+        yield from _guarded("catalog", lambda: _components(settings))
     folders = dict.fromkeys([settings.home, *([file.parent] if file else [])])
     yield from _modes([*folders, settings.blob_folder, file], shared=settings.shared)
-    yield from _rooms(dict.fromkeys([*folders, settings.blob_folder]))
+    yield from _space(dict.fromkeys([*folders, settings.blob_folder]))
 
 
-def _parts(settings: Settings) -> Iterator[Check]:
+def _components(settings: Settings) -> Iterator[Check]:
     with closing(SqlCatalog.open(settings.catalog, shared=settings.shared)) as catalog:
         if damage := _damage(catalog):
             yield Check(
@@ -161,13 +161,13 @@ def _modes(paths: list[Path | None], *, shared: bool) -> Iterator[Check]:
         yield Check(
             "modes",
             WARNING,
-            f"other users can read {', '.join(open_to)}; 'chmod -R {whom} …' prevents that",
+            f"other users have access: {', '.join(open_to)}; 'chmod -R {whom} …' prevents that",
         )
     else:
         yield Check("modes", OK, f"only {'the group' if shared else 'their owner'} can read the files")
 
 
-def _rooms(folders: dict[Path | None, None]) -> Iterator[Check]:
+def _space(folders: dict[Path | None, None]) -> Iterator[Check]:
     """Warn if a disk is nearly full."""
     tight = []
     least = float("inf")

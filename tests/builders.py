@@ -26,8 +26,8 @@ from registry.manifest import (
     Manifest,
     Origin,
     Parity,
-    Part,
     Segment,
+    Split,
     TechniqueRecord,
     Wire,
 )
@@ -328,7 +328,7 @@ def _version(
         heads=heads,
         signature=Signature(recipe.fields, tuple(outputs)),
         space=Space(weights, recipe.digest, "avg", "none", DIMENSION),
-        parts={name: Part(3, Digest.of(items)) for name, items in parts.items()},
+        parts={name: Split(3, Digest.of(items)) for name, items in parts.items()},
         excluded={},
         metrics={} if labels is None else {"accuracy": round(0.5 + seed % 50 / 100, 2)},
         predictions=predictions,

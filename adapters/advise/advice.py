@@ -95,7 +95,7 @@ class Advice:
             "candidates": [candidate.to_json() for candidate in self.candidates],
             "negative_transfer": self.negative_transfer,
             "reasons": list(self.reasons),
-            "measured": _figures(self.measured),
+            "measured": _measured_json(self.measured),
             "prefer": self.prefer.value,
             "seconds": round(self.seconds, 3),
         }
@@ -244,7 +244,7 @@ def _candidate(
     return Candidate(proposal, None, None, False, cost)
 
 
-def _figures(measured: Measurements) -> dict[str, Json]:
+def _measured_json(measured: Measurements) -> dict[str, Json]:
     """Return the measurements as plain JSON values."""
     raw, random, curve = measured.raw, measured.random, measured.curve
     return {

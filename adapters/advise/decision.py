@@ -1,6 +1,6 @@
 """Which of the proposals to take: what is better by more than its interval, or else what is cheaper.
 
-A dearer technique is taken only if it is shown to be better: the lower end of the paired difference of accuracies, on
+A costlier technique is taken only if it is shown to be better: the lower end of the paired difference of accuracies, on
 the same validation examples, lies above 0. Trials that could not show that are not made. Where costs are alike, the
 squared error decides, which sees more than right and wrong.
 """
@@ -30,10 +30,10 @@ NEAR = 0.01
 
 
 class Preference(StrEnum):
-    """What decides where a more accurate technique is dearer.
+    """What decides where a more accurate technique is costlier.
 
     Attributes:
-        COST: the cheaper one is taken, unless the dearer is shown to be better.
+        COST: the cheaper one is taken, unless the costlier is shown to be better.
         ACCURACY: minutes do not count.
     """
 
@@ -64,7 +64,7 @@ class Pair:
         first: what the rules put before the other.
         second: the other.
         costs: what each is expected to take.
-        prefer: what decides where a more accurate technique is dearer.
+        prefer: what decides where a more accurate technique is costlier.
         margin: minutes up to which costs are alike.
     """
 
@@ -83,7 +83,7 @@ class Pair:
         return self.first if mine < other else self.second
 
     @property
-    def dearer(self) -> TechniqueProposal | None:
+    def costlier(self) -> TechniqueProposal | None:
         """The other one; None where costs are alike, or do not count."""
         cheaper = self.cheaper
         return None if cheaper is None else self.second if cheaper is self.first else self.first
@@ -106,12 +106,12 @@ def shortlist(
     """Return the two proposals to choose from; None where there is one alone.
 
     They are the two that the rules put first. Where cost counts and a third is cheaper than both by the margin, it
-    takes the second one's place: there is always something to measure a dear one against.
+    takes the second one's place: there is always something to measure a expensive one against.
 
     Args:
         proposals: the rules' order, at least one.
         costs: what each is expected to take, by its technique's name.
-        prefer: what decides where a more accurate technique is dearer.
+        prefer: what decides where a more accurate technique is costlier.
         margin: minutes up to which costs are alike.
     """
     if len(proposals) < 2:
@@ -138,16 +138,16 @@ def decide(pair: Pair, where: Ground | None, attempt: Attempt, progress: Progres
     """
     if where is None or not len(where.judged):
         return _untried(pair, "nothing was tried")
-    cheaper, dearer = pair.cheaper, pair.dearer
-    if cheaper is None or dearer is None:
+    cheaper, costlier = pair.cheaper, pair.costlier
+    if cheaper is None or costlier is None:
         with progress.step("trying the two best", 2) as step:
             first = attempt(pair.first, step)
             return compare(pair, first, attempt(pair.second, step), len(where.learnt))
-    expected = pair.cost(dearer).trial / 60
+    expected = pair.cost(costlier).trial / 60
     if expected > MOST_TRIAL_MINUTES:
         return _untried(
             pair,
-            f"{dearer} was not tried, because a trial of it would take about {minutes(expected)} and "
+            f"{costlier} was not tried, because a trial of it would take about {minutes(expected)} and "
             f"{minutes(MOST_TRIAL_MINUTES)} is the most where cost counts",
         )
     with progress.step("trying the two best", 2) as step:
@@ -157,14 +157,14 @@ def decide(pair: Pair, where: Ground | None, attempt: Attempt, progress: Progres
             return Decision(
                 cheaper,
                 (
-                    f"{_tried(cheap, len(where.learnt))} It is wrong on {wrong} of {len(cheap.right)}: even {dearer} "
+                    f"{_tried(cheap, len(where.learnt))} It is wrong on {wrong} of {len(cheap.right)}: even {costlier} "
                     f"without a mistake would be better by {points(_flawless(cheap))}, an interval that holds 0, so "
                     f"that it was not tried. {_times(pair)} Taken: {cheaper}.",
                 ),
                 (cheap,),
             )
-        dear = attempt(dearer, step)
-    first, second = (cheap, dear) if cheaper is pair.first else (dear, cheap)
+        expensive = attempt(costlier, step)
+    first, second = (cheap, expensive) if cheaper is pair.first else (expensive, cheap)
     return compare(pair, first, second, len(where.learnt))
 
 
@@ -186,15 +186,15 @@ def compare(pair: Pair, first: Trial, second: Trial, learnt: int) -> Decision:
 
 
 def _by_cost(pair: Pair, first: Trial, second: Trial) -> tuple[TechniqueProposal, str]:
-    """Take the dearer one where the interval of its lead in accuracy lies above 0, else the cheaper."""
-    cheap, dear = (first, second) if first.proposal is pair.cheaper else (second, first)
-    lead = difference(dear.right, cheap.right, dear.groups)
-    shown = f"By accuracy, {dear.proposal} is {points(lead)} against {cheap.proposal}"
+    """Take the costlier one where the interval of its lead in accuracy is above 0, else the cheaper one."""
+    cheap, expensive = (first, second) if first.proposal is pair.cheaper else (second, first)
+    lead = difference(expensive.right, cheap.right, expensive.groups)
+    shown = f"By accuracy, {expensive.proposal} is {points(lead)} against {cheap.proposal}"
     if above(lead, 0):
-        return dear.proposal, f"{shown}: more than the interval. {_times(pair)}"
+        return expensive.proposal, f"{shown}: more than the interval. {_times(pair)}"
     return (
         cheap.proposal,
-        f"{shown}: {_undecided(lead)}, so the dearer one is not shown to be better. {_times(pair)}",
+        f"{shown}: {_undecided(lead)}, so the more expensive one is not shown to be better. {_times(pair)}",
     )
 
 
@@ -227,11 +227,11 @@ def _by_error(pair: Pair, first: Trial, second: Trial) -> tuple[TechniqueProposa
 
 
 def _untried(pair: Pair, why: str) -> Decision:
-    cheaper, dearer = pair.cheaper, pair.dearer
-    if cheaper is None or dearer is None:
+    cheaper, costlier = pair.cheaper, pair.costlier
+    if cheaper is None or costlier is None:
         return Decision(pair.first, ())
     text = (
-        f"{why[0].upper()}{why[1:]}; no figure shows that {dearer} is better than {cheaper}. {_times(pair)} "
+        f"{why[0].upper()}{why[1:]}; no figure shows that {costlier} is better than {cheaper}. {_times(pair)} "
         f"Taken: {cheaper}."
     )
     return Decision(cheaper, (text,))
@@ -250,11 +250,11 @@ def _flawless(trial: Trial) -> Interval:
 
 
 def _times(pair: Pair) -> str:
-    cheaper, dearer = pair.cheaper, pair.dearer
-    assert cheaper is not None and dearer is not None, "only called where one is dearer"
-    more, less = pair.cost(dearer), pair.cost(cheaper)
+    cheaper, costlier = pair.cheaper, pair.costlier
+    assert cheaper is not None and costlier is not None, "only called where one is costlier"
+    more, less = pair.cost(costlier), pair.cost(cheaper)
     most = "up to " if more.at_most else "about "
-    return f"{dearer} would take {most}{minutes(more.minutes)} instead of {minutes(less.minutes)}."
+    return f"{costlier} would take {most}{minutes(more.minutes)} instead of {minutes(less.minutes)}."
 
 
 def _undecided(interval: Interval) -> str:

@@ -119,7 +119,7 @@ def negative_transfer(measured: Measurements) -> Finding | None:
     )
 
 
-def own_answers(measured: Measurements) -> Finding | None:
+def own_predictions(measured: Measurements) -> Finding | None:
     """Where the source knows the labels and answers as well as a new head, train nothing."""
     zero, last = measured.zero_shot, measured.last
     if zero is None:
@@ -131,7 +131,7 @@ def own_answers(measured: Measurements) -> Finding | None:
     return Finding(f"{text}{head}.", (TechniqueProposal("as-is"),))
 
 
-def one_item(measured: Measurements) -> Finding | None:
+def one_example(measured: Measurements) -> Finding | None:
     """With a single item of a class, nothing can be left out, and only class means can be trusted."""
     if measured.judged:
         return None
@@ -213,8 +213,8 @@ def distance(measured: Measurements) -> Finding | None:
 
 RULES: tuple[Callable[[Measurements], Finding | None], ...] = (
     negative_transfer,
-    own_answers,
-    one_item,
+    own_predictions,
+    one_example,
     middle_layer,
     amount,
     distance,

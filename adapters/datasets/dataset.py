@@ -84,7 +84,7 @@ class Dataset:
         chosen = [self.parts[part] for part in parts if part in self.parts]
         return np.sort(np.concatenate([np.zeros(0, np.int64), *chosen]))
 
-    def part(self, name: str) -> tuple[Item, ...]:
+    def split(self, name: str) -> tuple[Item, ...]:
         """Return the items of a part, in order; none where there is no such part."""
         return tuple(self.items[position] for position in self.index(name))
 
@@ -115,9 +115,9 @@ class Dataset:
             row[columns] = 1
         return targets
 
-    def part_digests(self) -> dict[str, tuple[Digest, ...]]:
+    def split_digests(self) -> dict[str, tuple[Digest, ...]]:
         """Return the sorted item digests of each part: what a version stores of its data."""
-        return {name: tuple(sorted(item.digest for item in self.part(name))) for name in self.parts}
+        return {name: tuple(sorted(item.digest for item in self.split(name))) for name in self.parts}
 
     def divided(self, parts: Mapping[str, np.ndarray]) -> Self:
         """Return the same items in other parts; items in none of them are left aside."""

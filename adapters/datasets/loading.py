@@ -179,7 +179,7 @@ def _labels_of(label: Label | None) -> tuple[str | None, ...]:
 
 
 def _held_out(dataset: Dataset) -> str:
-    held, whole = len(dataset.part(TEST)), len(dataset)
+    held, whole = len(dataset.split(TEST)), len(dataset)
     return f"held out by a hash of the content: {held:,} of {whole:,} items ({held / whole:.1%})"
 
 
@@ -193,7 +193,7 @@ def _notes(dataset: Dataset, reading: Reading) -> tuple[str, ...]:
         f"{reason}: {count}" + (f" ({reading.examples[reason]})" if reason in reading.examples else "")
         for reason, count in dataset.remarks.items()
     ]
-    tested = {label for item in dataset.part(TEST) for label in item.labels}
+    tested = {label for item in dataset.split(TEST) for label in item.labels}
     untested = [label for label in dataset.labels if label not in tested]
     if untested:
         more = f" and {len(untested) - 5} more" if len(untested) > 5 else ""

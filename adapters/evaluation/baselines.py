@@ -92,7 +92,7 @@ class BaselineStanding:
     """What a baseline answered to the test part.
 
     Attributes:
-        logits: float32 [N, C], in the order of ``dataset.part("test")``.
+        logits: float32 [N, C], in the order of ``dataset.split("test")``.
         learnt_from: items that it learnt from.
         method: the linear model that it is.
     """
@@ -103,7 +103,7 @@ class BaselineStanding:
 
     def against(self, own: Predictions, dataset: Dataset) -> MeasuredBaseline:
         """Hold a version's predictions on the test part against it."""
-        digests = [item.digest for item in dataset.part(TEST)]
+        digests = [item.digest for item in dataset.split(TEST)]
         places = {digest: at for at, digest in enumerate(own.digests)}
         order = np.array([places[digest] for digest in digests], np.int64)
         other = Predictions.of(digests, own.labels[order], self.logits)
@@ -149,7 +149,7 @@ def raw_baseline(dataset: Dataset, labels: Sequence[str], *, seed: int = 0) -> B
     train, test = raw_inputs(dataset, learnt), raw_inputs(dataset, dataset.index(TEST))
     fit = _pictures(train, test) if isinstance(train, np.ndarray) else _texts(train, test)
     method = fit.method(len(np.unique(targets))) if isinstance(fit, _Terms) else LOGISTIC
-    return BaselineStanding(_answers(fit, targets, len(labels), len(test)), len(learnt), method)
+    return BaselineStanding(_logits_of(fit, targets, len(labels), len(test)), len(learnt), method)
 
 
 def frozen_baseline(
@@ -167,7 +167,7 @@ def frozen_baseline(
         DatasetError: the items that it learns from have fewer than two labels.
     """
     fit = _features(train_features, test_features)
-    return BaselineStanding(_answers(fit, _taught(targets), labels, len(test_features)), len(targets))
+    return BaselineStanding(_logits_of(fit, _taught(targets), labels, len(test_features)), len(targets))
 
 
 _Fit = Callable[[np.ndarray, int], np.ndarray]
@@ -265,7 +265,7 @@ def _taught(targets: np.ndarray) -> np.ndarray:
     return targets
 
 
-def _answers(fit: _Fit, targets: np.ndarray, labels: int, count: int) -> np.ndarray:
+def _logits_of(fit: _Fit, targets: np.ndarray, labels: int, count: int) -> np.ndarray:
     """Fit a model to the labels that are there, and return its logits on all, float32 [N, labels]."""
     if targets.ndim == 1:
         there, numbers = np.unique(targets, return_inverse=True)

@@ -39,7 +39,7 @@ def evaluate(
 
     Args:
         dataset: with a test part.
-        logits: the version's, float32 [N, C], one row for each item of ``dataset.part("test")``, in that order.
+        logits: the version's, float32 [N, C], one row for each item of ``dataset.split("test")``, in that order.
         features: its features of the same items, float32 [N, D], or None.
         labels: in the order of the logits.
         kind: ``classification`` or ``multilabel``.
@@ -69,7 +69,7 @@ def evaluate(
     baselines = {name: standing.against(predictions, dataset) for name, standing in stood.items()}
     if baselines:
         figures["yardsticks"] = {name: baseline.to_json() for name, baseline in baselines.items()}
-    digests = tuple(item.digest for item in dataset.part(TEST))
+    digests = tuple(item.digest for item in dataset.split(TEST))
     with progress.step("map of the features"):
         mapped = None if features is None else feature_map(features, digests)
     evidence = Evidence(

@@ -17,14 +17,14 @@ def held_out(
 
     Args:
         dataset: with a test part.
-        logits: float32 [N, C], one row for each item of ``dataset.part("test")``, in that order.
+        logits: float32 [N, C], one row for each item of ``dataset.split("test")``, in that order.
         labels: in the order of the logits.
         kind: ``classification`` or ``multilabel``.
 
     Raises:
         InvalidValue: the test part is empty, holds another label, or has another size.
     """
-    items = dataset.part(TEST)
+    items = dataset.split(TEST)
     targets = dataset.targets(dataset.index(TEST), labels)
     groups = [item.unit for item in items]
     predictions = Predictions.of([item.digest for item in items], targets, logits, groups)

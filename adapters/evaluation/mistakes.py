@@ -15,7 +15,7 @@ from registry.statistics import log_softmax, sigmoid
 THUMBNAIL_SIDE = 96
 
 
-def answers(predictions: Predictions, labels: Sequence[str]) -> list[tuple[str, ...]]:
+def predicted_labels(predictions: Predictions, labels: Sequence[str]) -> list[tuple[str, ...]]:
     """Return the labels that each item was given: the likeliest, or for multilabel those above a half."""
     if predictions.multilabel:
         return _several(predictions.logits > 0, labels)
@@ -51,7 +51,11 @@ def worst(predictions: Predictions, dataset: Dataset, labels: Sequence[str]) -> 
     wrong = np.flatnonzero(~predictions.right())
     chosen = wrong[np.argsort(-sure[wrong], kind="stable")][:MAX_MISTAKES]
     places = {dataset.items[at].digest: int(at) for at in dataset.index(TEST)}
-    digests, given, right = predictions.digests, answers(predictions, labels), truths(predictions, labels)
+    digests, given, right = (
+        predictions.digests,
+        predicted_labels(predictions, labels),
+        truths(predictions, labels),
+    )
     found = []
     for at in chosen:
         place = places[digests[at]]

@@ -7,7 +7,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from adapters.evaluation.mistakes import answers, confidence, truths
+from adapters.evaluation.mistakes import confidence, predicted_labels, truths
 from adapters.report.material import Material
 from adapters.report.page import page
 from adapters.report.plots import plots
@@ -84,7 +84,7 @@ def predictions_csv(material: Material) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["item", "label", "answer", "confidence"])
     if predictions is not None:
-        right, given = truths(predictions, labels), answers(predictions, labels)
+        right, given = truths(predictions, labels), predicted_labels(predictions, labels)
         for item, label, answer, sure in zip(
             predictions.digests, right, given, confidence(predictions), strict=True
         ):

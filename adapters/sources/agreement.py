@@ -168,7 +168,7 @@ def _through_stages(
         if spent + cost > MOST_OPERATIONS and tried:
             continue
         with FlopCounterMode(display=False) as counter, _told(source, f"running {probes[number].name!r}"):
-            answer = _answer(source, stages, rows[number])
+            answer = _outputs_of(source, stages, rows[number])
         whole = whole or float(counter.get_total_flops())
         spent += cost or whole
         tried.append(number)
@@ -187,7 +187,7 @@ def _size(row: Prepared) -> int:
     return len(row["input_ids"]) if "input_ids" in row else 1
 
 
-def _answer(source: Source, stages: Stages, row: Prepared) -> dict[str, np.ndarray]:
+def _outputs_of(source: Source, stages: Stages, row: Prepared) -> dict[str, np.ndarray]:
     """Return what the stages make of one row, padded as it is when served."""
     fields: dict[str, Tensor] = {
         name: torch.from_numpy(values) for name, values in source.recipe.collate([row]).items()

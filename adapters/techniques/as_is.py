@@ -144,7 +144,9 @@ class AsIs(Technique):
         known = self._known(source)
         numbers = _numbers(known, loosely=False)
         chosen = {
-            clean(label): tuple(_number(answer, numbers, known, source) for answer in _answers(label, value))
+            clean(label): tuple(
+                _number(answer, numbers, known, source) for answer in _source_labels(label, value)
+            )
             for label, value in label_map.items()
         }
         taken: dict[int, str] = {}
@@ -232,7 +234,7 @@ def _head(stages: Stages, groups: Sequence[tuple[int, ...]]) -> nn.Module:
     return nn.Sequential(head, JoinLabels(groups)).eval()
 
 
-def _answers(label: str, value: object) -> Answers:
+def _source_labels(label: str, value: object) -> Answers:
     given = value if isinstance(value, list | tuple) else [value]
     answers = [each for each in given if isinstance(each, str | int) and not isinstance(each, bool)]
     if not answers or len(answers) < len(given):

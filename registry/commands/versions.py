@@ -130,7 +130,7 @@ def _show_page(out: Console, page: Page) -> None:
             str(version.ref),
             version.technique,
             " ".join(version.stages),
-            _figure(version.metrics["accuracy"]) if "accuracy" in version.metrics else "",
+            _formatted(version.metrics["accuracy"]) if "accuracy" in version.metrics else "",
             _clock(version.created_at),
         )
         for version in page.versions
@@ -150,7 +150,7 @@ def _show_version(out: Console, version: Version, manifest: Manifest) -> None:
         "labels": "; ".join(f"{head.name}: {len(head.labels)}" for head in manifest.heads) or "none",
         "data": ", ".join(f"{part.count:,} {name}" for name, part in manifest.parts.items()),
         "metrics": ", ".join(
-            f"{name} {_figure(value)}"
+            f"{name} {_formatted(value)}"
             for name, value in version.metrics.items()
             if not isinstance(value, dict | list)
         ),
@@ -267,7 +267,7 @@ def _gone(generation: Generation) -> str:
 def _show_comparison(out: Console, found: Comparison) -> None:
     names = [str(side.version.ref) for side in (found.first, found.second)]
     metrics = [
-        (name, *("" if value is None else _figure(value) for value in values))
+        (name, *("" if value is None else _formatted(value) for value in values))
         for name, values in found.metrics.items()
     ]
     if not out.is_terminal:
@@ -320,7 +320,7 @@ def _grouped(interval: Interval) -> str:
     return f" over {interval.groups:,} groups, worth {interval.effective:,.0f} independent examples"
 
 
-def _figure(value: Json) -> str:
+def _formatted(value: Json) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -4,8 +4,8 @@ from registry.manifest.head import CLASSIFICATION, KINDS, MULTILABEL, Head
 from registry.manifest.manifest import EMBEDDING, FEATURES, FORMAT, LOGITS, MAX_BYTES, Manifest
 from registry.manifest.origin import Origin, SourceVerification
 from registry.manifest.parity import Parity
-from registry.manifest.part import Part
 from registry.manifest.segment import ROLES, Segment
+from registry.manifest.split import Split
 from registry.manifest.technique import Json, TechniqueRecord
 from registry.manifest.wire import RECIPE, Wire
 
@@ -25,9 +25,9 @@ __all__ = [
     "Manifest",
     "Origin",
     "Parity",
-    "Part",
     "Segment",
     "SourceVerification",
+    "Split",
     "TechniqueRecord",
     "Wire",
 ]

@@ -19,8 +19,8 @@ from registry.manifest.entry import Entry
 from registry.manifest.head import Head
 from registry.manifest.origin import Origin
 from registry.manifest.parity import Parity
-from registry.manifest.part import Part
 from registry.manifest.segment import Segment
+from registry.manifest.split import Split
 from registry.manifest.technique import Json, TechniqueRecord
 from registry.manifest.wire import RECIPE, Wire
 from registry.names import Transfer
@@ -75,7 +75,7 @@ class Manifest:
     heads: tuple[Head, ...]
     signature: Signature
     space: Space | None
-    parts: Mapping[str, Part]
+    parts: Mapping[str, Split]
     excluded: Mapping[str, int]
     metrics: Mapping[str, Json]
     predictions: Digest | None
@@ -218,7 +218,7 @@ class Manifest:
             heads=tuple(Head.from_json(each) for each in entry.take("heads", list)),
             signature=Signature.from_json(entry.take("signature", dict)),
             space=None if space is None else Space.from_json(space),
-            parts={name: Part.from_json(each) for name, each in entry.take("parts", dict).items()},
+            parts={name: Split.from_json(each) for name, each in entry.take("parts", dict).items()},
             excluded=entry.take("excluded", dict),
             metrics=entry.take("metrics", dict),
             predictions=None if predictions is None else Digest(predictions),

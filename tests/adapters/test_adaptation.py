@@ -262,7 +262,7 @@ def test_stored_predictions_are_those_that_the_version_gives(folder: Path, regis
     predictions = Predictions.parse(registry.blob(manifest.predictions))
     dataset = load(folder, TinySource().recipe)
     program = Program(manifest, registry.blob, outputs=[LOGITS])
-    held_out = {item.digest: item for item in dataset.part("test")}
+    held_out = {item.digest: item for item in dataset.split("test")}
     recipe = registry.recipe(manifest)
     for raw, logits in list(zip(predictions.items, predictions.logits, strict=True))[:5]:
         item = held_out[Digest(f"sha256:{raw.tobytes().hex()}")]

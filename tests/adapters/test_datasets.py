@@ -54,7 +54,7 @@ class TestFolders:
             VALIDATION: 12,
             TEST: 12,
         }
-        assert all(Path(item.origin).parts[1] == "train" for item in data.part(TRAIN))
+        assert all(Path(item.origin).parts[1] == "train" for item in data.split(TRAIN))
 
     def test_splits_without_class_folders_are_no_labels(self, tmp_path: Path) -> None:
         with pytest.raises(
@@ -65,8 +65,8 @@ class TestFolders:
 
     def test_a_test_part_of_its_own_is_held_out(self, tmp_path: Path) -> None:
         data = load(classes(tmp_path / "a"), RECIPE, test=classes(tmp_path / "b", start=50))
-        assert len(data.part(TRAIN)) == 12 and len(data.part(TEST)) == 12
-        assert all(item.origin.startswith("b/") for item in data.part(TEST))
+        assert len(data.split(TRAIN)) == 12 and len(data.split(TEST)) == 12
+        assert all(item.origin.startswith("b/") for item in data.split(TEST))
 
     def test_two_test_parts_are_one_too_many(self, tmp_path: Path) -> None:
         for start, part in enumerate(["train", "test"]):
@@ -177,7 +177,7 @@ class TestBrokenItems:
         (tmp_path / "train" / "cat" / "leak.png").write_bytes(png(100))
         data = load(tmp_path, RECIPE)
         assert data.excluded == {"duplicate in another part": 1}
-        assert Digest.of(png(100)) in {item.digest for item in data.part(TEST)}
+        assert Digest.of(png(100)) in {item.digest for item in data.split(TEST)}
 
     def test_equal_items_with_other_labels_are_all_left_out(self, tmp_path: Path) -> None:
         classes(tmp_path)
@@ -258,7 +258,7 @@ class TestTables:
         data = load(WRITERS[form](tmp_path / f"data.{form}", rows), RECIPE)
         parts: dict[str | None, set[str]] = {}
         for part in data.parts:
-            for item in data.part(part):
+            for item in data.split(part):
                 parts.setdefault(item.group, set()).add(part)
         assert len(parts) == 15 and all(len(their) == 1 for their in parts.values())
         assert {part for their in parts.values() for part in their} == {TRAIN, TEST}
@@ -346,7 +346,7 @@ class TestDigests:
             for number, file in enumerate(sorted((tmp_path / "a" / name).iterdir(), reverse=True)):
                 (tmp_path / "b" / name / f"renamed-{number}.png").write_bytes(file.read_bytes())
         second = load(tmp_path / "b", RECIPE)
-        assert first.digest == second.digest and first.part_digests() == second.part_digests()
+        assert first.digest == second.digest and first.split_digests() == second.split_digests()
         assert np.array_equal(first.pixels, second.pixels)
 
     def test_a_label_changes_it(self, tmp_path: Path) -> None:
@@ -439,4 +439,4 @@ class TestDataset:
 
     def test_the_index_of_an_absent_part_is_empty(self, tmp_path: Path) -> None:
         data = load(classes(tmp_path), RECIPE)
-        assert data.index(VALIDATION).tolist() == [] and data.part(VALIDATION) == ()
+        assert data.index(VALIDATION).tolist() == [] and data.split(VALIDATION) == ()

@@ -144,7 +144,7 @@ class TestDigests:
             for form, step in zip(WRITERS, (1, -1, 1), strict=True)
         ]
         assert len({data.digest for data in found}) == 1
-        assert found[0].part_digests() == found[1].part_digests() == found[2].part_digests()
+        assert found[0].split_digests() == found[1].split_digests() == found[2].split_digests()
 
     def test_they_are_the_same_everywhere(self, tmp_path: Path) -> None:
         data = load(table(tmp_path, "csv", tagged()), RECIPE)
@@ -245,8 +245,8 @@ class TestDivision:
         for start in range(0, 200, 10):
             given: list[Row] = [row | {"text": sentence(start * 7 + at)} for at, row in enumerate(tagged(8))]
             data = load(table(tmp_path, "jsonl", given), RECIPE)
-            learnt = {label for item in data.part(TRAIN) for label in item.labels}
-            assert learnt == {"red", "round"} and len(data.part(TEST)) >= 1
+            learnt = {label for item in data.split(TRAIN) for label in item.labels}
+            assert learnt == {"red", "round"} and len(data.split(TEST)) >= 1
 
     def test_a_label_of_one_item_is_named(self, tmp_path: Path) -> None:
         given = tagged()

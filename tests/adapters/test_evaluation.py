@@ -127,7 +127,7 @@ def test_extreme_logits_stay_finite() -> None:
 
 
 def test_held_out_predictions_are_keyed_by_content(shapes_data: Dataset) -> None:
-    items = shapes_data.part(TEST)
+    items = shapes_data.split(TEST)
     logits = np.random.default_rng(0).normal(size=(len(items), 3)).astype(np.float32)
     predictions, figures = held_out(shapes_data, logits, shapes_data.labels)
     assert predictions.digests == tuple(sorted(item.digest for item in items))
@@ -139,7 +139,7 @@ def test_held_out_predictions_are_keyed_by_content(shapes_data: Dataset) -> None
 
 
 def test_groups_of_the_held_out_part_reach_predictions_and_interval(shapes_data: Dataset) -> None:
-    alone = shapes_data.part(TEST)
+    alone = shapes_data.split(TEST)
     by_three = {item.digest: f"writer {at // 3}" for at, item in enumerate(alone)}
     grouped = replace(
         shapes_data,

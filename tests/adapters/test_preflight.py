@@ -52,7 +52,7 @@ class Unlabelled(TinySource):
 
 @dataclass(frozen=True, kw_only=True)
 class Undeclared(TinySource):
-    """A source that does not declare its task it learnt."""
+    """A source that does not declare its task."""
 
     task: str = None  # type: ignore[assignment]  # as every source's may be, though not the plain one's
 
@@ -196,7 +196,7 @@ def test_ctrl_c_in_any_step_leaves_nothing_broken(folder: Path, registry: Regist
     with Registry.open(Settings.read(tmp_path / "other", actor="ada", environment={})) as other:
         adapt(order(folder, promote="production"), other, seen)
     phases = ["loading the source", "reading", "fitting frozen", "tracing the network", "storing segments"]
-    phases += ["parity", "answering the test items", "baseline on the raw inputs", "map of the features"]
+    phases += ["parity", "predicting the test examples", "baseline on the raw inputs", "map of the features"]
     phases += ["registering", "promoting"]
     assert set(phases) <= set(seen.steps)
     for at in (seen.steps.index(phase) + 1 for phase in phases[:-1]):

@@ -65,7 +65,7 @@ class TestClasses:
         fill(classes(tmp_path / "data") / "emu", 9000, 2)
         fill(classes(tmp_path / "test", start=300) / "emu", 9500, 6)
         data = load(tmp_path / "data", PICTURES, test=tmp_path / "test", min_count=3)
-        assert data.labels == ("cat", "dog") and len(data.part(TEST)) == 12
+        assert data.labels == ("cat", "dog") and len(data.split(TEST)) == 12
         assert data.excluded == {"label with too few examples, fewer than 3": 8}
 
     def test_no_label_left_is_an_error_that_names_the_best(self, tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ class TestDivision:
 
     def test_what_was_held_out_is_said(self, tmp_path: Path) -> None:
         data = load(classes(tmp_path / "a", count=20), RECIPE)
-        held = len(data.part(TEST))
+        held = len(data.split(TEST))
         said = f"held out by a hash of the content: {held} of 40 items ({held / 40:.1%})"
         assert data.notes[0] == said
         given = load(tmp_path / "a", RECIPE, test=classes(tmp_path / "b", start=500))
@@ -164,7 +164,7 @@ class TestDivision:
             for row in table_rows(tmp_path, 40)
         ]
         data = load(write_csv(tmp_path / "data.csv", rows), RECIPE)
-        assert "a" in {item.label for item in data.part(TRAIN)}
+        assert "a" in {item.label for item in data.split(TRAIN)}
         assert any("not tested" in note and "a" in note for note in data.notes)
 
     def test_data_without_labels_are_divided_alike(self, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def classes(folder: Path, names: Sequence[str] = ("cat", "dog"), count: int = 6,
 
 
 def sides(dataset: Dataset) -> dict[str, str]:
-    return {item.digest: part for part in dataset.parts for item in dataset.part(part)}
+    return {item.digest: part for part in dataset.parts for item in dataset.split(part)}
 
 
 def table_rows(folder: Path, count: int = 12) -> list[dict[str, object]]:

@@ -32,7 +32,7 @@ class TestSplits:
     def test_splits_in_title_case_are_splits(self) -> None:
         data = load(INPUTS / "folder-TitleCaseParts", RECIPE)
         assert data.labels == ("cat", "dog") and set(data.parts) == {TRAIN, TEST}
-        assert all("Test" in Path(item.origin).parts for item in data.part(TEST))
+        assert all("Test" in Path(item.origin).parts for item in data.split(TEST))
 
     def test_a_folder_beside_splits_is_an_error_that_names_it(self) -> None:
         with pytest.raises(

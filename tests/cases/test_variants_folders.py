@@ -64,7 +64,7 @@ def test_splits_in_any_spelling_are_no_labels(
     data = load(split(tmp_path, *names), RECIPE)
     assert data.labels == CLASSES
     assert expected <= set(data.parts)
-    assert len(data.part(TRAIN)) + len(data.part(TEST)) >= 12
+    assert len(data.split(TRAIN)) + len(data.split(TEST)) >= 12
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_splits_inside_classes_are_no_silent_mixture(tmp_path: Path) -> None:
 def test_a_class_folder_missing_from_test_is_no_error(tmp_path: Path) -> None:
     tree(tmp_path, "Train/cat", "Train/dog", "Test/cat")
     data = load(tmp_path, RECIPE)
-    assert data.labels == CLASSES and len(data.part(TEST)) == 6
+    assert data.labels == CLASSES and len(data.split(TEST)) == 6
 
 
 def test_class_folders_in_two_cases_are_said_or_refused(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from registry.digests import Digest
-from registry.manifest import Part
+from registry.manifest import Split
 from registry.predictions import Predictions
 from tests.builders import LABELS, Tiny
 
@@ -29,7 +29,7 @@ def answering(version: Tiny, predictions: Predictions, train: tuple[Digest, ...]
     manifest = replace(
         version.manifest,
         predictions=Digest.of(predictions.to_bytes()),
-        parts={**version.manifest.parts, "train": Part(len(train) + 1, Digest.of(learnt))},
+        parts={**version.manifest.parts, "train": Split(len(train) + 1, Digest.of(learnt))},
     )
     return Tiny(manifest, tuple(blobs))
 

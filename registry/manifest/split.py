@@ -8,7 +8,7 @@ from registry.manifest.entry import Entry
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Split:
     """One split of the dataset: training, validation or test.
 
     Attributes:
