@@ -66,7 +66,7 @@ class Advice:
         reasons: why, a sentence or two each.
         measured: every figure that the rules read.
         seconds: that the advice took.
-        prefer: what decides where a more accurate technique is dearer.
+        prefer: what decides where a more accurate technique costs more.
     """
 
     source: str
@@ -128,7 +128,7 @@ def advise(
         dataset: what to learn; nothing but the size of its test set is used.
         context: seed, device, store and progress.
         tries: whether anything is fitted, on a small budget.
-        prefer: what decides where a more accurate technique is dearer.
+        prefer: what decides where a more accurate technique costs more.
 
     Raises:
         DatasetError: items are not labelled with one of two or more labels each.

@@ -30,7 +30,7 @@ NEAR = 0.01
 
 
 class Preference(StrEnum):
-    """What decides where a more accurate technique is costlier.
+    """What decides where a more accurate technique costs more.
 
     Attributes:
         COST: the cheaper one is taken, unless the costlier is shown to be better.
@@ -64,7 +64,7 @@ class Pair:
         first: what the rules put before the other.
         second: the other.
         costs: what each is expected to take.
-        prefer: what decides where a more accurate technique is costlier.
+        prefer: what decides where a more accurate technique costs more.
         margin: minutes up to which costs are alike.
     """
 
@@ -106,12 +106,12 @@ def shortlist(
     """Return the two proposals to choose from; None where there is one alone.
 
     They are the two that the rules put first. Where cost counts and a third is cheaper than both by the margin, it
-    takes the second one's place: there is always something to measure a expensive one against.
+    takes the second one's place: there is always something to measure an expensive one against.
 
     Args:
         proposals: the rules' order, at least one.
         costs: what each is expected to take, by its technique's name.
-        prefer: what decides where a more accurate technique is costlier.
+        prefer: what decides where a more accurate technique costs more.
         margin: minutes up to which costs are alike.
     """
     if len(proposals) < 2:

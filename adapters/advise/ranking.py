@@ -38,7 +38,7 @@ def advise_all(
         progress: shows the progress.
         min_count: labels that fewer items have are dropped; 0 keeps all.
         verifier: holds the sources against their providers' own code; None does so in every run.
-        prefer: what decides where a more accurate technique is dearer.
+        prefer: what decides where a more accurate technique costs more.
 
     Raises:
         CultivarError: the data cannot be used, weights are not at hand, or a trial failed.
