@@ -77,7 +77,7 @@ TO_RENAME = {
     "services.inference.preprocessing.ItemLimits": "limits of one input",
     "services.inference.preprocessing.prepare_item": "prepares one input",
     "services.inference.preprocessing.room": "reserves memory for decoding",
-    "services.settings.lanes_of": "the setting CULTIVAR_LANES",
+    "services.settings.lanes_of": "batches under way in a worker",
 }
 """Names that still need a better word, with what they mean."""
 

@@ -78,7 +78,7 @@ def test_an_adaptation_answers_with_the_version_and_its_proof(tmp_path: Path, fo
         ({"--source": "torchvision:resnet18"}, "resnet18"),
         ({"--target": "Shapes"}, "lower-case"),
         ({"--depth": "2"}, "no setting 'depth'"),
-        ({"--source-task": "imagenet-1k"}, "learnt the task 'letters'"),
+        ({"--source-task": "imagenet-1k"}, "declares the task 'letters'"),
         ({"DATA": "nowhere"}, "nowhere"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
