@@ -1,1 +1,1 @@
-"""The processes of a server: supervisor and workers, from their start to their end."""
+"""The processes of a server: supervisor and workers, from start to end."""

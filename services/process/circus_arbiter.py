@@ -1,7 +1,7 @@
-"""Circus, which supervises BentoML's workers: the only module that knows how it works inside.
+"""Access to Circus, which supervises BentoML's workers. Only this module relies on the internals of Circus.
 
-Circus looks after its processes every ten seconds and has no public way to be told to do so now. Its arbiter is found
-behind the handler that it puts on SIGTERM. What this relies on is checked before the server starts.
+Circus checks its processes every ten seconds and has no public function to do so now. Its arbiter is found through
+the handler that it installs for SIGTERM. These assumptions are checked before the server starts.
 """
 
 import asyncio
@@ -13,21 +13,21 @@ _AGAIN_S = 0.2
 
 
 def check_circus() -> None:
-    """Check what ``manage_processes_now`` relies on.
+    """Check the assumptions of ``manage_processes_now``.
 
     Raises:
-        RuntimeError: this version of Circus works otherwise.
+        RuntimeError: this version of Circus works differently.
     """
     missing = list(_missing())
     if missing:
         raise RuntimeError(
-            f"expected Circus to have {', '.join(missing)}: a worker that ended could not be replaced at once; "
-            "install the version that requirements.lock names"
+            f"expected Circus to have {', '.join(missing)}, without which ended workers are not replaced at once; "
+            "install the version in requirements.lock"
         )
 
 
 def manage_processes_now() -> None:
-    """Let Circus look after its processes now; called from a signal handler. Before Circus runs nothing happens."""
+    """Let Circus check its processes now; called from a signal handler. Does nothing before Circus runs."""
     handler = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     controller = getattr(handler, "controller", None)
     if controller is not None:
@@ -41,12 +41,12 @@ async def _manage(arbiter: object) -> None:
         try:
             await arbiter.manage_watchers()  # type: ignore[attr-defined]  # Circus has no types
             return
-        except ConflictError:  # another command is under way, stopping perhaps, which ends this loop
+        except ConflictError:  # another command is running; if it is a stop, it ends this loop
             await asyncio.sleep(_AGAIN_S)
 
 
 def _missing() -> Iterator[str]:
-    """Yield what of Circus is not as expected."""
+    """Yield the parts of Circus that are not as expected."""
     try:
         from circus.arbiter import Arbiter  # type: ignore[import-untyped]  # it has no types
         from circus.controller import Controller  # type: ignore[import-untyped]  # it has no types

@@ -1,4 +1,4 @@
-"""The garbage collector, kept from looking again and again at what is there to stay."""
+"""Garbage collector settings: objects that stay are not scanned repeatedly."""
 
 import gc
 from collections.abc import Iterator
@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def resting() -> Iterator[None]:
-    """Let it rest for as long as modules are imported, and never look at them again.
+    """Disable the collector while modules are imported, then exempt their objects from collection.
 
-    They leave no garbage, and looking for it takes an eighth of the time.
+    Imports leave no garbage, and scanning for it takes an eighth of their time.
     """
     gc.disable()
     try:
@@ -20,9 +20,9 @@ def resting() -> Iterator[None]:
 
 
 def calm() -> None:
-    """Take everything that is loaded out of its sight, and let it look less often.
+    """Exempt all objects that exist now from collection, and collect less often.
 
-    Full collections over a loaded server's objects were measured to be its latency's tail.
+    By measurement, full collections of a loaded server's objects caused its tail latency.
     """
     gc.collect()
     gc.freeze()

@@ -1,8 +1,7 @@
-"""A worker's last seconds: it says that it is leaving before it does.
+"""Graceful shutdown: a worker announces its end before it stops answering.
 
-Whoever sends requests here learns from ``/readyz`` that this server is about to go, and needs a
-moment to notice. A server that closed its listener on the first SIGTERM would refuse what is sent
-in that moment.
+Load balancers learn from ``/readyz`` that this server is about to end, and need a moment to notice. A server that
+closed its listener on the first SIGTERM would refuse the requests sent in that moment.
 """
 
 import asyncio
@@ -16,19 +15,19 @@ from types import FrameType
 from services.process.parent_death import parent_is_gone
 
 _SAME_S = 2.0
-"""Service managers signal every process of a service at once, and the supervisor passes its own signal on: that is one
-word, heard twice."""
+"""Seconds within which a second SIGTERM is a duplicate: a service manager signals all processes of a service at once,
+and the supervisor passes its own signal on."""
 
 
 def leave_on_sigterm(delay_s: float, announce: Callable[[], None]) -> None:
-    """Put ourselves before the handler that SIGTERM has; belongs to the running event loop of the main thread.
+    """Delay SIGTERM's present handler; called in the running event loop of the main thread.
 
-    The first SIGTERM announces, and is handed to that handler after the delay, or at once where the parent is gone.
-    One that comes later ends the process at once, and so does any other where the parent is gone.
+    The first SIGTERM announces the end. The present handler runs after the delay, or at once if the parent is gone.
+    A later SIGTERM, or any second one if the parent is gone, ends the process at once.
 
     Args:
-        delay_s: seconds in which everything still answers.
-        announce: makes readiness say no.
+        delay_s: seconds in which requests are still answered.
+        announce: makes the server report that it is not ready.
     """
     if threading.current_thread() is not threading.main_thread():
         return
@@ -47,7 +46,7 @@ def leave_on_sigterm(delay_s: float, announce: Callable[[], None]) -> None:
             return
         first = monotonic()
         announce()
-        # Two signals that come before the interpreter heeds one are one call: the delay cannot wait for a second.
+        # Two signals before the interpreter handles one make one call, so a second call cannot be relied on.
         delay = 0.0 if parent_is_gone() else delay_s
         loop.call_soon_threadsafe(loop.call_later, delay, before, number, None)
 

@@ -1,9 +1,9 @@
-"""Workers that stand still are ended, so that others replace them.
+"""Heartbeats: workers that hang are killed, so that others replace them.
 
-A process that is stopped (``SIGSTOP``, a debugger), or whose event loop hangs, neither ends nor answers: whoever
-connected to it waits. So the event loop of each worker counts in memory that it shares with its supervisor. A worker
-whose count stays the same for too many of the supervisor's checks is killed. Checks are counted rather than seconds:
-where the whole machine stood still, so did the supervisor.
+A process that is stopped (``SIGSTOP``, a debugger), or whose event loop hangs, neither ends nor answers, and its
+clients wait. So the event loop of each worker increments a counter in memory that it shares with its supervisor. The
+supervisor kills a worker whose counter is unchanged in too many checks. It counts checks instead of seconds: if the
+whole machine was suspended, so was the supervisor.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import Self
 
 VARIABLE = "CULTIVAR_SERVE_HEARTBEATS"
-"""Where a worker finds the number of the file that is shared."""
+"""The environment variable with the descriptor of the shared file."""
 
 INTERVAL_S = 1.0
 
@@ -33,10 +33,10 @@ _log = logging.getLogger("cultivar.supervision")
 
 
 class Heartbeats:
-    """The shared memory: for each worker its process id, its count, and whether it takes connections.
+    """The shared memory: each worker's process id, its counter, and whether it accepts connections.
 
     Args:
-        file: number of the file that is the memory.
+        file: descriptor of the file that backs the memory.
     """
 
     def __init__(self, file: int) -> None:
@@ -46,21 +46,21 @@ class Heartbeats:
 
     @classmethod
     def make(cls) -> Self:
-        """Make the memory, in a file without a name that children inherit.
+        """Create the memory, in an unnamed file that children inherit.
 
         Raises:
-            OSError: there is no room for it.
+            OSError: there is no space for it.
         """
         with tempfile.TemporaryFile() as unnamed:
             file = os.dup(unnamed.fileno())
-        # A file with holes would end the process that writes to it where the disk is full.
+        # A write to a hole of a sparse file kills the process if the disk is full.
         os.posix_fallocate(file, 0, _PLACES * _PLACE_BYTES)
         os.set_inheritable(file, True)
         return cls(file)
 
     @classmethod
     def inherited(cls) -> Self | None:
-        """Return the memory that the supervisor made, or None where there is none."""
+        """Return the memory that the supervisor created, or None."""
         number = os.environ.get(VARIABLE, "")
         if not number.isdigit():
             return None
@@ -70,7 +70,7 @@ class Heartbeats:
         return None
 
     def beat(self) -> None:
-        """Show that this process lives; the first time it takes a place."""
+        """Increment this process's counter; the first call takes a place."""
         if self._own is None:
             self._own = self._take_place()
             self._set(self._own, _SERVES, 0)
@@ -78,13 +78,13 @@ class Heartbeats:
         self._set(self._own, _COUNT, self._get(self._own, _COUNT) + 1)
 
     def serve(self) -> None:
-        """Show that this process takes connections."""
+        """Record that this process accepts connections."""
         self.beat()
         assert self._own is not None, "it has a place since it beat"
         self._set(self._own, _SERVES, 1)
 
     def others_serve(self) -> bool:
-        """Tell whether another process takes connections."""
+        """Return whether another process accepts connections."""
         return any(
             self._get(place, _SERVES) and _lives(self._get(place, _PID))
             for place in range(_PLACES)
@@ -92,7 +92,7 @@ class Heartbeats:
         )
 
     def counts(self) -> dict[int, int]:
-        """Return each worker's count by its process id, those that ended included."""
+        """Return each worker's counter by its process id, including workers that have ended."""
         return {
             pid: self._get(place, _COUNT) for place in range(_PLACES) if (pid := self._get(place, _PID)) != 0
         }
@@ -104,7 +104,7 @@ class Heartbeats:
         self._numbers[place * _FIELDS + field] = value
 
     def _take_place(self) -> int:
-        """Take the first place whose lock is free; it is free again when this process is gone."""
+        """Take the first place whose lock is free; the lock is released when this process ends."""
         for place in range(_PLACES):
             with suppress(OSError):
                 fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB, _PLACE_BYTES, place * _PLACE_BYTES)
@@ -113,10 +113,10 @@ class Heartbeats:
 
 
 class Pulse:
-    """Lets a worker's event loop count; belongs to the running loop.
+    """Increments a worker's counter from the running event loop.
 
     Args:
-        heartbeats: where it counts.
+        heartbeats: the shared memory.
     """
 
     def __init__(self, heartbeats: Heartbeats) -> None:
@@ -130,11 +130,11 @@ class Pulse:
 
 
 class Watchdog:
-    """Kills the workers whose count stands still.
+    """Kills the workers whose counter does not change.
 
     Args:
-        heartbeats: where they count.
-        checks: how many checks in a row may find the same count.
+        heartbeats: the shared memory.
+        checks: consecutive checks that may find the same count.
     """
 
     def __init__(self, heartbeats: Heartbeats, checks: int) -> None:
@@ -143,7 +143,7 @@ class Watchdog:
         self._seen: dict[int, tuple[int, int]] = {}
 
     def start(self) -> None:
-        """Begin to check, in a thread."""
+        """Start to check, in a thread."""
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def check(self) -> None:
@@ -167,7 +167,7 @@ class Watchdog:
 
 
 def _is_running_child(pid: int) -> bool:
-    """Tell whether a process is this one's child and did not end: no other is to be killed."""
+    """Return whether a process is this one's child and has not ended; no other may be killed."""
     try:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
     except ChildProcessError:

@@ -1,9 +1,8 @@
-"""Processes that do not outlive the one that started them, however that one ends.
+"""Ends processes when the process that started them ends, for whatever reason.
 
-The parent keeps the writing end of a pipe that nothing is ever written to; a child inherits the
-reading end. Where the parent is gone, killed too, the kernel closes its end and the child reads
-the end of the file. (Linux can also send a signal when a parent dies, but ties it to the thread
-that started the child.)
+The parent keeps the write end of a pipe that nothing is ever written to; a child inherits the read end. When the
+parent ends, even if it is killed, the kernel closes its end and the child reads the end of the file. (Linux can also
+send a signal when a parent dies, but binds it to the thread that started the child.)
 """
 
 import os
@@ -15,32 +14,32 @@ import time
 _gone = threading.Event()
 
 VARIABLE = "CULTIVAR_SERVE_LIFELINE"
-"""Where a child finds the number of its end of the pipe."""
+"""The environment variable with the descriptor of the child's end of the pipe."""
 
 
 class ParentPipe:
-    """The parent's end, held as long as this object is, or the process."""
+    """The pipe, open as long as this object or the process exists."""
 
     def __init__(self) -> None:
         self.child_end, self._parent_end = os.pipe()
 
     def let_go(self) -> None:
-        """Give both ends back; children that hold on to it end."""
+        """Close both ends; children that wait for it end."""
         os.close(self.child_end)
         os.close(self._parent_end)
 
 
 def hold_on(patience_s: float) -> None:
-    """End this process when its parent is gone: by SIGTERM, and where that does not help by SIGKILL.
+    """End this process when its parent ends: by SIGTERM, and then by SIGKILL.
 
-    Does nothing where the parent gave no lifeline.
+    Does nothing if the parent passed no pipe.
 
     Args:
-        patience_s: seconds between the two.
+        patience_s: seconds between the two signals.
     """
     child_end = os.environ.pop(VARIABLE, "")
     if child_end.isdigit() and _is_pipe(int(child_end)):
-        # Not for the children's children: theirs is this process.
+        # Not inherited by this process's children: their parent is this process.
         os.set_inheritable(int(child_end), False)
         threading.Thread(
             target=_wait, args=(int(child_end), patience_s), name="parent-death", daemon=True
@@ -48,9 +47,9 @@ def hold_on(patience_s: float) -> None:
 
 
 def parent_is_gone() -> bool:
-    """Tell whether the parent that this process holds on to has ended, before it gets the SIGTERM that this sends.
+    """Return whether the parent has ended; true before the SIGTERM that follows arrives.
 
-    ``os.getppid`` comes too late: the kernel closes the files of a process that ends before it gives its children
+    ``os.getppid`` changes too late: the kernel closes the files of an ending process before it gives its children
     another parent.
     """
     return _gone.is_set()

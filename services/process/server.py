@@ -1,7 +1,7 @@
-"""``cultivar serve``: BentoML's server as a child process, with a home of its own.
+"""``cultivar serve``: BentoML's server as a child process, with its own runtime folder as BentoML's home.
 
-BentoML keeps its metrics in its home and wipes them at each start, so two servers must not share
-one: every server gets a temporary home, which is removed with it or, where it was killed, by the next one.
+BentoML keeps its metrics in its home and deletes them at each start, so two servers must not share one. Every server
+gets a temporary home. It is removed with the server, or by the next one if the server was killed.
 """
 
 import os
@@ -39,12 +39,12 @@ _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 class Server:
-    """A server process, as a context manager; leaving it stops the process and removes its home.
+    """A server process, as a context manager; its exit stops the process and removes its home.
 
     Args:
-        settings: the server's settings; port 0 is not one: see ``free_port``.
-        registry: where the registry is.
-        log: file that the process writes its log to; None for this process's stderr.
+        settings: the server's settings; port 0 is not allowed, see ``free_port``.
+        registry: the registry's settings.
+        log: descriptor of the file for the log; None for this process's stderr.
 
     Raises:
         MissingExtra: the serving dependencies are not installed.
@@ -63,7 +63,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where it answers."""
+        """The URL at which it answers."""
         host = self.settings.host
         return url_of(_EVERYWHERE.get(host, host), self.settings.port)
 
@@ -76,7 +76,7 @@ class Server:
 
     @property
     def stopping(self) -> bool:
-        """Whether it was told to stop."""
+        """Whether ``stop`` was called."""
         return self._stopping
 
     def __enter__(self) -> Self:
@@ -85,7 +85,7 @@ class Server:
         self._parent_pipe = ParentPipe()
         if not self._stopping:
             self._process = self._start(self._home, self._parent_pipe)
-        if self._stopping and self._process is not None:  # told while it started
+        if self._stopping and self._process is not None:  # stopped while it started
             self._end(self._process)
         return self
 
@@ -98,7 +98,7 @@ class Server:
             stdin=subprocess.DEVNULL,
             stdout=self._log if self._log is not None else sys.stderr.fileno(),
             stderr=subprocess.STDOUT,
-            # Ctrl-C, and the end of the terminal, reach this process alone, which passes them on once.
+            # Ctrl-C, and the end of the terminal, reach only this process, which passes them on once.
             start_new_session=True,
         )
 
@@ -123,7 +123,7 @@ class Server:
         """Wait until ``/readyz`` answers 200; None waits for as long as the process lives.
 
         Returns:
-            False where the process was told to stop before it was ready.
+            False if the process was stopped before it was ready.
 
         Raises:
             RuntimeFailure: the process ended, or was not ready in time.
@@ -145,7 +145,7 @@ class Server:
         """Wait for the process to end.
 
         Raises:
-            RuntimeFailure: it ended though nobody had told it to.
+            RuntimeFailure: it ended without being stopped.
         """
         if self._process is None:
             raise RuntimeError("the server was not started")
@@ -154,12 +154,12 @@ class Server:
             raise RuntimeFailure(f"the server's process ended with status {status}; its log says why")
 
     def stop(self) -> None:
-        """Tell the process to finish what is under way and end; told again, it ends at once. Returns at once."""
+        """Stop the process after its current requests; a second call kills it. Returns at once."""
         again, self._stopping = self._stopping, True
         if self._process is None or self._process.poll() is not None:
             return
         if again:
-            # The workers hold on to this process: without it they end, those that were told before at once.
+            # The workers end when this process ends; those that already got a SIGTERM end at once.
             self._process.kill()
         else:
             self._end(self._process)
@@ -170,7 +170,7 @@ class Server:
 
     @staticmethod
     def _remind(process: subprocess.Popen[bytes]) -> None:
-        """Say it again, ever more seldom: Circus forgets a signal that comes while it starts a worker."""
+        """Repeat the signal at growing intervals: Circus ignores one that comes while it starts a worker."""
         wait_s = _REMIND_S
         while process.poll() is None:
             time.sleep(wait_s)
@@ -199,7 +199,7 @@ class Server:
             | {
                 "BENTOML_HOME": str(home),
                 FOLDER: str(home / "meeting"),
-                # What its libraries leave in the temporary folder goes with the home.
+                # Temporary files of libraries are removed with the home.
                 "TMPDIR": str(home),
                 "BENTOML_DO_NOT_TRACK": "True",
             }
@@ -207,21 +207,21 @@ class Server:
 
 
 class Stoppable(Protocol):
-    """What can be told to stop."""
+    """Something that can be stopped."""
 
     def stop(self) -> None:
-        """Begin to stop; return at once."""
+        """Start to stop; return at once."""
 
 
 @contextmanager
 def stopped_by_signals(*stoppable: Stoppable) -> Iterator[None]:
-    """Stop a server on SIGINT, SIGTERM and SIGHUP for as long as the block runs; the second one stops it at once.
+    """Stop a server on SIGINT, SIGTERM and SIGHUP while the block runs; the second signal stops it at once.
 
-    It is to begin before the server is started, so that no signal finds a server that nobody stops. A signal that is
-    ignored, as SIGHUP under ``nohup``, stays so.
+    Enter it before the server starts, so that every signal stops it. A signal that is ignored, as SIGHUP under
+    ``nohup``, stays ignored.
 
     Args:
-        *stoppable: the server, and what else is to be told.
+        *stoppable: the server, and what else to stop.
     """
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -244,7 +244,7 @@ def check_port(host: str, port: int) -> None:
     """Check that an address can be listened on.
 
     Raises:
-        InvalidSetting: it is taken, or not this machine's.
+        InvalidSetting: it is taken, or not an address of this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -258,7 +258,7 @@ def check_port(host: str, port: int) -> None:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port that nobody listens on at this moment."""
+    """Return a port that is free now."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.bind((host, 0))
         port: int = probe.getsockname()[1]

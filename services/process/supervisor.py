@@ -1,8 +1,8 @@
-"""What is added to the process in which BentoML supervises the workers.
+"""Extends the process in which BentoML supervises the workers.
 
-BentoML leaves supervision to Circus, which looks after its processes every ten seconds, knows no
-parent, and in a container leaves dead workers dead. Here a worker that died is replaced at once,
-everywhere, so is one that stands still, and nothing outlives whoever started it.
+BentoML leaves supervision to Circus. Circus checks its processes every ten seconds, does not watch its parent, and in
+a container does not replace dead workers. With these extensions a worker that died or hangs is replaced at once, also
+in a container, and no process outlives its parent.
 """
 
 import os
@@ -17,26 +17,26 @@ from services.process.heartbeat import Heartbeats, Watchdog
 from services.process.parent_death import VARIABLE, ParentPipe, hold_on
 
 _IN_CONTAINER = "BENTOML_CONTAINERIZED"
-"""With this BentoML would start no worker for one that died, and end with the last one."""
+"""With this variable BentoML does not replace workers that died, and ends with the last one."""
 
 
 def supervise(patience_s: float, silence_s: float) -> None:
     """Prepare the supervising process, before BentoML starts its workers.
 
     Args:
-        patience_s: seconds that the processes get to finish when the one above them is gone.
-        silence_s: seconds without a sign of life after which a worker is replaced.
+        patience_s: seconds that the processes have to finish when their parent is gone.
+        silence_s: seconds without a heartbeat after which a worker is replaced.
 
     Raises:
-        RuntimeError: the Circus that is installed works otherwise than this relies on.
+        RuntimeError: the installed version of Circus is not supported.
     """
     check_circus()
-    # Circus would end all workers and start others. Children inherit this.
+    # On SIGHUP Circus would replace all workers. Children inherit the mask.
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP,))
     hold_on(patience_s)
     parent_pipe = ParentPipe()
     os.set_inheritable(parent_pipe.child_end, True)
-    # Circus hands this environment, and every inheritable file, to the workers.
+    # Circus passes this environment, and every inheritable file, to the workers.
     os.environ[VARIABLE] = str(parent_pipe.child_end)
     heartbeats = Heartbeats.make()
     os.environ[heartbeat.VARIABLE] = str(heartbeats.file)

@@ -1,4 +1,4 @@
-"""One server process: the registry it follows, what it serves, and the door in front."""
+"""A worker process of a server: deployment, inference and HTTP application."""
 
 import asyncio
 import logging
@@ -36,17 +36,17 @@ _JOIN_POLL_S = 0.01
 
 
 class ServerWorker:
-    """The parts of one process and their life.
+    """Creates, starts and stops the components of one process.
 
-    Making it costs nothing and touches nothing; ``start`` belongs to the event loop that serves.
+    The constructor does no work; ``start`` is called in the event loop that serves.
 
     Args:
         settings: the server's settings.
-        registry: where the registry is.
+        registry: the registry's settings.
 
     Attributes:
-        inference: what answers, or None before ``start`` and after ``stop``.
-        authenticator: tells what a request may ask for.
+        inference: the pipeline, or None before ``start`` and after ``stop``.
+        authenticator: checks tokens.
     """
 
     def __init__(self, settings: ServeSettings, registry: Settings) -> None:
@@ -59,7 +59,7 @@ class ServerWorker:
         self._calm = False
         self._lag: str | None = None
         self._pulse: Pulse | None = None
-        # A process that ``cultivar serve`` did not start cannot know who reaches it: ``auto`` asks for tokens.
+        # A process that ``cultivar serve`` did not start does not know who can reach it: ``auto`` requires tokens.
         self._token_cache = None if settings.auth == OFF else TokenCache(self._connect)
         self.authenticator = Authenticator(self._token_cache)
         self._admission = Admission(
@@ -70,7 +70,7 @@ class ServerWorker:
         )
 
     def _connect(self) -> Registry:
-        """Open the registry; one whose catalog was lost is waited for, rather than served as an empty one."""
+        """Open the registry. If its catalog was lost, this fails: an empty one must not be served instead."""
         registry = Registry.open(self._registry, anew=False)
         lag = registry.lag()
         if lag is not None and lag != self._lag:
@@ -80,20 +80,20 @@ class ServerWorker:
 
     @property
     def ready(self) -> bool:
-        """Whether every target's first attempt at loading has ended, and the process is to stay."""
+        """Whether the first attempt at loading every target has ended, and the process is not shutting down."""
         return self.inference is not None and self.inference.snapshot.settled and not self._admission.leaving
 
     def front(self, bentoml: Application | None = None) -> HttpApplication:
-        """Return the HTTP application, before or after ``start``; BentoML's is beyond it."""
+        """Return the HTTP application, before or after ``start``; it passes some paths to BentoML's."""
         rows = self.settings.max_rows
         return HttpApplication(lambda: self.inference, self._admission, self.authenticator, rows, bentoml)
 
     async def start(self) -> None:
-        """Begin to follow the registry. Nothing that is wrong with it stops the process: readiness tells."""
-        # NumPy's own threads would spin after each product of a head, and take the cores from the sessions
+        """Start to follow the registry. Errors of the registry do not stop the process; readiness reports them."""
+        # NumPy's own threads would spin after each product of a head, and take cores from the sessions
         # (measured: ResNet-18 at one request took 1.4 times as long, and as much CPU).
         threadpool_limits(1, user_api="blas")
-        # Python keeps the words of every warning, and those of a broken picture are the client's choice.
+        # Python keeps the text of every warning, and clients choose the text of those about broken pictures.
         warnings.filterwarnings("ignore", module=r"PIL\.")
         metrics.settle()
         metrics.TALLIES.start()
@@ -122,7 +122,7 @@ class ServerWorker:
         if self._token_cache is not None:
             self._token_cache.start()
         elif not settings.loopback:
-            _log.warning("anybody who reaches %s may ask: tokens are off", settings.host)
+            _log.warning("tokens are off: anybody who can reach %s can send requests", settings.host)
         heartbeats = Heartbeats.inherited()
         if heartbeats is not None:
             self._pulse = Pulse(heartbeats)
@@ -133,10 +133,10 @@ class ServerWorker:
         self._stalls = metrics.StallMonitor()
 
     async def _join(self, barrier: RolloutBarrier | None, heartbeats: Heartbeats | None) -> None:
-        """Wait before connections are taken: for what is loaded, and for the workers met with.
+        """Wait, before connections are accepted, until the versions are loaded and the other workers are there.
 
-        Until this worker is ready the others can answer, if there are any, however long it takes; and at the
-        server's start the first one would take, and keep, all connections that come at once.
+        Until then the other workers can answer, however long it takes. At the start of the server, the first worker
+        would otherwise accept, and keep, all early connections.
         """
         limit = perf_counter() + self.settings.flip_s
 
@@ -155,7 +155,7 @@ class ServerWorker:
         share_out(counts)
 
     async def stop(self) -> None:
-        """Finish the work under way and let go of everything."""
+        """Finish the current work and release everything."""
         inference, deployment = self.inference, self._deployment
         self.inference = None
         if self._stalls is not None:
@@ -182,7 +182,7 @@ class ServerWorker:
 
 
 def _barrier(settings: ServeSettings) -> RolloutBarrier | None:
-    """Return where the workers meet, where there are several and ``cultivar serve`` started them."""
+    """Return the barrier if there are several workers and ``cultivar serve`` started them, else None."""
     folder = os.environ.get(FOLDER)
     if settings.workers == 1 or folder is None:
         return None

@@ -142,7 +142,7 @@ def test_a_snapshot_is_seen_as_far_as_the_grant_goes() -> None:
 
 @pytest.mark.parametrize(
     ("words", "status", "said"),
-    [([], 401, "requests need a token"), (["--auth", "off"], 200, "anybody who reaches 0.0.0.0 may ask")],
+    [([], 401, "requests need a token"), (["--auth", "off"], 200, "anybody who can reach 0.0.0.0")],
     ids=["auto", "off"],
 )
 def test_a_server_that_others_reach_requires_tokens_unless_told_otherwise(
