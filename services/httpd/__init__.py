@@ -1,1 +1,1 @@
-"""Between sockets and ASGI: who takes a connection, and how requests and answers travel on it."""
+"""The HTTP server between sockets and ASGI: connections, requests and answers."""

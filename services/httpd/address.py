@@ -1,4 +1,4 @@
-"""The address that a server listens on: a host's name made into one, before anything is judged by it."""
+"""The address that a server listens on: host names are resolved before anything depends on them."""
 
 import ipaddress
 import socket
@@ -10,13 +10,13 @@ LOOPBACK = "127.0.0.1"
 
 
 def resolve(host: str) -> str:
-    """Return the IP address that a host's name stands for; an address stands for itself.
+    """Return the IP address of a host name; an address is returned as it is.
 
-    ``localhost`` and names below it are the loopback address whatever a resolver says (RFC 6761, 6.3). Of the
-    addresses of another name the first IPv4 one is taken, else the first.
+    ``localhost`` and names below it are the loopback address, whatever a resolver returns (RFC 6761, 6.3). For other
+    names, the first IPv4 address is used, else the first address.
 
     Args:
-        host: a name, or an IPv4 or IPv6 address, the latter perhaps in brackets.
+        host: a name, or an IPv4 or IPv6 address, the latter with or without brackets.
 
     Raises:
         InvalidSetting: the name is empty or has no address.
@@ -43,12 +43,12 @@ def resolve(host: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address; False for a name, which may stand for any."""
+    """Whether only this machine can reach an address; False for a name, which may resolve to any address."""
     return _is_address(host) and ipaddress.ip_address(host).is_loopback
 
 
 def url_of(host: str, port: int) -> str:
-    """Return the URL of a server at an address; IPv6 ones stand in brackets."""
+    """Return the URL of a server at an address; IPv6 addresses are put in brackets."""
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 

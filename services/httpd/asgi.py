@@ -1,4 +1,4 @@
-"""The types of ASGI (asgi.readthedocs.io), as far as they are used here."""
+"""The types of ASGI (asgi.readthedocs.io) that are used here."""
 
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, Protocol, TypeAlias
@@ -11,29 +11,29 @@ Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 WHEN_LEFT = "cultivar.when_left"
-"""The extension by which a server says that the client is gone: a task that waits to be told costs more."""
+"""The extension by which a server reports that the client has disconnected: a task that listens for it costs more."""
 
 WHOLE_ANSWER = "cultivar.whole_answer"
-"""The extension by which a server takes an answer whole: two messages cost as much again as writing it."""
+"""The extension by which a server takes an answer in one call: two messages cost as much again as writing it."""
 
 
 class TellsWhenLeft(Protocol):
-    """What stands under ``WHEN_LEFT`` in a scope's extensions."""
+    """The value of ``WHEN_LEFT`` in a scope's extensions."""
 
     def __call__(self, tell: Callable[[], None]) -> None:
-        """Let something be called once when the client goes away before it was answered, at once where it did."""
+        """Call ``tell`` once if the client disconnects before it is answered; at once if it has already."""
         ...
 
 
 class TakesWholeAnswer(Protocol):
-    """What stands under ``WHOLE_ANSWER`` in a scope's extensions."""
+    """The value of ``WHOLE_ANSWER`` in a scope's extensions."""
 
     def __call__(self, status: int, headers: Headers, body: bytes) -> None:
-        """Answer.
+        """Send the answer.
 
         Args:
-            status: of HTTP.
-            headers: without the body's length.
-            body: all of it.
+            status: the HTTP status.
+            headers: the headers without the body's length.
+            body: the whole body.
         """
         ...

@@ -1,9 +1,9 @@
-"""One client's connection: HTTP/1.1 in, ASGI behind it.
+"""A client's HTTP/1.1 connection to an ASGI application.
 
-It stands in the place of uvicorn's own protocol, on the same parser. That one sets and cancels a timer for every
-request, checks every header of every answer by two expressions, and hands an answer over in two pieces: half of what
-a small answer costs on it. And it is the less strict one: it takes heads and trailers of any length, trailers as
-headers, any number of hosts, and waits without limit for clients that do not read.
+It replaces uvicorn's own protocol, on the same parser. uvicorn's sets and cancels a timer for every request, checks
+every header of every answer by two regular expressions, and writes an answer in two pieces: half of its cost of a
+small answer. It is also less strict: it accepts heads and trailers of any length, trailers as headers, and any number
+of Host headers, and waits without limit for clients that do not read.
 """
 
 import asyncio
@@ -25,33 +25,33 @@ from services.httpd.exchange import Exchange
 from services.httpd.limits import ConnectionLimits
 
 MAX_HEAD_BYTES = 64 << 10
-"""Of a request's line and headers, as they come in pieces; what comes at once is no more than 256 KiB."""
+"""Bytes of a request's line and headers that arrive in several reads; one read is at most 256 KiB."""
 
 MAX_FRAMING_BYTES = 64 << 10
-"""Between two chunks of a body, of sizes, extensions and trailers; trailers are dropped."""
+"""Bytes of chunk sizes, extensions and trailers without any body byte in between; trailers are dropped."""
 
 FRAMING_PER_BYTE = 16
-"""Bytes of framing for each byte of a body in chunks, beyond ``MAX_FRAMING_BYTES``: chunks of one byte need five."""
+"""Bytes of framing per byte of a chunked body, beyond ``MAX_FRAMING_BYTES``; chunks of one byte need five."""
 
 MAX_AHEAD = 256
-"""Requests that a client may send before the first of them is answered; one that sends more is answered no further."""
+"""Requests that a client may pipeline before the first one is answered; the connection ends after them."""
 
 _REMEMBERED_URL_BYTES = 256
 
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 _WRONG_VERSION = "Invalid HTTP version"
-"""What the parser says of a version that it does not know."""
+"""The parser's message about an unknown version."""
 
 _MESSAGES = {
     HTTPStatus.BAD_REQUEST: ("malformed_request", "expected a request of HTTP/1.1, got something else"),
-    HTTPStatus.REQUEST_TIMEOUT: ("request_timeout", "the request did not come in time"),
-    HTTPStatus.EXPECTATION_FAILED: ("expectation_failed", "the only expectation that is met is 100-continue"),
+    HTTPStatus.REQUEST_TIMEOUT: ("request_timeout", "the request did not arrive in time"),
+    HTTPStatus.EXPECTATION_FAILED: ("expectation_failed", "the only supported expectation is 100-continue"),
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: ("head_too_large", "the request's head is too long"),
-    HTTPStatus.NOT_IMPLEMENTED: ("not_implemented", "the only transfer coding that is read is chunked"),
+    HTTPStatus.NOT_IMPLEMENTED: ("not_implemented", "the only supported transfer coding is chunked"),
     HTTPStatus.SERVICE_UNAVAILABLE: ("overloaded", "too many connections are open"),
     HTTPStatus.HTTP_VERSION_NOT_SUPPORTED: (
         "version_not_supported",
-        "this server speaks HTTP/1.1 and HTTP/1.0",
+        "this server supports HTTP/1.1 and HTTP/1.0",
     ),
 }
 
@@ -72,19 +72,19 @@ _REFUSALS = {status: _refused(status, *words) for status, words in _MESSAGES.ite
 
 
 class Connection(asyncio.Protocol):
-    """A connection, as uvicorn makes one for each client.
+    """A connection; uvicorn creates one for each client.
 
     Args:
         config: uvicorn's configuration.
         server_state: the connections and tasks that uvicorn waits for when it stops.
-        app_state: what the application's start left for its requests.
-        _loop: the event loop that serves; uvicorn gives it.
-        connections: those of the process, this one among them; None counts it alone.
+        app_state: the state of the application's lifespan, for its requests.
+        _loop: the event loop that serves; passed by uvicorn.
+        connections: the connections of the process, including this one; None counts only this one.
 
     Attributes:
-        address: the client's, or None where it has none.
+        address: the client's address, or None if it has none.
         transport: takes the answers' bytes.
-        writable: done when the client takes more bytes; None where it does at once.
+        writable: done when the client can take more bytes; None if it can now.
     """
 
     transport: asyncio.Transport
@@ -111,30 +111,30 @@ class Connection(asyncio.Protocol):
         self._client: tuple[str, int] | None = None
         self._server: tuple[str, int] | None = None
         self._scheme = "http"
-        # The request that is answered, those that wait behind it, and the one whose body comes in.
+        # The request in progress, those that wait after it, and the one whose body is being received.
         self._exchange: Exchange | None = None
         self._waiting: deque[tuple[Exchange, Scope]] = deque()
         self._reading: Exchange | None = None
-        # The head that comes in.
+        # The head being received.
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._checked: list[tuple[bytes, bytes]] = []
         self._head_bytes = -1
         self._head_since: float | None = None
-        # The body that comes in: what of it was framing, in all and since its last byte, and when bytes came last.
+        # The body being received: its framing, in total and since its last byte, and when bytes arrived last.
         self._body_bytes = 0
         self._framing_bytes = 0
         self._unframed_bytes = 0
         self._body_at = 0.0
-        # The status that ends the connection after the answers that are due.
+        # The status that ends the connection after the pending answers.
         self._refusal: HTTPStatus | None = None
         self._paused = False
         self._last = False
         self._idle_since = 0.0
-        # What waits for the client to take it, and since when it takes too little.
+        # Bytes that the client has not taken yet, and since when it takes too little.
         self._unsent_bytes = 0
         self._unsent_since = 0.0
-        # Since when input is dropped, and how much was.
+        # Since when input is dropped, and how much was dropped.
         self._drained_since: float | None = None
         self._drained_bytes = 0
 
@@ -143,10 +143,10 @@ class Connection(asyncio.Protocol):
         """Headers of every answer: the date, which uvicorn renews every second."""
         return self._state.default_headers
 
-    # What the event loop calls.
+    # Called by the event loop.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to serve a client, or refuse it where there is no place."""
+        """Start to serve a client, or refuse it if there are too many connections."""
         self.transport = transport
         self._client = _address(transport.get_extra_info("peername"))
         self._server = _address(transport.get_extra_info("sockname"))
@@ -161,13 +161,13 @@ class Connection(asyncio.Protocol):
             transport.close()
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes from the client."""
+        """Receive bytes from the client."""
         if self._drained_since is not None:
             self._drained_bytes += len(data)
             if self._drained_bytes > self._limits.drain_bytes:
                 self.transport.abort()
             else:
-                # Once in a round of the event loop: uvloop would read some mebibytes before others have their turn.
+                # One read per iteration of the event loop: uvloop would read some MiB before others get a turn.
                 self.transport.pause_reading()
                 self._loop.call_soon(self._drain_on)
             return
@@ -190,7 +190,7 @@ class Connection(asyncio.Protocol):
                 self._body_at = self._loop.time()
                 if self._reading is reading:
                     self._bound_framing(len(data), self._body_bytes - before)
-                # A body that is whole lets nobody wait: who does not read does not learn either that the client left.
+                # Reading goes on after a complete body; otherwise a disconnect of the client would go unnoticed.
                 if self._reading is not None and self._reading.full:
                     self.pause_reading()
             if self._head_bytes >= 0:
@@ -201,7 +201,7 @@ class Connection(asyncio.Protocol):
                     self._misunderstood(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Tell those who work for the client that it is gone."""
+        """Notify the client's request that the client has disconnected."""
         self._state.connections.discard(self)
         self._connections.discard(self)
         self._last = True
@@ -211,40 +211,40 @@ class Connection(asyncio.Protocol):
         self.resume_writing()
 
     def pause_writing(self) -> None:
-        """Let the rest of an answer wait, and the client's next request: it is slow to take what there is."""
+        """Delay the rest of an answer, and the client's next request: the client reads too slowly."""
         if self.writable is None:
             self.writable = self._loop.create_future()
         self._connections.behind(self, self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
-        """Let them go on."""
+        """Continue them."""
         self._connections.caught_up(self)
         if self.writable is not None:
-            if not self.writable.done():  # whoever waits may have been cancelled
+            if not self.writable.done():  # the task that waits may have been cancelled
                 self.writable.set_result(None)
             self.writable = None
         if self._waiting and self._exchange is None:
             self._begin_next()
 
     def shutdown(self) -> None:
-        """Close once what is under way is answered; uvicorn calls this when it stops."""
+        """Close after the requests in progress are answered; uvicorn calls this when it stops."""
         self._end_with_this()
         if self._is_idle():
             self.transport.close()
 
-    # What the process's connections call.
+    # Called by the process's ``Connections``.
 
     def give_way(self) -> None:
-        """Close at once: another client needs the place."""
+        """Close at once to make way for another client."""
         self._last = True
         self.transport.abort()
 
     def abort(self) -> None:
-        """Close at once, whatever is under way."""
+        """Close at once, also during a request."""
         self.transport.abort()
 
     def check_time(self, now: float) -> None:
-        """Close if the client was waited for too long."""
+        """Close if a time limit on the client has passed."""
         limits = self._limits
         if self._unsent_for_too_long(now):
             self.transport.abort()
@@ -260,21 +260,21 @@ class Connection(asyncio.Protocol):
             self._last = True
             self.transport.close()
 
-    # What the parser calls.
+    # Called by the parser.
 
     def on_message_begin(self) -> None:
-        """Begin a request."""
+        """Start a request."""
         self._url = b""
         self._headers = []
         self._checked = []
         self._head_bytes = 0
 
     def on_url(self, part: bytes) -> None:
-        """Take a part of the URL."""
+        """Receive a part of the URL."""
         self._url += part
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; trailers, which come after the head, are dropped."""
+        """Receive a header; trailers, which come after the head, are dropped."""
         if self._head_bytes < 0:
             return
         name = name.lower()
@@ -283,10 +283,10 @@ class Connection(asyncio.Protocol):
             self._checked.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """Begin to answer, or let the request wait until the one before is answered.
+        """Start the request, or queue it until the one before is answered.
 
         Raises:
-            HttpParserError: the request is refused; ``_refusal`` says how.
+            HttpParserError: the request is refused, with the status in ``_refusal``.
         """
         self._head_bytes = -1
         self._head_since = None
@@ -330,33 +330,33 @@ class Connection(asyncio.Protocol):
             self._end_with_this()
 
     def on_body(self, part: bytes) -> None:
-        """Take a part of a request's body."""
+        """Receive a part of a request's body."""
         if self._reading is not None:
             self._body_bytes += len(part)
             self._reading.feed(part)
 
     def on_message_complete(self) -> None:
-        """Take note that a request is whole."""
+        """Note that a request is complete."""
         if self._reading is not None:
             self._reading.feed_end()
             self._reading = None
 
-    # What a request under way asks for.
+    # Called by the request in progress.
 
     def pause_reading(self) -> None:
-        """Let the client wait before it sends more."""
+        """Stop reading from the client."""
         if not self._paused:
             self._paused = True
             self.transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Let it go on, unless a request waits already."""
+        """Read from the client again, unless a request waits already."""
         if self._paused and not self._waiting:
             self._paused = False
             self.transport.resume_reading()
 
     def answered(self, exchange: Exchange) -> None:
-        """Go on to the client's next request."""
+        """Continue with the client's next request."""
         self._state.total_requests += 1
         self._exchange = None
         if not exchange.keeps_alive:
@@ -376,7 +376,7 @@ class Connection(asyncio.Protocol):
             self.resume_reading()
 
     def finished(self, exchange: Exchange) -> None:
-        """Take note that the application is done with a request."""
+        """Note that the application has finished a request."""
         if exchange.task is not None:
             self._state.tasks.discard(exchange.task)
 
@@ -384,14 +384,14 @@ class Connection(asyncio.Protocol):
         return self._exchange is None and not self._waiting
 
     def _begin_next(self) -> None:
-        """Begin the request that waits.
+        """Start the next waiting request.
 
-        A client that does not take its answers gets no further ones meanwhile: requests that wait for it would hold
-        places, and their answers memory, for as long as it likes.
+        This is not called while the client does not read its answers: its requests would hold places, and their
+        answers memory, for as long as it wants.
         """
         self._begin(*self._waiting.popleft())
         if self._reading is None:
-            # It is whole already: nothing else would let us learn that its client left.
+            # The request is complete; without reading, a disconnect of the client would go unnoticed.
             self.resume_reading()
 
     def _begin(self, exchange: Exchange, scope: Scope) -> None:
@@ -401,24 +401,24 @@ class Connection(asyncio.Protocol):
         self._state.tasks.add(exchange.task)
 
     def _end_with_this(self) -> None:
-        """Let the last request so far be the connection's last."""
+        """Close the connection after the last request so far."""
         self._last = True
         last = self._waiting[-1][0] if self._waiting else self._exchange
         if last is not None:
             last.keeps_alive = False
 
     def _decline_upgrade(self, rest: bytes) -> None:
-        """Read a request again as if it had not asked for another protocol: the parser would skip its body.
+        """Parse a request again without its upgrade to another protocol: the parser would skip its body.
 
         Args:
-            rest: what came behind its head.
+            rest: the bytes after its head.
 
         Raises:
-            HttpParserError: it is nothing without the other protocol, or does not go on as it began.
+            HttpParserError: it makes no sense without the other protocol, or its rest is malformed.
         """
         method = self._parser.get_method()
         if method == b"CONNECT":
-            raise httptools.HttpParserError("nobody here is a proxy")
+            raise httptools.HttpParserError("this server is not a proxy")
         kept = [(name, value) for name, value in self._headers if name not in (b"connection", b"upgrade")]
         lines = [b"%b: %b\r\n" % header for header in (*kept, (b"connection", b"close"))]
         head = b"%b %b HTTP/1.1\r\n%b\r\n" % (method, self._url, b"".join(lines))
@@ -426,11 +426,11 @@ class Connection(asyncio.Protocol):
         self._parser.feed_data(head + rest)
 
     def _bound_framing(self, came: int, of_body: int) -> None:
-        """Refuse a body whose framing is out of all proportion.
+        """Refuse a body with too much framing.
 
         Args:
-            came: bytes that came at once.
-            of_body: those among them that belong to the body.
+            came: bytes received at once.
+            of_body: how many of them belong to the body.
         """
         self._unframed_bytes = 0 if of_body else self._unframed_bytes + came
         self._framing_bytes += came - of_body
@@ -439,11 +439,11 @@ class Connection(asyncio.Protocol):
             self._misunderstood(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 
     def _misunderstood(self, status: HTTPStatus) -> None:
-        """Refuse what came last, after what came before it was answered, and hang up."""
+        """Refuse the last input after the earlier requests are answered, and close."""
         broken, self._reading = self._reading, None
         self._head_bytes, self._head_since = -1, None
         if self._last:
-            # The last request that is answered was found before; what follows it is not read.
+            # The last request to answer was determined before; nothing after it is read.
             self._refusal = None
         else:
             self._last = True
@@ -453,7 +453,7 @@ class Connection(asyncio.Protocol):
         elif broken is not None and broken is self._exchange:
             broken.leave()
             self._exchange = None
-            if not broken.silent:  # a second head would be taken for its body
+            if not broken.silent:  # a second head would be read as its body
                 self._refusal = None
         elif broken is not None and broken.ended:
             self._refusal = None
@@ -467,19 +467,19 @@ class Connection(asyncio.Protocol):
             self._close()
 
     def _refuse(self, status: HTTPStatus) -> None:
-        """Say why nothing more is answered, and close."""
+        """Send a refusal, and close."""
         self._refusal = None
         self.transport.write(_REFUSALS[status])
         self._close(unread=True)
 
     def _close(self, *, unread: bool = False) -> None:
-        """Close after what was written: at once, or where the client may still send, when it has read that.
+        """Close after the written bytes: at once, or if the client may still send, after it has read them.
 
-        A socket that is closed while input waits in it sends a reset, which takes from the client what it has not
-        read yet (RFC 9112, 9.6).
+        A socket that is closed with unread input sends a reset, and the client then loses what it has not read yet
+        (RFC 9112, 9.6).
 
         Args:
-            unread: input may wait that nobody will read, even if no body is incomplete.
+            unread: there may be unread input, even if no body is incomplete.
         """
         self._last = True
         if not (unread or self._reading is not None or self._paused) or self.transport.is_closing():
@@ -498,7 +498,7 @@ class Connection(asyncio.Protocol):
             self.transport.resume_reading()
 
     def _unsent_for_too_long(self, now: float) -> bool:
-        """Return whether the client takes too little of what waits for it."""
+        """Return whether the client has been reading its answers too slowly for too long."""
         unsent = self.transport.get_write_buffer_size()
         if not unsent:
             self._unsent_bytes = 0
@@ -511,11 +511,11 @@ class Connection(asyncio.Protocol):
 
 
 configured: Callable[..., Connection] = Connection
-"""What uvicorn's servers of this process make for each client, after ``stand_in``."""
+"""What uvicorn's servers of this process create for each client, after ``stand_in``."""
 
 
 def stand_in(limits: ConnectionLimits) -> None:
-    """Let uvicorn's servers of this process make connections of this kind, where nothing else is asked for."""
+    """Make this class the default protocol of uvicorn's servers in this process."""
     global configured
     configured = partial(Connection, connections=Connections(limits.within_files()))
     HTTP_PROTOCOLS["auto"] = f"{__name__}:configured"

@@ -1,4 +1,4 @@
-"""All connections of a process: how many there are, whose, and which have been waited for too long."""
+"""All connections of a process, with limits on their number and times."""
 
 import asyncio
 from collections import Counter
@@ -7,28 +7,28 @@ from typing import Protocol
 from services.httpd.limits import ConnectionLimits
 
 SWEEP_S = 0.5
-"""Between two checks of all connections: a timer for each request would cost a part of every small answer."""
+"""Seconds between two checks of all connections; a timer for each request would make small answers slower."""
 
 
 class Held(Protocol):
-    """A connection, as far as it is seen from here.
+    """The interface of a connection that is used here.
 
     Attributes:
-        address: the client's, or None where it has none (a UNIX socket).
+        address: the client's address, or None if it has none (a UNIX socket).
     """
 
     address: str | None
 
     def give_way(self) -> None:
-        """Close at once: nothing is under way on it, and another client needs its place."""
+        """Close at once: it is idle, and another client needs its place."""
         ...
 
     def abort(self) -> None:
-        """Close at once, whatever is under way."""
+        """Close at once, also during a request."""
         ...
 
     def check_time(self, now: float) -> None:
-        """Close if the client was waited for too long; ``now`` is the event loop's time."""
+        """Close if a time limit on the client has passed; ``now`` is the event loop's time."""
         ...
 
 
@@ -36,11 +36,11 @@ class Connections:
     """The connections of one process, of one event loop.
 
     Args:
-        limits: on their number and times.
+        limits: limits on their number and times.
 
     Attributes:
         limits: the same.
-        refused: connections that were closed at once because there was no place.
+        refused: number of connections that were refused for lack of a place.
     """
 
     def __init__(self, limits: ConnectionLimits) -> None:
@@ -48,10 +48,10 @@ class Connections:
         self.refused = 0
         self._held: set[Held] = set()
         self._of_address: Counter[str] = Counter()
-        # In order of the moment since when nothing is under way on them; incomplete heads are among them.
+        # Idle connections, the longest idle one first; those with incomplete heads are included.
         self._idle: dict[Held, None] = {}
         self._draining: dict[Held, None] = {}
-        # Bytes of answers that wait for those who are slow to take them, the slowest first.
+        # Unsent bytes of answers, by connections whose clients read slowly, the slowest first.
         self._behind: dict[Held, int] = {}
         self._unsent_bytes = 0
         self._sweeper: asyncio.TimerHandle | None = None
@@ -60,10 +60,10 @@ class Connections:
         return len(self._held)
 
     def admit(self, connection: Held) -> bool:
-        """Take a new connection in, and return whether there is a place for it.
+        """Admit a new connection, and return whether there is a place for it.
 
-        Where there is none, the connection on which nothing has been under way for longest gives way: of the same
-        address, if that one holds as many as an address may.
+        At a limit, the connection that has been idle for longest gives way; at the limit of an address, the longest
+        idle one of that address.
         """
         limits, address = self.limits, connection.address
         if (
@@ -91,7 +91,7 @@ class Connections:
         return True
 
     def discard(self, connection: Held) -> None:
-        """Forget a connection; one that is not known is passed over."""
+        """Remove a connection; an unknown one is ignored."""
         if connection not in self._held:
             return
         self._held.remove(connection)
@@ -104,16 +104,16 @@ class Connections:
                 del self._of_address[address]
 
     def busy(self, connection: Held) -> None:
-        """Take note that a request is under way on a connection."""
+        """Note that a connection has a request in progress."""
         self._idle.pop(connection, None)
 
     def idle(self, connection: Held) -> None:
-        """Take note that nothing is under way on a connection from now on."""
+        """Note that a connection is idle from now on."""
         if connection in self._held:
             self._idle[connection] = None
 
     def drain(self, connection: Held) -> None:
-        """Take note that a connection's input is dropped from now on; the oldest such one may be closed for it."""
+        """Note that a connection's input is dropped from now on; beyond the limit the oldest such one is closed."""
         self._idle.pop(connection, None)
         if len(self._draining) >= self.limits.drains:
             oldest = next(iter(self._draining))
@@ -122,11 +122,11 @@ class Connections:
         self._draining[connection] = None
 
     def behind(self, connection: Held, unsent_bytes: int) -> None:
-        """Take note of bytes that wait for a client; where all together are too many, the slowest are closed.
+        """Note unsent bytes of a connection; if all together have too many, the slowest are closed.
 
         Args:
-            connection: whose client is slow to take them.
-            unsent_bytes: as many as there will be until ``caught_up``.
+            connection: the connection, whose client reads slowly.
+            unsent_bytes: its unsent bytes until ``caught_up``.
         """
         self.caught_up(connection)
         self._behind[connection] = unsent_bytes
@@ -139,7 +139,7 @@ class Connections:
             slowest.abort()
 
     def caught_up(self, connection: Held) -> None:
-        """Take note that a client takes what there is."""
+        """Note that a connection has no unsent bytes any more."""
         self._unsent_bytes -= self._behind.pop(connection, 0)
 
     def _sweep(self) -> None:

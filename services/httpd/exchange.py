@@ -1,7 +1,7 @@
-"""One request and its answer, as ASGI has them: the body as it comes, and the answer in one write where it fits.
+"""One request and its answer by ASGI: the body is passed on as it arrives, the answer is written at once if possible.
 
-Head and body of an answer leave together: handed over one after the other they cost a system call each, which is a
-sixth of what a small answer costs altogether.
+Head and body of an answer are written together. Written separately, they would cost one more system call, which is a
+sixth of the total cost of a small answer.
 """
 
 import asyncio
@@ -15,10 +15,10 @@ from typing import Protocol
 from services.httpd.asgi import Application, Headers, Message, Scope
 
 MAX_WAITING_BYTES = 64 << 10
-"""Of a body that nobody asked for yet; the client sends more when somebody does."""
+"""Bytes of a body that the application has not received yet; beyond them, reading from the client stops."""
 
 MAX_DISCARDED_BYTES = 4 << 20
-"""Of a body that was answered before it was whole: so much is read and dropped; behind more the connection closes."""
+"""Bytes of an incomplete body that are read and dropped after the answer; with more, the connection closes."""
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _STATUS_LINES = {each.value: b"HTTP/1.1 %d %b\r\n" % (each, each.phrase.encode()) for each in HTTPStatus}
@@ -33,12 +33,12 @@ _log = logging.getLogger("uvicorn.error")
 
 
 class Client(Protocol):
-    """The connection that a request came on, as far as it is seen from here.
+    """The interface of the request's connection that is used here.
 
     Attributes:
         transport: takes the answer's bytes.
-        writable: done when the client takes more bytes; None where it does at once.
-        default_headers: of every answer.
+        writable: done when the client can take more bytes; None if it can now.
+        default_headers: headers of every answer.
     """
 
     transport: asyncio.Transport
@@ -50,32 +50,32 @@ class Client(Protocol):
         ...
 
     def resume_reading(self) -> None:
-        """Let the client send more of the body."""
+        """Read more of the body from the client."""
         ...
 
     def answered(self, exchange: "Exchange") -> None:
-        """Go on: the last byte of the answer was handed over."""
+        """Continue: the whole answer was passed to the transport."""
         ...
 
     def finished(self, exchange: "Exchange") -> None:
-        """Take note that the application is done with a request."""
+        """Note that the application has finished a request."""
         ...
 
 
 class Exchange:
-    """A request under way.
+    """A request in progress.
 
     Args:
-        client: who asks.
-        method: the request's.
-        headers: the request's.
-        keeps_alive: the client may ask again on the same connection.
+        client: the request's connection.
+        method: the request's method.
+        headers: the request's headers.
+        keeps_alive: the connection may be used for further requests.
 
     Attributes:
-        keeps_alive: the connection is left open after the answer.
-        silent: nothing of the answer was sent.
-        ended: the answer was sent, all of it.
-        task: what runs the application, or None before.
+        keeps_alive: the connection stays open after the answer.
+        silent: nothing of the answer was sent yet.
+        ended: the whole answer was sent.
+        task: the task that runs the application, or None before it starts.
     """
 
     __slots__ = (
@@ -89,7 +89,7 @@ class Exchange:
         self._method = method
         self._headers = headers
         self.task: asyncio.Task[None] | None = None
-        # What came, whether that is all and the application was told so, or all that ever will.
+        # The received body, whether it is complete and the application knows, and whether the client is gone.
         self._body: list[bytes] = []
         self._waiting_bytes = 0
         self._received = 0
@@ -99,7 +99,7 @@ class Exchange:
         self._gone = False
         self._tell: Callable[[], None] | None = None
         self._waiter: asyncio.Future[None] | None = None
-        # What is sent: a head that waits for its body, how the body's end is told, and how much of it is left.
+        # The answer: a head that waits for its body, whether the body is chunked, and its remaining bytes.
         self._head: Message | None = None
         self.silent = True
         self._chunked = False
@@ -108,11 +108,11 @@ class Exchange:
 
     @property
     def full(self) -> bool:
-        """Whether more of the body waits than should, before somebody asks for it."""
+        """Whether more of the body waits for the application than ``MAX_WAITING_BYTES``."""
         return not self.ended and self._waiting_bytes > MAX_WAITING_BYTES
 
     def feed(self, body: bytes) -> None:
-        """Take a part of the body."""
+        """Add a part of the body."""
         self._received += len(body)
         if self.ended:
             return
@@ -122,13 +122,13 @@ class Exchange:
             self._wake()
 
     def feed_end(self) -> None:
-        """Take note that the body is whole."""
+        """Note that the body is complete."""
         self._whole = True
         if self._waiter is not None:
             self._wake()
 
     def leave(self) -> None:
-        """Take note that the client is gone."""
+        """Note that the client has disconnected."""
         self._gone = True
         if self._waiter is not None:
             self._wake()
@@ -137,17 +137,17 @@ class Exchange:
             tell()
 
     def when_left(self, tell: Callable[[], None]) -> None:
-        """Call something when the client goes, as ``TellsWhenLeft`` says."""
+        """Call ``tell`` when the client disconnects, as ``TellsWhenLeft`` defines."""
         if self._gone:
             tell()
         else:
             self._tell = tell
 
     async def run(self, application: Application, scope: Scope) -> None:
-        """Let an application answer; whatever becomes of it, the client hears of it or is left alone.
+        """Run the application for this request; if it fails, answer with status 500 or close the connection.
 
-        The scope leads here, by its extension. Nothing here leads to the scope: that would be a circle, and leave
-        every request to the garbage collector (measured: a sixth of what a small answer costs).
+        The scope refers to this object, by its extensions. This object must not refer to the scope: the reference
+        cycle would leave every request to the garbage collector (measured: a sixth of the cost of a small answer).
         """
         try:
             await application(scope, self.receive, self.send)
@@ -161,7 +161,7 @@ class Exchange:
             self._client.finished(self)
 
     async def receive(self) -> Message:
-        """Return the next part of the body, or that the client is gone or was answered."""
+        """Return the next part of the body; a disconnect message if the client is gone or was answered."""
         while not self._gone and not self.ended:
             if self._body or (self._whole and not self._told):
                 body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
@@ -172,10 +172,10 @@ class Exchange:
         return {"type": "http.disconnect"}
 
     def answer_whole(self, status: int, headers: Headers, body: bytes) -> None:
-        """Answer at once, as ``TakesWholeAnswer`` says.
+        """Send the whole answer, as ``TakesWholeAnswer`` defines.
 
         Raises:
-            RuntimeError: a header would be more than one line, or something was sent before.
+            RuntimeError: a header would be more than one line, or an answer was begun before.
         """
         client = self._client
         if self._gone:
@@ -195,10 +195,10 @@ class Exchange:
         self._end()
 
     async def send(self, message: Message) -> None:
-        """Take the head of an answer, then its body in one part or more.
+        """Send the head of an answer, then its body in one part or more.
 
         Raises:
-            RuntimeError: the answer is none that HTTP allows.
+            RuntimeError: the answer is not valid HTTP.
         """
         client = self._client
         if client.writable is not None:
@@ -241,7 +241,7 @@ class Exchange:
         self._client.answered(self)
 
     def _opening(self, head: Message) -> list[bytes]:
-        """Return an answer's first lines, and learn how its body will end."""
+        """Return an answer's head, and determine how its body ends."""
         status: int = head["status"]
         lines = [_STATUS_LINES[status]]
         length: bytes | None = None
@@ -271,7 +271,7 @@ class Exchange:
         return lines
 
     def _judge_the_rest(self) -> None:
-        """Close the connection after this answer, if too much of the body, or an unknown amount, is still to come."""
+        """Let the connection close after this answer, if too much of the body, or an unknown amount, is outstanding."""
         if _expects_word(self._headers) and not self._continued:
             self.keeps_alive = False
             return
@@ -280,7 +280,7 @@ class Exchange:
             self.keeps_alive = False
 
     def _give_up(self) -> None:
-        """Say that something went wrong, where that can be said still, and hang up."""
+        """Answer with status 500, if nothing was sent yet, and close the connection."""
         self.keeps_alive = False
         self.ended = True
         self._tell = None
@@ -290,7 +290,7 @@ class Exchange:
         self._client.answered(self)
 
     async def _wait(self) -> None:
-        """Wait until something comes."""
+        """Wait for more of the body, or for the end."""
         if not self._whole:
             self._client.resume_reading()
             if self.silent and self._waiter is None and _expects_word(self._headers):
@@ -310,7 +310,7 @@ def _expects_word(headers: Headers) -> bool:
 
 @lru_cache(1024)
 def _head(status: int, headers: Headers, keeps_alive: bool) -> bytes:
-    """Return an answer's first lines; raises as ``_line`` does."""
+    """Return an answer's head; raises as ``_line`` does."""
     lines = [_STATUS_LINES[status], *(_line(name, value) for name, value in headers)]
     if not keeps_alive:
         lines.append(b"connection: close\r\n")
@@ -319,10 +319,10 @@ def _head(status: int, headers: Headers, keeps_alive: bool) -> bytes:
 
 @lru_cache(1024)
 def _line(name: bytes, value: bytes) -> bytes:
-    """Return a header as it is sent; most are sent again and again.
+    """Return a header line. Cached, as most headers repeat.
 
     Raises:
-        RuntimeError: it would be more than one.
+        RuntimeError: it would be more than one line.
     """
     if _FORBIDDEN_IN_NAMES.search(name) or _FORBIDDEN_IN_VALUES.search(value):
         raise RuntimeError("expected a header of one line, got something else")

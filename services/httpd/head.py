@@ -1,4 +1,4 @@
-"""What a request's head must be, beyond what the parser asks for (RFC 9112, RFC 9110)."""
+"""Checks of a request's head beyond those of the parser (RFC 9112, RFC 9110)."""
 
 import re
 from collections.abc import Iterable
@@ -17,8 +17,8 @@ def refusal(version: str, checked: Iterable[tuple[bytes, bytes]]) -> HTTPStatus 
     """Return the status that refuses a request, or None.
 
     Args:
-        version: of HTTP.
-        checked: those of its headers that are named in ``CHECKED``, names in lower case.
+        version: the HTTP version.
+        checked: its headers whose names are in ``CHECKED``, names in lower case.
     """
     if version not in _VERSIONS:
         return HTTPStatus.HTTP_VERSION_NOT_SUPPORTED

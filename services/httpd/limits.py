@@ -1,4 +1,4 @@
-"""What connections may take: how many, how long, and how much."""
+"""Limits on connections: number, time and bytes."""
 
 import ipaddress
 import resource
@@ -10,7 +10,7 @@ from registry.errors import InvalidSetting
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 RESERVED_FILES = 256
-"""File handles that connections leave to models, the registry and logs, of those that the system allows."""
+"""File handles reserved for models, the registry and logs, out of those that the system allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,18 +18,19 @@ class ConnectionLimits:
     """Limits of one process on its connections. Times are in seconds.
 
     Attributes:
-        connections: open at once, at least 1.
-        per_address: open at once from one address, 1 to ``connections``; proxies that are trusted have no such limit.
-        head_s: from the first byte of a request's head to its last.
-        body_s: without a byte of a body that the server waits for.
-        write_s: in which a client takes at least ``write_bytes`` of an answer that waits for it, or all of it.
-        write_bytes: see there.
-        unsent_bytes: of answers that wait for slow clients, all together; where there are more, the slowest client is
-            given up.
-        drain_s: for which input is read and dropped after the last answer, so that the client reads that answer.
-        drain_bytes: of that input.
+        connections: connections open at once, at least 1.
+        per_address: connections open at once from one address, 1 to ``connections``; trusted proxies have no such
+            limit.
+        head_s: time from the first byte of a request's head to its last.
+        body_s: time without a byte of a body that the server waits for.
+        write_s: time in which a client must take at least ``write_bytes`` of a waiting answer, or the rest of it.
+        write_bytes: see ``write_s``.
+        unsent_bytes: bytes of all answers that wait for slow clients; beyond this, the slowest client is
+            disconnected.
+        drain_s: time for which input is read and dropped after the last answer, so that the client reads that answer.
+        drain_bytes: bytes of that input.
         drains: connections in that state at once; the oldest gives way to a newer one.
-        proxies: addresses of proxies that are trusted.
+        proxies: addresses of trusted proxies.
     """
 
     connections: int = 4096
@@ -53,7 +54,7 @@ class ConnectionLimits:
             raise InvalidSetting("time limits of connections are above 0 seconds")
 
     def within_files(self) -> Self:
-        """Return these limits, with no more connections than the process may have file handles for."""
+        """Return these limits, with at most as many connections as the process has file handles for."""
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft == resource.RLIM_INFINITY:
             return self
@@ -61,7 +62,7 @@ class ConnectionLimits:
         return replace(self, connections=most, per_address=min(self.per_address, most))
 
     def trusts(self, address: str) -> bool:
-        """Say whether an address is that of a trusted proxy."""
+        """Return whether an address is that of a trusted proxy."""
         if not self.proxies:
             return False
         try:

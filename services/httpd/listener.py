@@ -1,8 +1,8 @@
-"""Connections, shared out evenly among the workers of one server.
+"""Distributes connections evenly among the workers of one server.
 
-All workers accept from one socket, and whoever is awake takes what there is: of 32 connections that
-came at once one worker of two was seen to take all, and the other's core was idle for as long as
-they lasted. So a worker that holds more connections than another one waits before it takes the next.
+All workers accept from one socket, and the one that is awake takes every connection. One worker of two was seen to
+accept all of 32 simultaneous connections, and the other's core was idle for as long as they lasted. So a worker with
+more connections than another one waits before it accepts the next.
 """
 
 import asyncio
@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 FILE = "connections"
-"""Where the workers count, in the folder that they meet in."""
+"""The file with the workers' counts, in their shared folder."""
 
 _PATIENCE_S = 0.002
-"""What a worker leaves to those that hold less, before it takes a connection all the same: they may be gone."""
+"""Seconds that a worker lets those with fewer connections go first; then it accepts, as they may be gone."""
 
 _TROUBLE_S = 0.1
-"""Between two attempts where the system has no room for another connection."""
+"""Seconds between two attempts while the system cannot accept another connection."""
 
 _PLACES = 512
 _SIZE = struct.calcsize("q")
@@ -30,16 +30,16 @@ _NOBODY = 0
 
 
 class Counts:
-    """How many connections every worker holds, in memory that they share.
+    """The number of connections of every worker, in shared memory.
 
-    A worker that was killed leaves its count behind until the one that replaces it takes its place: so long
-    the others only wait a little longer than they have to.
+    A killed worker's count stays until its replacement takes its place. Until then the others may wait slightly
+    longer than necessary.
 
     Args:
-        file: the memory; made where it is not there.
+        file: the file that backs the memory; created if it does not exist.
 
     Raises:
-        OSError: it cannot be made, or all places are taken.
+        OSError: it cannot be created, or all places are taken.
     """
 
     def __init__(self, file: Path) -> None:
@@ -61,22 +61,22 @@ class Counts:
 
     @property
     def workers(self) -> int:
-        """How many workers count here."""
+        """The number of workers."""
         return sum(count != _NOBODY for count in self._counts)
 
     def is_ahead(self) -> bool:
-        """Tell whether this worker holds more than another one."""
+        """Return whether this worker has more connections than another one."""
         own = self._counts[self._place]
         return any(own > count != _NOBODY for count in self._counts)
 
     def close(self) -> None:
-        """Count no more, and give the place back: others need not wait for this worker."""
+        """Remove this worker's count and release its place, so that others do not wait for it."""
         if not self._file.closed:
             self._counts[self._place] = _NOBODY
             self._file.close()
 
     def _take_place(self) -> int:
-        """Take the first place whose lock is free; it is free again when this process is gone."""
+        """Take the first place whose lock is free; the lock is released when this process ends."""
         for place in range(_PLACES):
             try:
                 fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, _SIZE, place * _SIZE)
@@ -87,13 +87,13 @@ class Counts:
 
 
 class Listener(asyncio.AbstractServer):
-    """Takes connections from a socket, one at a time and not before those that hold less.
+    """Accepts connections from a socket one at a time, after workers with fewer connections.
 
     Args:
         listening: the socket.
-        factory: makes a protocol for each connection.
-        counts: what the workers hold.
-        tls: of every connection, or None.
+        factory: creates a protocol for each connection.
+        counts: the workers' connection counts.
+        tls: the TLS context of every connection, or None.
     """
 
     def __init__(
@@ -114,29 +114,29 @@ class Listener(asyncio.AbstractServer):
 
     @property
     def sockets(self) -> tuple[socket.socket, ...]:
-        """What it listens on."""
+        """The socket, while it serves."""
         return (self._socket,) if self._serving else ()
 
     def is_serving(self) -> bool:
-        """Return whether it takes connections."""
+        """Return whether it accepts connections."""
         return self._serving
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
-        """Return the loop that it belongs to."""
+        """Return its event loop."""
         return self._loop
 
     async def start_serving(self) -> None:
-        """Do nothing: it serves since it was made."""
+        """Do nothing: it serves from its creation on."""
 
     async def serve_forever(self) -> None:
-        """Wait until the task is cancelled, and close."""
+        """Wait until the task is cancelled, then close."""
         try:
             await self._loop.create_future()
         finally:
             self.close()
 
     def close(self) -> None:
-        """Take no more connections; those that are there stay."""
+        """Stop accepting; existing connections stay open."""
         if self._serving:
             self._serving = False
             self._loop.remove_reader(self._socket)
@@ -144,14 +144,14 @@ class Listener(asyncio.AbstractServer):
             self._socket.close()
 
     async def wait_closed(self) -> None:
-        """Return at once: connections are waited for by whoever made their protocols."""
+        """Return at once: the creator of the protocols waits for their connections."""
 
     def _listen(self) -> None:
         if self._serving:
             self._loop.add_reader(self._socket, self._look)
 
     def _look(self) -> None:
-        """Take a connection, or leave it to others for a moment."""
+        """Accept a connection, or leave it to others for a moment."""
         if self._counts.is_ahead():
             self._pause(_PATIENCE_S, self._accept)
         else:
@@ -183,7 +183,7 @@ class Listener(asyncio.AbstractServer):
     async def _begin(self, connection: socket.socket) -> None:
         try:
             await self._loop.connect_accepted_socket(self._protocol, connection, ssl=self._tls)
-        except OSError:  # it was gone again, or its TLS was none
+        except OSError:  # the client has disconnected, or the TLS handshake failed
             connection.close()
             self._lost()
 
@@ -204,10 +204,10 @@ class Listener(asyncio.AbstractServer):
 
 
 def share_out(counts: Counts) -> None:
-    """Let the running event loop's next server take connections as ``Listener`` does.
+    """Make the running event loop's servers use ``Listener``.
 
-    uvicorn makes its server of a socket that it was given by ``create_server``, and tells nobody which; it does
-    so after the application has started.
+    uvicorn creates its server by ``create_server``, from a socket that it was given, after the application has
+    started. There is no other access to it.
     """
     loop = asyncio.get_running_loop()
     ordinary = loop.create_server
