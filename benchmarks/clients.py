@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import httpx
+import requests  # type: ignore[import-untyped]  # it has no types
 
 from benchmarks import verdict, weightless
 from benchmarks.contender import cultivar, say
@@ -85,6 +86,21 @@ def by_http_client(upload: Upload) -> str:
         return str(connection.getresponse().status)
     finally:
         connection.close()
+
+
+def by_requests(upload: Upload) -> str:
+    """Send with requests."""
+    with upload.file.open("rb") as file, requests.Session() as session:
+        session.trust_env = False
+        try:
+            answer = session.request(
+                upload.method, upload.url, data=file, headers=dict(upload.headers), timeout=PATIENCE_S
+            )
+        except requests.Timeout as error:
+            raise TimeoutError from error
+        except requests.ConnectionError as error:
+            raise ConnectionError from error
+    return str(answer.status_code)
 
 
 def by_httpx(upload: Upload) -> str:
@@ -159,6 +175,7 @@ def _curl(upload: Upload, *options: str) -> str:
 CLIENTS: Mapping[str, Callable[[Upload], str]] = {
     "urllib": by_urllib,
     "http.client": by_http_client,
+    "requests": by_requests,
     "httpx": by_httpx,
     "httpx, chunked": by_httpx_in_chunks,
     "aiohttp": by_aiohttp,

@@ -45,7 +45,7 @@ def load(home: Path, target: str) -> float:
         model = trunk(manifest, registry)
     fields = recipe.collate([recipe.blanks()[0]])
     cores = cpu_quota()
-    several = {max(1, cores // ServeSettings().lanes_of(cores, gpu=False)), cores}
+    several = {max(1, cores // ServeSettings().parallel_batches(cores, gpu=False)), cores}
     started = time.perf_counter()
     for threads in sorted(several):
         session = Session(model, threads=threads)

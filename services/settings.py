@@ -213,7 +213,7 @@ class ServeSettings:
             proxies=networks(self.trusted_proxies),
         )
 
-    def lanes_of(self, cores: int, *, gpu: bool) -> int:
+    def parallel_batches(self, cores: int, *, gpu: bool) -> int:
         """Return how many batches may be under way in a worker that has some cores, and perhaps a GPU."""
         return self.lanes or (_GPU_LANES if gpu else min(cores, _MOST_LANES))
 

@@ -68,20 +68,6 @@ ALLOWED = {
 }
 """Names that keep such a word, with the reason."""
 
-TO_RENAME = {
-    "services.api.admission._make_room": "free space: larger requests give way",
-    "services.api.admission.make_room_for": "free space: larger requests give way",
-    "services.api.json_document._item": "a value of a JSON list",
-    "services.engine.batch._part": "the rows of some groups",
-    "services.engine.scheduler._check_room": "the capacity of a queue",
-    "services.inference.preprocessing.ItemLimits": "limits of one input",
-    "services.inference.preprocessing.prepare_item": "prepares one input",
-    "services.inference.preprocessing.room": "reserves memory for decoding",
-    "services.settings.lanes_of": "batches under way in a worker",
-}
-"""Names that still need a better word, with what they mean."""
-
-
 def words(name: str) -> list[str]:
     """Return the words of a name, split at underscores and capitals, in lower case."""
     return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
@@ -118,7 +104,7 @@ def test_words_are_found_whole(name: str, found: list[str]) -> None:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_names_use_standard_terms(package: str) -> None:
-    found = {name: offending(name) for name in names(package) if name not in ALLOWED | TO_RENAME}
+    found = {name: offending(name) for name in names(package) if name not in ALLOWED}
     advice = [
         f"{name}: not {word}, rather {BANNED[word]}" for name, banned in found.items() for word in banned
     ]

@@ -271,7 +271,7 @@ def _sessions(stays: bool | None) -> Sessions:
 
 
 def _lanes() -> int:
-    return ServeSettings().lanes_of(cpu_quota(), gpu=on_gpu())
+    return ServeSettings().parallel_batches(cpu_quota(), gpu=on_gpu())
 
 
 def _fields(route: Route, pixels: np.ndarray) -> dict[str, np.ndarray]:

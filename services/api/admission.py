@@ -168,7 +168,7 @@ class AdmittedRequest:
     def _hold(self, more: int) -> None:
         admission = self._admission
         admission.check_length(self.held_bytes + more)
-        admission.make_room_for(self, more)
+        admission.free_bytes_for(self, more)
         self.held_bytes += more
         admission.held_bytes += more
 
@@ -216,7 +216,7 @@ class Admission:
         Raises:
             Overloaded: the limit on requests is reached, and none of them is slow to send its body.
         """
-        if len(self.visits) >= self.max_requests and not self._make_room():
+        if len(self.visits) >= self.max_requests and not self._evict_slow():
             raise Overloaded(f"{self.max_requests} requests are under way already", "requests")
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
@@ -244,7 +244,7 @@ class Admission:
         if body_bytes > self.max_body_bytes:
             raise InputTooLarge(f"a body has at most {self.max_body_bytes:,} bytes, got more")
 
-    def make_room_for(self, admitted: AdmittedRequest, more: int) -> None:
+    def free_bytes_for(self, admitted: AdmittedRequest, more: int) -> None:
         """Make room for more bytes of a request: larger incomplete bodies give way, the largest first.
 
         So a few clients that announce large bodies, and send them slowly or never, do not block others.
@@ -263,7 +263,7 @@ class Admission:
                 Overloaded("the body was so large that smaller ones got the bytes that it held", "bytes")
             )
 
-    def _make_room(self) -> bool:
+    def _evict_slow(self) -> bool:
         """End the request that has sent its body for longest, if one is slow; return whether one is."""
         now = perf_counter()
         slow = [admitted for admitted in self.visits if admitted.still_sends(now)]

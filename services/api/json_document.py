@@ -102,11 +102,11 @@ class _JsonReader:
         while True:
             if len(items) == self._max_items:
                 raise InputTooLarge(f"a request holds at most {self._max_items} inputs, got more")
-            items.append(self._item(len(items)))
+            items.append(self._element(len(items)))
             if self._ends("]"):
                 return items
 
-    def _item(self, index: int) -> Item:
+    def _element(self, index: int) -> Item:
         if self._next() != "[":
             return self._inner(index)
         self._at += 1

@@ -19,7 +19,7 @@ from services.deployment.identity import AnswerIdentity, head_of, require_featur
 from services.deployment.loading import open_alone
 from services.engine import Arrays, Route
 from services.engine.batch import compute
-from services.inference.preprocessing import ItemLimits, prepare_item
+from services.inference.preprocessing import InputLimits, prepare_input
 from services.inference.ranking import Ranking, rank
 
 BATCH_ROWS = 32
@@ -144,7 +144,7 @@ class OfflineModel:
 
     def _prepare(self, each: "Input | _Loaded") -> Prepared:
         with _located(each):
-            return prepare_item(self._opened.recipe, each.read(), 0, ItemLimits())
+            return prepare_input(self._opened.recipe, each.read(), 0, InputLimits())
 
 
 @dataclass(frozen=True, slots=True)

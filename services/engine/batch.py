@@ -120,9 +120,9 @@ class Forked:
     def _select(self, wire: str, members: Members) -> Tensor:
         """Return a wire's rows of some groups; if these are all its groups, the tensor itself, perhaps on a device."""
         tensor, carried = self._values[wire]
-        return tensor if carried == members else self._part(wire, members)
+        return tensor if carried == members else self._rows_of(wire, members)
 
-    def _part(self, wire: str, members: Members) -> np.ndarray:
+    def _rows_of(self, wire: str, members: Members) -> np.ndarray:
         """Return a wire's rows of some groups, on the host."""
         tensor, carried = self._values[wire]
         array = on_host(tensor)
@@ -151,10 +151,10 @@ class Forked:
         if route.stacks:
             began = perf_counter()
             for stack in route.stacks:
-                heads |= stack.run(self._part(stack.takes, (number,)))
+                heads |= stack.run(self._rows_of(stack.takes, (number,)))
             self.heads_s += perf_counter() - began
         return {
-            name: heads[wire] if wire in heads else self._part(wire, (number,))
+            name: heads[wire] if wire in heads else self._rows_of(wire, (number,))
             for name, wire in route.outputs.items()
         }
 

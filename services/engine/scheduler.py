@@ -280,7 +280,7 @@ class Scheduler:
         if self._closed:
             raise Overloaded("the server is shutting down", "shutdown")
 
-    def _check_room(self, queue: RootQueue, rows: int) -> None:
+    def _check_capacity(self, queue: RootQueue, rows: int) -> None:
         waiting, tokens = queue.rows, queue.row_tokens
         if not waiting:
             return
@@ -306,12 +306,12 @@ class Scheduler:
         """Return the queue for prepared rows, after checking its limits."""
         self._check_open()
         queue = self._queue(piece.request.route, _shapes(piece.request.route, piece.fields))
-        self._check_room(queue, piece.rows)
+        self._check_capacity(queue, piece.rows)
         return queue
 
     def _add(self, request: Request, queue: RootQueue | None) -> None:
         if queue is not None and not self._apart:
-            self._check_room(queue, request.rows)
+            self._check_capacity(queue, request.rows)
             queue.put(Unprepared(request, range(request.rows), request.queued_at))
             self._wake(_RUNS)
         else:

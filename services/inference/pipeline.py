@@ -19,7 +19,7 @@ from services.deployment.watcher import DeploymentWatcher
 from services.engine import Arrays, Engine, Preparation, QueueLimits, Route
 from services.inference.feature_cache import FeatureCache, Key, keys_of
 from services.inference.inputs import Inputs
-from services.inference.preprocessing import ItemLimits, RawInputs, Shared, load_plugins
+from services.inference.preprocessing import InputLimits, RawInputs, Shared, load_plugins
 from services.inference.ranking import Ranking, rank
 from services.inference.request import InferenceRequest
 from services.settings import ServeSettings
@@ -45,7 +45,7 @@ class InferencePipeline:
     def __init__(self, settings: ServeSettings, deployment: DeploymentWatcher, cores: int) -> None:
         self.settings = settings
         self._deployment = deployment
-        self._item_limits = ItemLimits(
+        self._input_limits = InputLimits(
             settings.max_pixels, settings.max_characters, settings.max_request_pixels
         )
         load_plugins()
@@ -58,7 +58,7 @@ class InferencePipeline:
                 settings.max_queue_tokens,
                 settings.line_s or settings.deadline_s / 10,
             ),
-            workers=settings.lanes_of(cores, gpu=gpu),
+            workers=settings.parallel_batches(cores, gpu=gpu),
             preparing=settings.decode_threads_of(cores, gpu=gpu),
             fill=gpu,
             observer=metrics.EngineMetrics(),
@@ -231,7 +231,7 @@ class InferencePipeline:
         return prepared[recipe]
 
     def _raw(self, loaded: LoadedVersion, inputs: Inputs) -> RawInputs:
-        return RawInputs(loaded.recipe, inputs.items, self._item_limits, metrics.DECODE_SECONDS.observe)
+        return RawInputs(loaded.recipe, inputs.items, self._input_limits, metrics.DECODE_SECONDS.observe)
 
 
 _Prepared: TypeAlias = dict[Digest, Preparation]

@@ -34,7 +34,7 @@ _SMALL_INPUTS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class ItemLimits:
+class InputLimits:
     """Limits on one input.
 
     Attributes:
@@ -61,7 +61,7 @@ class RawInputs(Preparation):
     __slots__ = ("_inputs", "_left", "_limits", "_lock", "_observe", "_pixels", "_recipe", "_seconds")
 
     def __init__(
-        self, recipe: Recipe, inputs: Sequence[Raw], limits: ItemLimits, observe: Callable[[float], None]
+        self, recipe: Recipe, inputs: Sequence[Raw], limits: InputLimits, observe: Callable[[float], None]
     ) -> None:
         self._recipe = recipe
         self._inputs = inputs
@@ -89,14 +89,14 @@ class RawInputs(Preparation):
         """
         began = perf_counter()
 
-        def room(pixels: int) -> AbstractContextManager[None]:
+        def reserve(pixels: int) -> AbstractContextManager[None]:
             effort = _effort(pixels)
             if effort > most:
                 raise EffortExceeded(effort)
             self._count(pixels)
             return nullcontext()
 
-        row = prepare_item(self._recipe, self._inputs[index], index, self._limits, room)
+        row = prepare_input(self._recipe, self._inputs[index], index, self._limits, reserve)
         with self._lock:
             self._left -= 1
             self._seconds += perf_counter() - began
@@ -158,11 +158,11 @@ class Shared(Preparation):
         return self._preparation.collate(rows)
 
 
-def prepare_item(
+def prepare_input(
     recipe: Recipe,
     item: Raw,
     index: int,
-    limits: ItemLimits,
+    limits: InputLimits,
     room: Callable[[int], AbstractContextManager[None]] | None = None,
 ) -> Prepared:
     """Prepare one of several inputs.

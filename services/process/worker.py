@@ -102,7 +102,7 @@ class ServerWorker:
         settings = self.settings
         barrier = _barrier(settings)
         cores = max(1, cpu_quota() // settings.workers)
-        lanes = settings.lanes_of(cores, gpu=usable_providers()[0] == CUDA)
+        lanes = settings.parallel_batches(cores, gpu=usable_providers()[0] == CUDA)
         self._loop = asyncio.get_running_loop()
         self._deployment = DeploymentWatcher(
             self._connect,

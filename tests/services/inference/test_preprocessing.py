@@ -23,7 +23,7 @@ from services.engine.latency_model import CHEAP_S
 from services.engine.route import Tensors
 from services.errors import DeadlineExceeded
 from services.inference import preprocessing
-from services.inference.preprocessing import ItemLimits, RawInputs, Shared
+from services.inference.preprocessing import InputLimits, RawInputs, Shared
 from tests.builders import picture, text_recipe
 from tests.services.engine.test_engine import Ledger
 from tests.services.pictures import BROKEN, GIGAPIXEL, GOOD
@@ -71,7 +71,7 @@ class Passing:
 class Preparing:
     """An engine whose predictions are the rows that inputs were made into."""
 
-    def __init__(self, engine: Engine, limits: ItemLimits) -> None:
+    def __init__(self, engine: Engine, limits: InputLimits) -> None:
         self.engine = engine
         self.limits = limits
         self.steps: dict[Recipe, Passing] = {}
@@ -109,7 +109,7 @@ def decoder(where: str) -> MakesPreparing:
             observer=Ledger(),
         )
         try:
-            yield Preparing(engine, ItemLimits(**{"pixels": 1_000_000} | limits))
+            yield Preparing(engine, InputLimits(**{"pixels": 1_000_000} | limits))
         finally:
             engine.close()
 
