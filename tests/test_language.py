@@ -68,6 +68,7 @@ ALLOWED = {
 }
 """Names that keep such a word, with the reason."""
 
+
 def words(name: str) -> list[str]:
     """Return the words of a name, split at underscores and capitals, in lower case."""
     return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]

@@ -20,6 +20,7 @@ from registry.recipe import ImageRecipe, Raw, Recipe
 from registry.runtime import on_host
 from services.engine import Answer, Engine, QueueLimits, Route, batch_preparation
 from services.engine.latency_model import CHEAP_S
+from services.engine.preparation import Effort
 from services.engine.route import Tensors
 from services.errors import DeadlineExceeded
 from services.inference import preprocessing
@@ -600,3 +601,18 @@ def test_every_recipe_keeps_its_own_size(decoder: MakesPreparing) -> None:
         assert wide["pixels"].shape == (1, 8, 12, 3)
 
     run(trial)
+
+
+def test_a_large_webp_picture_is_refused_from_its_header_and_other_formats_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(preprocessing, "WEBP_PIXELS", 200 * 200 - 1)
+    webp = io.BytesIO()
+    Image.new("RGB", (200, 200)).save(webp, "WEBP", lossless=True)
+    raw = RawInputs(RECIPE, (BLACK, webp.getvalue()), InputLimits(), lambda seconds: None)
+    assert raw.prepare(0, Effort.LARGE)["pixels"].shape == (8, 8, 3)
+    with pytest.raises(InputTooLarge, match="a WebP picture may have 39,999 pixels") as refused:
+        raw.prepare(1, Effort.LARGE)
+    assert refused.value.index == 1
+    monkeypatch.setattr(preprocessing, "WEBP_PIXELS", 200 * 200)
+    assert raw.prepare(1, Effort.LARGE)["pixels"].shape == (8, 8, 3)
