@@ -1,1 +1,1 @@
-"""What BentoML runs: its own declared operations, and the mount of our application in front of it."""
+"""BentoML's declared operations, and the middleware that mounts our application in BentoML."""

@@ -7,13 +7,11 @@ from services.process.worker import ServerWorker
 
 
 class MountMiddleware:
-    """Answers health and the page at the root in front of BentoML's own routes, and guards its operations.
-
-    The mount's middleware.
+    """The mount's middleware: answers health and the root page before BentoML's routes, and guards its operations.
 
     Args:
-        app: what stands behind.
-        worker: answers health, and knows who may ask.
+        app: the application behind it.
+        worker: answers health, and checks tokens.
     """
 
     _PATHS = frozenset({"/", "/livez", "/readyz", *OPERATIONS, *PATHS})

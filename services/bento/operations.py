@@ -1,6 +1,6 @@
-"""The operations as BentoML declares them: inputs in one JSON document, an answer in another.
+"""The operations that BentoML declares: they take inputs in one JSON document and answer with another.
 
-``services.app`` hands on to these, and is imported by processes that are no workers.
+They are apart from ``services.app``, which calls them, as processes that are not workers import it too.
 """
 
 from collections.abc import Awaitable, Callable
@@ -24,7 +24,7 @@ from services.inference.request import InferenceRequest
 from services.process.worker import ServerWorker
 
 Answer: TypeAlias = Any
-"""A JSON object that BentoML writes, or a refusal as a Starlette response, which it sends as it is."""
+"""A JSON object that BentoML writes, or a refusal as a Starlette response, which it sends unchanged."""
 
 
 async def classify(
