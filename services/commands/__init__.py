@@ -1,1 +1,1 @@
-"""The commands of serving: with a server, and without one."""
+"""The commands of serving, with and without a server."""

@@ -1,4 +1,4 @@
-"""``cultivar demo``: the whole story on the bundled source and real handwriting."""
+"""``cultivar demo``: the whole workflow with the bundled source and real handwriting."""
 
 import json
 import shlex
@@ -29,13 +29,15 @@ PORT = 3000
 @command(
     "demo",
     needs=(ADAPT, SERVE),
-    short_help="The whole story: letters to handwriting, measured, promoted, served, asked.",
+    short_help="Run the whole workflow: compare techniques, adapt, promote, serve, send a request.",
 )
 @click.option("--port", type=click.IntRange(1, 65_535), help="Port to serve on; default 3000, or a free one.")
-@click.option("--exit", "leave", is_flag=True, help="End when the story is told; else the server stays up.")
-@click.option("--skip-measuring", is_flag=True, help="Leave out the comparison of techniques.")
+@click.option(
+    "--exit", "leave", is_flag=True, help="End after the demonstration; by default the server keeps running."
+)
+@click.option("--skip-measuring", is_flag=True, help="Skip the comparison of techniques.")
 def demo(shell: Shell, port: int | None, leave: bool, skip_measuring: bool) -> None:
-    """Measure techniques, adapt, register, promote, serve, and ask once over HTTP.
+    """Compare techniques, adapt, register, promote, serve, and send one HTTP request.
 
     The source is a small network that this project trained on printed letters; the task is
     scikit-learn's handwritten digits. Nothing is downloaded.
@@ -59,7 +61,7 @@ def demo(shell: Shell, port: int | None, leave: bool, skip_measuring: bool) -> N
 def _run(
     shell: Shell, server: Server, file: Path, label: str, story: dict[str, object], *, leave: bool
 ) -> None:
-    """Show what a server answers, and wait for its end."""
+    """Show a server's answer, and wait for the server to end."""
     _heading(shell, f"Serve what is in production at {server.url}")
     if not server.wait_until_ready():
         return
@@ -84,7 +86,7 @@ def _carry_over(shell: Shell, registry: Registry) -> tuple[dict[str, object], Ma
     from adapters.adaptation import Order, adapt
     from adapters.sources.providers import find
 
-    _heading(shell, f"Carry {SOURCE} over to {DATA}, prove the export, register, promote")
+    _heading(shell, f"Adapt {SOURCE} to {DATA}, check the export, register, promote")
     order = Order(data=DATA, source=find(SOURCE), target=TARGET, technique=TECHNIQUE, promote="production")
     adaptation = adapt(order, registry, shell.progress())
     metrics, seconds = adaptation.manifest.metrics, sum(adaptation.seconds.values())
@@ -96,7 +98,7 @@ def _carry_over(shell: Shell, registry: Registry) -> tuple[dict[str, object], Ma
 
 
 def _held_out_picture(registry: Registry, manifest: Manifest) -> tuple[bytes, str]:
-    """Return the first picture, as a PNG file, that the version was not trained on, and its label."""
+    """Return the first picture of the test split, as a PNG file, and its label."""
     from adapters.datasets.examples import digits
 
     held_out = set(registry.blob(manifest.parts["test"].items).decode().split())
@@ -107,11 +109,11 @@ def _held_out_picture(registry: Registry, manifest: Manifest) -> tuple[bytes, st
             and Digest.of(row.content) in held_out
         ):
             return row.content, row.label
-    raise LookupError("the held-out part holds none of the bundled digits")
+    raise LookupError("the test split contains none of the bundled digits")
 
 
 def _open_port() -> int:
-    """Return the usual port, or a free one where somebody has it."""
+    """Return the usual port, or a free one if it is taken."""
     try:
         check_port(HOST, PORT)
     except ValueError:

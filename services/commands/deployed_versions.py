@@ -1,8 +1,7 @@
-"""What a registry has deployed, read by a process of its own.
+"""Reads the deployed versions of a registry in a separate process.
 
-The catalog's libraries take most of a second to import and hold some fifty megabytes. A command that
-shows one line and then waits beside a server for days need not hold them, and need not keep
-anybody waiting while it imports them.
+The catalog's libraries take most of a second to import and hold some fifty megabytes. A command that shows one line
+and then waits beside a server for days need not hold them, or delay the server's start by importing them.
 """
 
 import json
@@ -25,15 +24,15 @@ from services.process.server import ROOT
 
 _MODULE = "services.commands.deployed_versions"
 _NICENESS = 10
-"""The server that starts meanwhile goes first."""
+"""Niceness of the process, so that the server, which starts at the same time, has priority."""
 
 
 class DeployedVersionsProcess:
-    """A process that gets ready to read the registry, as a context manager; it ends with the first reading.
+    """A process that opens the registry and reads it once, as a context manager.
 
     Args:
-        settings: where the registry is.
-        stages: the stages to look at.
+        settings: the registry's settings.
+        stages: the stages to read.
     """
 
     def __init__(self, settings: Settings, stages: Sequence[str]) -> None:
@@ -62,15 +61,15 @@ class DeployedVersionsProcess:
             self._process.communicate()
 
     def stop(self) -> None:
-        """End the process: whoever waits for it fails at once."""
+        """End the process; a caller that waits for it fails at once."""
         if self._process is not None:
             self._process.kill()
 
     def check(self) -> None:
-        """Wait until the registry was opened, or could not be for now, as where its database is away.
+        """Wait until the registry was opened, or failed with an error that may pass, such as an unreachable database.
 
         Raises:
-            RuntimeFailure: it cannot be opened whatever is waited for.
+            RuntimeFailure: it cannot be opened, and waiting does not help.
         """
         if self._process is None or self._process.stdout is None:
             raise RuntimeError("the process was not started")
@@ -92,13 +91,13 @@ class DeployedVersionsProcess:
 
 
 def _parsed(line: str) -> dict[str, Any]:
-    """Return what the process told.
+    """Return the document that the process wrote.
 
     Raises:
-        RuntimeFailure: it told of an error, or nothing.
+        RuntimeFailure: it reported an error, or wrote nothing.
     """
     if not line:
-        raise RuntimeFailure("expected to read the registry, the process that does it ended")
+        raise RuntimeFailure("expected to read the registry, but the process that reads it ended")
     document: dict[str, Any] = json.loads(line)
     if "error" in document:
         raise RuntimeFailure(document["error"])
@@ -113,7 +112,7 @@ def main() -> None:
     try:
         Registry.open(Settings.read(), anew=False).close()
     except CultivarError as error:
-        # A database that is away may come back: the server asks again and again.
+        # An unreachable database may come back: the server retries.
         if isinstance(error, (ReadOnlyRegistry, MissingCatalog)) or not isinstance(error, StorageFailure):
             _tell({"error": str(error)})
             return

@@ -25,13 +25,11 @@ _SHOWN_CHARACTERS = 60
 
 
 @command("targets")
-@click.option(
-    "--stage", "stages", metavar="STAGE", multiple=True, help="A stage to look at besides production."
-)
+@click.option("--stage", "stages", metavar="STAGE", multiple=True, help="A stage to show besides production.")
 def targets(shell: Shell, stages: tuple[str, ...]) -> None:
-    """Show what would be served, what of it is shared, and what that saves.
+    """Show what would be served, which segments are shared, and how many bytes that saves.
 
-    A line is a run of segments: loaded once, and run once for everything that stands under it.
+    A line is a run of segments, loaded once and run once for everything below it.
     """
     named = [PRODUCTION, *(name for text in stages for name in split_names(text) if name != PRODUCTION)]
     with Registry.open(shell.settings) as registry:
@@ -66,7 +64,7 @@ def _show_targets(console: Console, entries: list[dict[str, Any]], shared: dict[
 
 
 def _rows(entries: list[dict[str, Any]], shared: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    """Yield a row for each target, with the runs that answer for it: those that two name are shared."""
+    """Yield a row for each target, with its runs; runs named by two targets are shared."""
     for entry in entries:
         name = f"{entry['target']}@{entry['stage']}"
         runs = " ".join(run["id"] for run in shared["runs"] if name in run["serves"])
@@ -197,12 +195,12 @@ def _show_vectors(console: Console, ref: str, inputs: list[Input], vectors: np.n
 
 
 def _naming(inputs: list[Input]) -> Column:
-    """Return the column that names inputs: of texts a terminal shows the beginning."""
+    """Return the column with the names of the inputs; a terminal shows only the beginning of texts."""
     return Column("input", shorten=None if isinstance(inputs[0], PictureFile) else _beginning)
 
 
 def _named(each: Input) -> str:
-    """Return what a table calls an input: a path, or a text."""
+    """Return the name of an input in a table: a path, or a text."""
     return each.name if isinstance(each.name, str) else " | ".join(each.name)
 
 

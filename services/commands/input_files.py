@@ -1,4 +1,4 @@
-"""What the offline commands are asked about: pictures in files and folders, texts in files and tables."""
+"""The inputs of the offline commands: pictures in files and folders, texts in files and tables."""
 
 import sys
 from collections import Counter
@@ -34,7 +34,7 @@ class PictureFile:
 
     @property
     def name(self) -> str:
-        """What answers call it: the path as it was given."""
+        """Its name in answers: the path as given."""
         return str(self.path)
 
     @property
@@ -59,8 +59,8 @@ class TextRow:
     """One text, or a pair of texts.
 
     Attributes:
-        raw: itself.
-        origin: the file and row that it stands in, for messages.
+        raw: the text or the pair.
+        origin: its file and row, for messages.
         table: the table that it is a row of, or None.
     """
 
@@ -70,7 +70,7 @@ class TextRow:
 
     @property
     def name(self) -> str | list[str]:
-        """What answers call it: the text itself, or the list of both."""
+        """Its name in answers: the text itself, or the list of both texts."""
         return self.raw if isinstance(self.raw, str) else list(self.raw)
 
     def read(self) -> Raw:
@@ -84,16 +84,16 @@ Input: TypeAlias = PictureFile | TextRow
 def inputs_of(
     paths: Sequence[Path], modality: str, say: Callable[[str], None] = lambda _: None
 ) -> list[Input]:
-    """Return everything that some arguments name, in order.
+    """Return all inputs that some arguments name, in order.
 
     Args:
-        paths: for pictures, files and folders; for texts, ``.txt`` files with a text a line (``-`` is
-            standard input), and tables with the column ``text`` and perhaps ``text_pair``.
-        modality: what the version takes.
-        say: told what was passed over in folders, a sentence each.
+        paths: for pictures, files and folders; for texts, ``.txt`` files with one text per line (``-`` is standard
+            input), and tables with the column ``text`` and optionally ``text_pair``.
+        modality: the modality of the version.
+        say: called with a sentence for each reason why files in folders were skipped.
 
     Raises:
-        InvalidInput: a path is none of these, or there is nothing in it.
+        InvalidInput: a path is none of these, or contains no input.
         DatasetError: a file of texts cannot be read; the message names file and row.
     """
     if modality == TextRecipe.modality:
@@ -145,7 +145,7 @@ def _standard_input() -> bytes:
 
 
 def _lines(data: bytes, name: str) -> Iterator[TextRow]:
-    """Yield every line, empty ones too, so that answers and lines keep step."""
+    """Yield every line, including empty ones, so that there is one answer per line."""
     lines = text_of(data, name).split("\n")
     if not lines[-1]:
         lines.pop()
@@ -167,12 +167,12 @@ def _rows(path: Path) -> Iterator[TextRow]:
 
 
 def other_columns(inputs: Sequence[Input]) -> tuple[str, ...]:
-    """Return the names of the columns that the inputs' tables have beside the texts, as they first come.
+    """Return the names of the other columns of the inputs' tables, in order of first occurrence.
 
     Columns without a name are left out.
 
     Raises:
-        DatasetError: a name stands twice in a table, so that nobody could tell the two apart.
+        DatasetError: a name occurs twice in a table.
     """
     found: dict[str, None] = {}
     for path in dict.fromkeys(each.table for each in inputs if isinstance(each, TextRow) and each.table):
@@ -181,16 +181,16 @@ def other_columns(inputs: Sequence[Input]) -> tuple[str, ...]:
             columns = list(dict.fromkeys(name for _, record in records for name in record))
         twice = next((name for name in columns if name and columns.count(name) > 1), None)
         if twice is not None:
-            raise DatasetError(f"{path.name}: the column {twice!r} stands twice; rename one of them")
+            raise DatasetError(f"{path.name}: the column {twice!r} occurs twice; rename one of them")
         found |= dict.fromkeys(name for name in columns if name and name not in (TEXT, TEXT_PAIR))
     return tuple(found)
 
 
 def others(inputs: Sequence[Input], columns: Sequence[str]) -> Iterator[Mapping[str, object]]:
-    """Yield for each input the values of other columns, read from its table anew; none where it has no table.
+    """Yield for each input the values of other columns, read again from its table; nothing if it has no table.
 
     Raises:
-        DatasetError: a table is not what it was when the inputs were read.
+        DatasetError: a table has changed since the inputs were read.
     """
     reading: Path | None = None
     records: Iterator[Mapping[str, object]] = iter(())

@@ -1,4 +1,4 @@
-"""Classify and embed without a server: the same recipe, program and answers, in batches."""
+"""Classify and embed without a server: the same recipe, model and answers, in batches."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,23 +25,22 @@ from services.inference.ranking import Ranking, rank
 BATCH_ROWS = 32
 
 _LOOKED_UP = 256
-"""Inputs that are read and looked up in the cache at a time."""
+"""Inputs per cache lookup."""
 
 Advance = Callable[[int], None]
-"""Told how many inputs are done since the last call."""
+"""Called with the number of inputs finished since the last call."""
 
 
 class OfflineModel:
     """A version opened in this process.
 
     Args:
-        registry: where it is.
-        ref: what names it; a bare target means production.
-        store: where feature vectors that were computed before are found, and new ones kept; None
-            keeps none.
+        registry: its registry.
+        ref: its ref; a bare target means production.
+        store: the feature cache; None keeps no features.
 
     Raises:
-        NotFound: nothing answers to the ref.
+        NotFound: the ref names no version.
         IntegrityError: the version's bytes are missing or damaged.
     """
 
@@ -51,12 +50,12 @@ class OfflineModel:
 
     @property
     def identity(self) -> AnswerIdentity:
-        """Who answers."""
+        """The identity of the version."""
         return self._opened.identity
 
     @property
     def modality(self) -> str:
-        """What it takes: ``image`` or ``text``."""
+        """The modality of its inputs: ``image`` or ``text``."""
         return self._opened.recipe.modality
 
     @property
@@ -87,8 +86,8 @@ class OfflineModel:
     def embed(self, inputs: Sequence[Input], advance: Advance) -> Iterator[np.ndarray]:
         """Yield the feature vectors of the inputs, in order, float32 [rows, dimension] at a time.
 
-        Inputs whose content was embedded before, by this version or another of its space on the same
-        provider, are not run again.
+        Inputs with the same content that this version, or another of its space, embedded before on the same provider
+        are not run again.
 
         Raises:
             InvalidInput: an input cannot be prepared; the message names it.
@@ -116,7 +115,7 @@ class OfflineModel:
             yield rows
 
     def _feature_key(self) -> FeatureKey:
-        """Return what this version's vectors depend on, apart from the inputs."""
+        """Return what this version's vectors depend on besides the inputs."""
         space = self._opened.manifest.space
         assert space is not None, "features and their space come together"
         provider = f"onnxruntime-{VERSION}-{self._opened.providers[0]}"
@@ -149,7 +148,7 @@ class OfflineModel:
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """An input that was read already."""
+    """An input that is already read."""
 
     given: Input
     raw: Raw
@@ -171,7 +170,7 @@ def _load(each: Input) -> _Loaded:
 
 @contextmanager
 def _located(each: "Input | _Loaded") -> Iterator[None]:
-    """Say of what goes wrong with an input which one it is."""
+    """Add the input's origin to the message of an error."""
     try:
         yield
     except InvalidInput as error:

@@ -1,4 +1,4 @@
-"""The command ``serve``: little of its own, since it waits beside the server for as long as that runs."""
+"""The command ``serve``. It stays small, as its process waits for as long as the server runs."""
 
 import json
 import urllib.request
@@ -34,10 +34,10 @@ from services.settings import AUTHS, REQUIRED, ServeSettings, split_names
 @click.option("--targets", metavar="A,B", help="The targets to serve; default all.")
 @click.option(
     "--auth", type=click.Choice(AUTHS),
-    help="Whether requests need a token; auto, the default: unless only this machine can ask.",
+    help="Whether requests need a token; auto, the default: unless on a loopback address.",
 )  # fmt: skip
 @click.option(
-    "--strict-ready", is_flag=True, default=None, help="Not ready while any target is without an answer."
+    "--strict-ready", is_flag=True, default=None, help="Not ready while any target cannot be served."
 )
 @click.option(
     "--drain-seconds",
@@ -70,7 +70,7 @@ def serve(
     if settings.auth == REQUIRED:
         shell.note("requests need a token; 'cultivar tokens add NAME' makes one")
     elif not settings.loopback:
-        shell.note(f"warning: tokens are off, anybody who reaches {settings.host} may ask")
+        shell.note(f"warning: tokens are off, anybody who can reach {settings.host} can send requests")
     server, deployed = (
         Server(settings, shell.settings),
         DeployedVersionsProcess(shell.settings, settings.served_stages),
@@ -79,7 +79,7 @@ def serve(
         try:
             _serve(shell, server, deployed)
         except RuntimeFailure:
-            if not server.stopping:  # else what failed was ended
+            if not server.stopping:  # if it is stopping, the failure follows from that
                 raise
 
 
@@ -99,13 +99,13 @@ def _serve(shell: Shell, server: Server, deployed: DeployedVersionsProcess) -> N
 
 
 def _opens(registry: Settings) -> bool:
-    """Tell whether a registry is likely to open, at no cost; one in a database is looked at while the server starts."""
+    """Return, at no cost, whether a registry can probably be opened; a database is checked while the server starts."""
     file = registry.catalog_file
     return file is None or (may_write(file) and may_write(file.parent))
 
 
 def _served(server: Server, deployed: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    """Return what a server that just became ready answers for; told without a token, so by registry and readiness."""
+    """Return what a server that just became ready serves; it has no token, so it uses the registry and readiness."""
     with urllib.request.urlopen(f"{server.url}/readyz", timeout=10) as answer:
         refused = {(each["target"], each["stage"]) for each in json.load(answer)["refused"]}
     wanted = server.settings.targets

@@ -1,4 +1,4 @@
-"""Feature vectors as files: csv, npy and parquet, written whole or not at all."""
+"""Writes feature vectors to csv, npy and parquet files, completely or not at all."""
 
 import csv
 import json
@@ -29,17 +29,17 @@ EMBEDDING = "embedding"
 
 _COMPONENT = re.compile(r"f[0-9]+")
 _BYTES = {".csv": 14, ".npy": 4, ".parquet": 4}
-"""Of one component of a vector, about."""
+"""Approximate bytes of one component of a vector."""
 
 
 @dataclass(frozen=True, slots=True)
 class VectorTable:
-    """What goes into a file beside the vectors.
+    """The content of a file besides the vectors.
 
     Attributes:
-        identity: who made the vectors.
-        inputs: what they were made of, in order.
-        dimension: of each vector.
+        identity: the version that computed the vectors.
+        inputs: the inputs of the vectors, in order.
+        dimension: length of each vector.
         columns: names of the input tables' other columns, in order; see ``input_files.other_columns``.
     """
 
@@ -49,7 +49,7 @@ class VectorTable:
     columns: Sequence[str] = ()
 
     def others(self) -> Iterator[Mapping[str, object]]:
-        """Yield the other columns' values of each input, read anew; what is absent is null."""
+        """Yield the other columns' values of each input, read again; missing values are null."""
         return others(self.inputs, self.columns)
 
     @property
@@ -74,11 +74,11 @@ def check_output(output: Path, sources: Sequence[Path]) -> None:
 
     Args:
         output: the file.
-        sources: what they are to be computed from.
+        sources: the files of the inputs.
 
     Raises:
-        InvalidSetting: its name ends otherwise than in ``.csv``, ``.npy`` or ``.parquet``, its folder is missing or
-            cannot be written to, or it is one of the inputs.
+        InvalidSetting: its name does not end in ``.csv``, ``.npy`` or ``.parquet``, its folder is missing or cannot be
+            written to, or it is one of the inputs.
         MissingExtra: it is a Parquet file, and pyarrow is not installed.
     """
     if output.suffix.lower() not in _WRITERS:
@@ -99,7 +99,7 @@ def check_output(output: Path, sources: Sequence[Path]) -> None:
 
 
 def check_columns(output: Path, columns: Sequence[str]) -> None:
-    """Check that no other column of the input has the name of one that is added.
+    """Check that no other column of the input has the name of an added one.
 
     Raises:
         InvalidSetting: one has.
@@ -116,17 +116,17 @@ def check_columns(output: Path, columns: Sequence[str]) -> None:
 
 
 def write_vectors(output: Path, table: VectorTable, batches: Iterator[np.ndarray]) -> None:
-    """Write feature vectors to a file, in the form that its name says, row by row as the inputs stand.
+    """Write feature vectors to a file in the format of its suffix, one row per input, in order.
 
-    ``.csv``: ``input`` (and ``input_pair`` where there are pairs), the input's other columns, ``f0`` to ``f{D-1}`` with
-    nine significant digits, which is every bit of a float32. ``.npy``: float32 [N, D], row n of input n. ``.parquet``:
-    ``input`` (text; a list of texts where there are pairs), the input's other columns, and ``embedding`` (float32, a
-    list of fixed length); the schema's metadata says who made them: ``cultivar.ref``, ``cultivar.digest``,
+    ``.csv``: ``input`` (and ``input_pair`` if there are pairs), the input's other columns, ``f0`` to ``f{D-1}`` with
+    nine significant digits, which keep a float32 exactly. ``.npy``: float32 [N, D], row n for input n. ``.parquet``:
+    ``input`` (text; a list of texts if there are pairs), the input's other columns, and ``embedding`` (float32, a
+    list of fixed length); the schema's metadata identifies the version: ``cultivar.ref``, ``cultivar.digest``,
     ``cultivar.space_id``.
 
     Args:
-        output: a file that ``check_output`` let through.
-        table: what goes in beside the vectors.
+        output: a file that passed ``check_output``.
+        table: the content besides the vectors.
         batches: the vectors in order, float32 [rows, D] at a time.
 
     Raises:
@@ -141,7 +141,7 @@ def write_vectors(output: Path, table: VectorTable, batches: Iterator[np.ndarray
 
 @contextmanager
 def _replacing(output: Path) -> Iterator[Path]:
-    """Give a file beside the output, which takes its place where all goes well, and vanishes otherwise."""
+    """Yield a file next to the output, which replaces the output on success and is deleted otherwise."""
     partial = output.with_name(f".{output.name}.{uuid4().hex}.partial")
     try:
         yield partial
@@ -202,7 +202,7 @@ def _parquet(partial: Path, table: VectorTable, batches: Iterator[np.ndarray]) -
 
 
 def _kinds(table: VectorTable) -> "dict[str, pa.DataType]":
-    """Return the type of each of the input's columns: truth or numbers where all of it is that, else text."""
+    """Return the type of each input column: boolean or numeric if all its values are, else text."""
     import pyarrow as pa
 
     found: dict[str, set[type]] = {name: set() for name in table.columns}
