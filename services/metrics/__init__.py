@@ -1,4 +1,4 @@
-"""What a server counts, for Prometheus: what is counted, and how it is counted at little cost."""
+"""A server's metrics for Prometheus, recorded at little cost."""
 
 from services.metrics.names import (
     ABANDONED,

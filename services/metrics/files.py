@@ -1,7 +1,7 @@
-"""The files in which prometheus-client keeps the values of one of several processes, with the space that they need.
+"""Reserves disk space for the files in which prometheus-client keeps the values of one of several processes.
 
-They are mapped into memory, and begin as holes: where a page is first written to while the disk is full, the system
-ends the process (SIGBUS). A file that is there already is used as long as it is.
+These files are mapped into memory and are created sparse. If the disk is full when a page is first written, the
+system kills the process (SIGBUS). A file that exists already keeps its length.
 """
 
 import os
@@ -10,11 +10,11 @@ from pathlib import Path
 
 _KINDS = ("counter", "histogram", "gauge_livesum", "gauge_livemin", "gauge_livemax")
 _BYTES = 1 << 20
-"""Room for the histograms of some seven hundred targets; beyond it a file grows by itself, as a hole."""
+"""Space for the histograms of some seven hundred targets; beyond it a file grows, sparse again."""
 
 
 def reserve() -> None:
-    """Make this process's files, before anything is counted; where there is no room, they come as they may."""
+    """Create this process's files before anything is counted; without enough disk space, leave them to the library."""
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     if folder is None:
         return

@@ -1,8 +1,7 @@
-"""What is counted: the names and labels that Prometheus sees, and the fixed words among the labels.
+"""The metrics: their names and labels in Prometheus, and the fixed label values.
 
-Labels are bounded sets: targets, versions and roots that are served, and fixed words; never a
-path or anything else that a client sends. Several workers share one folder of files, which
-``/metrics`` adds up.
+Label values are bounded sets: served targets, versions and roots, and fixed words; never a path or anything else that
+a client sends. Several workers share one folder of files, which ``/metrics`` sums up.
 """
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -24,7 +23,7 @@ MISS = "miss"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
-# Metrics open their files when they are made.
+# Metrics open their files when they are created.
 reserve()
 
 REQUESTS = Counter(
@@ -44,9 +43,11 @@ PHASE_SECONDS = Histogram(
 )
 BATCH_ROWS = Histogram("cultivar_batch_rows", "Rows of a batch, by root segment.", ["trunk"], buckets=_ROWS)
 QUEUE_ROWS = Gauge(
-    "cultivar_queue_rows", "Rows that wait, by root segment.", ["trunk"], multiprocess_mode="livesum"
+    "cultivar_queue_rows", "Queued rows, by root segment.", ["trunk"], multiprocess_mode="livesum"
 )
-REJECTED_TOTAL = Counter("cultivar_rejected_total", "Requests refused, by limit or at the door.", ["reason"])
+REJECTED_TOTAL = Counter(
+    "cultivar_rejected_total", "Requests refused by a limit or by authentication.", ["reason"]
+)
 SWAPS = Counter(
     "cultivar_swaps_total", "Changes of what is served: swapped, refused, withdrawn.", ["outcome"]
 )
@@ -63,11 +64,11 @@ REGISTRY_READ = Gauge(
 )
 LOOP_STALL_SECONDS = Gauge(
     "cultivar_loop_stall_seconds",
-    "The longest time of the last minute in which a worker's event loop stood still.",
+    "The longest stall of a worker's event loop in the last minute.",
     multiprocess_mode="livemax",
 )
 FEATURE_CACHE = Counter(
     "cultivar_feature_cache_total",
-    "Inputs looked up among features computed before: hit, miss.",
+    "Feature cache lookups: hit, miss.",
     ["outcome"],
 )

@@ -1,7 +1,7 @@
-"""How the server counts: what it calls when something happened.
+"""The functions by which the server records its metrics.
 
-Requests and refusals are written through at once, so that a worker that is killed takes nothing
-along that a client was told. Everything else gathers first.
+Requests and refusals are written at once, so that the metrics include every answer that a client got, even if the
+worker is killed. Everything else is collected first.
 """
 
 import os
@@ -29,7 +29,7 @@ ENCODE_SECONDS = _phase("encode")
 
 
 def answered(target: str, operation: str, outcome: str, seconds: float) -> None:
-    """Count a request, before its answer is sent; targets are those served, or ``unknown``."""
+    """Count a request, before its answer is sent; the target is a served one, or ``unknown``."""
     count, observe = _answered(target, operation, outcome)
     count()
     observe(seconds)
@@ -41,15 +41,15 @@ def rejected(reason: str) -> None:
 
 
 def feature_cache(outcome: str) -> None:
-    """Count an input that was looked up: ``hit`` or ``miss``."""
+    """Count a feature cache lookup: ``hit`` or ``miss``."""
     _feature_cache(outcome).observe(1)
 
 
 class EngineMetrics:
-    """Writes down what the engine does; called from its threads."""
+    """Records what the engine does; called from its threads."""
 
     def batch(self, root: str, rows: int, waits_s: Sequence[float], run_s: float, heads_s: float) -> None:
-        """Count a batch of one root: its rows, how long each part waited, how long it ran, linear heads apart."""
+        """Record a batch of one root: its rows, the wait of each piece, and the run time without and of the heads."""
         _batch_rows(root).observe(rows)
         TRUNK_SECONDS.observe(run_s)
         HEAD_SECONDS.observe(heads_s)
@@ -57,12 +57,12 @@ class EngineMetrics:
             QUEUE_SECONDS.observe(wait_s)
 
     def queued(self, root: str, rows: int) -> None:
-        """Note how many rows wait."""
+        """Record the number of queued rows."""
         _queue_rows(root).observe(rows)
 
 
 def settle() -> None:
-    """Bring the files in step before they are added up: this worker's are flushed, dead workers' gauges go."""
+    """Update the files before they are summed up: flush this worker's, remove the gauges of dead workers."""
     TALLIES.flush()
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     if folder is None:

@@ -1,4 +1,4 @@
-"""How long the event loop stood still: the time in which no request of this process could go on."""
+"""Measures stalls of the event loop, in which no request of this process can proceed."""
 
 import asyncio
 from collections import deque
@@ -6,25 +6,25 @@ from collections import deque
 from services.metrics import names
 
 INTERVAL_S = 0.05
-"""Between two checks; a stall is seen to this much."""
+"""Seconds between two checks, which is the resolution of stalls."""
 
 WINDOW_S = 60.0
-"""The longest stall of so long is shown, so that a scrape a minute misses none."""
+"""Seconds for which the longest stall is reported, so that one scrape per minute misses none."""
 
 
 class StallMonitor:
-    """Checks the running event loop until it is stopped, and shows the longest stall of the last minute."""
+    """Checks the running event loop until stopped, and reports the longest stall of the last minute."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        # Stalls of the window, each longer than all after it: the first is the longest.
+        # Stalls in the window, each longer than all later ones, so the first is the longest.
         self._longest: deque[tuple[float, float]] = deque()
         self._due = self._loop.time() + INTERVAL_S
         self._timer = self._loop.call_at(self._due, self._check)
         names.LOOP_STALL_SECONDS.set(0)
 
     def stop(self) -> None:
-        """Check no more."""
+        """Stop checking."""
         self._timer.cancel()
 
     def _check(self) -> None:

@@ -1,9 +1,8 @@
-"""Values that gather in memory, and are written for Prometheus together.
+"""Collects values in memory and writes them for Prometheus together.
 
-With several workers prometheus-client keeps each value in a file that is mapped into memory; one
-observation of a histogram takes longer to write there than a small answer takes to make. So
-observations are appended to a queue, and a timer writes what gathered: one write for each bucket
-that grew, however many observations.
+With several workers prometheus-client keeps each value in a file that is mapped into memory. To write one observation
+of a histogram there takes longer than to make a small answer. So observations are appended to a queue, and a timer
+writes them: one write for each bucket that grew, however many observations.
 """
 
 import asyncio
@@ -15,17 +14,17 @@ import numpy as np
 from prometheus_client import Counter, Gauge, Histogram
 
 FLUSH_S = 0.25
-"""What a killed worker's histograms may lack, in seconds."""
+"""Seconds between two writes; a killed worker's histograms may miss as much."""
 
 
 class Tally:
-    """What one metric with its labels was told since it was last written.
+    """The values of one metric with its labels since the last write.
 
     Args:
-        write: writes values down; called from ``flush`` alone.
+        write: writes values; called only from ``flush``.
 
     Attributes:
-        observe: takes one value, from any thread: an append, which is atomic.
+        observe: adds one value, from any thread: an append, which is atomic.
     """
 
     __slots__ = ("_values", "_write", "observe")
@@ -36,17 +35,17 @@ class Tally:
         self.observe: Callable[[float], None] = self._values.append
 
     def flush(self) -> None:
-        """Write down what gathered; one thread's business."""
+        """Write the collected values; called from one thread only."""
         values = self._values
         if gathered := [values.popleft() for _ in range(len(values))]:
             self._write(gathered)
 
 
 def written_through(child: Counter) -> Callable[[], None]:
-    """Return what adds one to a counter, written before it returns; the event loop's business.
+    """Return a function that increments a counter and writes it at once; call it in the event loop.
 
-    By itself prometheus-client asks the system before every step whether the process was forked: that takes
-    longer than the step. Workers never fork.
+    prometheus-client itself checks by a system call before every increment whether the process was forked, which takes
+    longer than the increment. Workers never fork.
     """
     value: Any = child._value
     if not getattr(value, "_multiprocess", False):
@@ -71,7 +70,7 @@ class Tallies:
         bounds = np.array(child._upper_bounds)
 
         def write(values: list[float]) -> None:
-            # What `observe` does for each value, done for all at once; there is no public way.
+            # What `observe` does for one value, done for all at once; there is no public function for it.
             child._sum.inc(sum(values))
             counts = np.bincount(np.searchsorted(bounds, values))
             for place in np.flatnonzero(counts):
@@ -84,16 +83,16 @@ class Tallies:
         return self._keep(Tally(lambda values: child.inc(sum(values))))
 
     def of_gauge(self, child: Gauge) -> Tally:
-        """Return a tally of levels, of which the last one counts."""
+        """Return a tally of gauge values, of which only the last is written."""
         return self._keep(Tally(lambda values: child.set(values[-1])))
 
     def flush(self) -> None:
-        """Write down everything that gathered; the event loop's business once ``start`` was called."""
+        """Write all collected values; after ``start``, call it only in the event loop."""
         for tally in tuple(self._tallies):
             tally.flush()
 
     def start(self) -> None:
-        """Begin to flush by a timer of the running event loop."""
+        """Start to flush by a timer of the running event loop."""
         self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self._tick)
 
     def stop(self) -> None:
@@ -107,6 +106,6 @@ class Tallies:
         return tally
 
     def _tick(self) -> None:
-        # First, so that whatever goes wrong below is logged four times a second and not once for all.
+        # First, so that an error below does not stop the timer.
         self.start()
         self.flush()
