@@ -1,1 +1,1 @@
-"""From HTTP bytes to answers, and the command line that mounts everything."""
+"""Serves versions over HTTP, and holds the command line, which mounts the commands of all packages."""

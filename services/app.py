@@ -1,12 +1,11 @@
 """The BentoML service: packaging, supervision, docs and typed clients around our own HTTP application.
 
-The hot path does not go through BentoML's middleware: the service class hands BentoML's own
-application to ``HttpApplication``, which answers first. ``to_asgi`` is not a public method, so
-BentoML is pinned, and with ``CULTIVAR_SERVE_FRONT=mount`` the same application is mounted behind
-the middleware by public means.
+Cultivar's routes bypass BentoML's middleware: the service class passes BentoML's application to ``HttpApplication``,
+which answers first. ``to_asgi`` is not a public method, so BentoML is pinned. With ``CULTIVAR_SERVE_FRONT=mount`` the
+same application is mounted behind the middleware through public functions.
 """
 
-# BentoML is not typed for strict checking; this is the one module that imports it.
+# BentoML is not typed for strict checking; only this module imports it.
 # mypy: disable-error-code="misc, untyped-decorator, no-any-return"
 
 import logging
@@ -33,10 +32,10 @@ REGISTRY = Settings.read()
 
 @cache
 def worker() -> "ServerWorker":
-    """Return the worker that this process is, once it is asked for.
+    """Return the worker of this process, created on the first call.
 
-    BentoML's supervisor imports this module too and is none: it shall neither wait for what a worker imports nor
-    hold it.
+    BentoML's supervisor imports this module too but is not a worker: it should neither wait for a worker's imports nor
+    hold them.
     """
     with resting():
         from services.process.worker import ServerWorker
@@ -48,10 +47,10 @@ class OverridingService(Service[Any]):
     """A BentoML service that answers Cultivar's routes in front of BentoML's middleware."""
 
     def to_asgi(self, is_main: bool = True) -> "Application":
-        """Return BentoML's application with ours in front, on connections of our own: uvicorn is made after this."""
+        """Return our application, which wraps BentoML's, and install our connections before uvicorn is created."""
         from services.httpd.connection import stand_in
 
-        # uvicorn believes forwarded addresses of these alone; it reads the variable when it is made.
+        # uvicorn trusts forwarded addresses only from these; it reads the variable when it is created.
         os.environ["FORWARDED_ALLOW_IPS"] = ",".join(SETTINGS.trusted_proxies)
         stand_in(SETTINGS.limits)
         front = worker().front
@@ -59,10 +58,9 @@ class OverridingService(Service[Any]):
 
 
 class Cultivar:
-    """Classify inputs and embed them with the versions that a registry has in production.
+    """Classify and embed inputs with the versions that a registry has in production.
 
-    ``POST /v1/classify/{target}`` and ``POST /v1/embed/{target}`` do the same faster, and take pictures
-    as they are.
+    ``POST /v1/classify/{target}`` and ``POST /v1/embed/{target}`` do the same faster, and take pictures as files.
     """
 
     def __is_ready__(self) -> bool:
@@ -70,19 +68,19 @@ class Cultivar:
 
     @bentoml.on_deployment
     def supervise() -> None:
-        """Prepare the process above the workers."""
+        """Prepare the supervising process."""
         supervise(SETTINGS.patience_s, SETTINGS.silence_s)
 
     @bentoml.on_startup
     async def start(self) -> None:
-        """Begin to follow the registry."""
-        # Nobody sees these lines at BentoML's level, and yet uvicorn would gather what goes into them.
+        """Start to follow the registry."""
+        # BentoML's log level hides these lines, but uvicorn would still format them.
         logging.getLogger("uvicorn.access").propagate = False
         await worker().start()
 
     @bentoml.on_shutdown
     async def stop(self) -> None:
-        """Finish the work under way."""
+        """Finish the current work."""
         await worker().stop()
 
     @bentoml.api

@@ -1,7 +1,7 @@
-"""The ``cultivar`` command: the composition root, where the packages meet.
+"""The ``cultivar`` command: the composition root of the packages.
 
-Commands are imported when they are asked for, so that ``cultivar list`` loads neither torch nor
-BentoML, and a server without the training half still has all of its own. The help of the whole imports none.
+Commands are imported on demand, so that ``cultivar list`` loads neither torch nor BentoML, and an installation
+without the training packages has all other commands. The general help imports none.
 """
 
 import importlib
@@ -14,11 +14,11 @@ from registry.commands.shell import Root, registry_options
 
 @dataclass(frozen=True, slots=True)
 class CommandEntry:
-    """Where a command is.
+    """The location of a command.
 
     Attributes:
         path: ``module:name``.
-        summary: what the help of the whole says of it.
+        summary: its line in the general help.
     """
 
     path: str
@@ -84,14 +84,14 @@ COMMANDS = {
     ),
     "targets": CommandEntry(
         "services.commands.inference:targets",
-        "Show what would be served, what of it is shared, and what that saves.",
+        "Show what would be served, which segments are shared, and how many bytes that saves.",
     ),
     "serve": CommandEntry(
         "services.commands.serve:serve", "Serve what is in production over HTTP, and follow promotions."
     ),
     "demo": CommandEntry(
         "services.commands.demo:demo",
-        "The whole story: letters to handwriting, measured, promoted, served, asked.",
+        "Run the whole workflow: compare techniques, adapt, promote, serve, send a request.",
     ),
 }
 """Every command, in the order of a version's life."""
@@ -105,7 +105,7 @@ class Commands(Root):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command; None where there is none of this name."""
+        """Import a command; None if there is none of this name."""
         if cmd_name not in COMMANDS:
             return None
         module, _, name = COMMANDS[cmd_name].path.partition(":")
@@ -113,7 +113,7 @@ class Commands(Root):
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the help's list of commands."""
+        """Write the list of commands in the help."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, place.summary) for name, place in COMMANDS.items()])
 
@@ -123,7 +123,7 @@ class Commands(Root):
 @registry_options
 @click.pass_context
 def main(context: click.Context, /, **registry: str | None) -> None:
-    """Carry pretrained models over to new tasks, keep them, promote them on evidence, serve them."""
+    """Adapt pretrained models to new tasks, register them, promote them on evidence, serve them."""
     context.obj = registry
 
 

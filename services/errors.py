@@ -1,20 +1,20 @@
-"""What can go wrong between a request and its answer, and the one table from an error to status, outcome and headers.
+"""The errors of requests, and the table from an error to HTTP status, outcome and headers.
 
-The errors of a request that the domain has no word for::
+The errors that ``registry.errors`` does not define::
 
     CultivarError
     └── RequestError
-        ├── MalformedRequest    the request cannot be understood
+        ├── MalformedRequest    the request is malformed
         ├── Unauthorized        no token, or one that is unknown, expired or revoked
-        ├── Forbidden           the token is not good for this operation or target
-        ├── UnsupportedMedia    a content type that nothing here reads
+        ├── Forbidden           the token does not permit this operation or target
+        ├── UnsupportedMedia    the content type is not supported
         ├── UnknownRoute        no such path
         ├── WrongMethod         the path exists, the method does not
         ├── SpaceDiffers        the client expects vectors of another space
         ├── MissingOutput       the version has no head, or no features
-        ├── TargetUnavailable   the target is known, none of its versions could be loaded
+        ├── TargetUnavailable   the target is known, but none of its versions could be loaded
         ├── Overloaded          more work than the limits allow
-        └── DeadlineExceeded    no answer in time
+        └── DeadlineExceeded    no answer before the deadline
 """
 
 from dataclasses import dataclass
@@ -38,19 +38,19 @@ Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 
 
 class RequestError(CultivarError):
-    """A request that gets no answer."""
+    """A request that is not answered successfully."""
 
 
 class MalformedRequest(RequestError):
-    """The request cannot be understood."""
+    """The request is malformed."""
 
 
 class Unauthorized(RequestError):
     """There is no token, or one that is unknown, expired or revoked.
 
     Attributes:
-        challenge: the WWW-Authenticate header of the answer (RFC 6750, 3): it names an error only where a
-            token was shown.
+        challenge: the WWW-Authenticate header of the answer (RFC 6750, 3); it names an error only if the request had a
+            token.
     """
 
     reason = "unauthorized"
@@ -61,14 +61,14 @@ class Unauthorized(RequestError):
 
 
 class Forbidden(RequestError):
-    """The token is not good for this operation, or for this target, which may exist or not."""
+    """The token does not permit this operation or this target, which may exist or not."""
 
     reason = "forbidden"
     challenge = 'Bearer realm="cultivar", error="insufficient_scope"'
 
 
 class UnsupportedMedia(RequestError):
-    """A content type that nothing here reads."""
+    """The content type is not supported."""
 
 
 class UnknownRoute(RequestError):
@@ -103,7 +103,7 @@ class Overloaded(RequestError):
     """More work than the limits allow.
 
     Attributes:
-        reason: which limit: ``requests``, ``bytes``, ``queue``, or ``deadline`` where what waits takes too long;
+        reason: the limit: ``requests``, ``bytes``, ``queue``, or ``deadline`` if the wait would be too long;
             ``shutdown`` at the end.
     """
 
@@ -113,7 +113,7 @@ class Overloaded(RequestError):
 
 
 class DeadlineExceeded(RequestError):
-    """No answer in time."""
+    """No answer before the deadline."""
 
 
 CLIENT_ERROR = "client_error"
@@ -123,7 +123,7 @@ DEADLINE = "deadline"
 SERVER_ERROR = "server_error"
 
 RETRY_AFTER_S = 1
-"""Seconds after which a client may try again; every answer of status 503 says so."""
+"""Seconds in the Retry-After header of every answer with status 503."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +131,11 @@ class Problem:
     """How an error is answered and counted.
 
     Attributes:
-        status: HTTP status.
+        status: the HTTP status.
         code: the error's name for programs.
-        hint: what to do, for people.
+        hint: advice for people.
         outcome: the label of ``cultivar_requests_total``.
-        unexpected: it is logged with its traceback.
+        unexpected: whether it is logged with its traceback.
     """
 
     status: int
@@ -146,7 +146,7 @@ class Problem:
 
 
 _TABLE: tuple[tuple[type[CultivarError], Problem], ...] = (
-    (Unauthorized, Problem(401, "unauthorized", "Ask whoever runs the server for a token.")),
+    (Unauthorized, Problem(401, "unauthorized", "Ask the operator of the server for a token.")),
     (Forbidden, Problem(403, "forbidden", "Use a token that was made for this target and operation.")),
     (UnknownRoute, Problem(404, "unknown_route", "The routes are listed in the documentation under 'HTTP'.")),
     (WrongMethod, Problem(405, "method_not_allowed", "Use one of the methods in the Allow header.")),
@@ -156,12 +156,12 @@ _TABLE: tuple[tuple[type[CultivarError], Problem], ...] = (
     (AmbiguousRef, Problem(409, "ambiguous_version", "Add source= to say which transfer is meant.")),
     (
         SpaceDiffers,
-        Problem(409, "space_differs", "Embed the whole collection again with the version in force."),
+        Problem(409, "space_differs", "Embed the whole collection again with the deployed version."),
     ),
     (MissingOutput, Problem(409, "missing_output", "GET /v1/targets says what kind each target is.")),
     (
         InputTooLarge,
-        Problem(413, "too_large", "Send less in one request; the server's settings hold the limits."),
+        Problem(413, "too_large", "Send less in one request; the limits are settings of the server."),
     ),
     (
         UnsupportedMedia,
@@ -207,7 +207,7 @@ INTERNAL_MESSAGE = "an unexpected error stopped this request"
 
 
 def problem_of(error: BaseException) -> Problem:
-    """Return how an error is answered: its row of the table, else an internal error that says nothing."""
+    """Return how an error is answered: its row of the table, else an internal error without details."""
     for kind, problem in _TABLE:
         if isinstance(error, kind):
             return problem
@@ -215,7 +215,7 @@ def problem_of(error: BaseException) -> Problem:
 
 
 def headers_of(error: BaseException) -> Headers:
-    """Return the headers that the answer to an error has beside its body's."""
+    """Return the headers of the answer to an error, without those of its body."""
     if isinstance(error, Unauthorized | Forbidden):
         return ((b"www-authenticate", error.challenge.encode()),)
     if isinstance(error, WrongMethod):
@@ -228,7 +228,7 @@ def headers_of(error: BaseException) -> Headers:
 def envelope(error: BaseException) -> dict[str, object]:
     """Return an error's body: ``{"error": {"code", "message", "hint"[, "index"]}}``.
 
-    Errors outside the table may name paths of the host, so their own words stay in the log.
+    The messages of errors outside the table may contain paths of the host, so they appear only in the log.
     """
     problem = problem_of(error)
     body: dict[str, object] = {

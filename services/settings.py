@@ -1,6 +1,6 @@
-"""What a server is told: where it listens, whom it serves, and how much it takes on.
+"""The settings of a server: address, targets, authentication and limits.
 
-Every setting is read once, from ``CULTIVAR_SERVE_`` and its name in capitals; the registry's own
+Every setting is read once, from the environment variable ``CULTIVAR_SERVE_`` and its name in capitals. The registry's
 settings are in ``registry.settings``.
 """
 
@@ -22,7 +22,7 @@ MOUNT = "mount"
 FRONTS = (OVERRIDE, MOUNT)
 
 DEFAULT_TOP_K = 5
-"""Labels of an answer that nobody asked another number of."""
+"""Labels of an answer if the request gives no number."""
 
 AUTO = "auto"
 REQUIRED = "required"
@@ -30,9 +30,9 @@ OFF = "off"
 AUTHS = (AUTO, REQUIRED, OFF)
 
 _MOST_LANES = 16
-"""More leave each too little of what waits. Beyond it a run has several cores, of which one prepares its inputs."""
+"""With more, each gets too few of the queued rows. On more cores a run has several, one of which prepares inputs."""
 _GPU_LANES = 1
-"""More cut batches into smaller ones: two were slower with 8 and 32 requests under way (docs/performance.md)."""
+"""More make batches smaller: two were slower with 8 and 32 concurrent requests (docs/performance.md)."""
 
 _COUNTS = (
     "max_body_bytes",
@@ -57,44 +57,45 @@ class ServeSettings:
         workers: server processes; each holds its own copy of every model.
         stages: stages that are served besides production, on request (``?stage=``).
         targets: the target tasks that are served; empty for all.
-        auth: whether requests need a token: ``required``, ``off``, or ``auto``: off where only this machine can
-            ask, on a loopback address, and required elsewhere.
-        strict_ready: not ready as long as any target is without a version that answers.
-        front: ``override`` answers in front of BentoML's middleware, ``mount`` behind it.
+        auth: whether requests need a token: ``required``, ``off``, or ``auto``: off on a loopback address, where only
+            this machine can send requests, and required elsewhere.
+        strict_ready: not ready while any target has no version that answers.
+        front: ``override`` answers before BentoML's middleware, ``mount`` behind it.
         max_body_bytes: bytes of one request's body.
         max_pixels: width times height of one picture, refused before it is decoded.
-        max_request_pixels: of all pictures of one request together.
+        max_request_pixels: pixels of all pictures of one request together.
         max_characters: characters of one text or pair, refused before it is tokenized.
         max_rows: inputs of one request.
-        max_requests: requests under way at once; more are answered 503.
-        max_held_bytes: bytes of bodies held at once by all requests; more are answered 503, the largest first. Also
-            bytes of answers that wait for slow clients.
-        max_queue_rows: rows that wait for one trunk in one shape; more are answered 503.
-        max_queue_tokens: rows times length of the texts that wait likewise.
+        max_requests: admitted requests at once; more are answered 503.
+        max_held_bytes: bytes of the bodies of all requests at once; beyond it, 503 is answered, to the largest first.
+            Also bytes of answers that wait for slow clients.
+        max_queue_rows: queued rows of one trunk and shape; more are answered 503.
+        max_queue_tokens: rows times length of the queued texts of one trunk and shape.
         deadline_s: seconds from a request's first byte to its answer; later is 504.
-        line_s: seconds that a request may be expected to take when it is let in, where more than a batch is in
-            line, or somebody was refused of late; more are answered 503 at once; 0 takes a tenth of the deadline.
-        decode_threads: threads that decode pictures and tokenize texts beside a GPU; 0 takes the cores of the
-            machine's quota. On a CPU the threads that run batches prepare them.
+        line_s: longest wait estimate, in seconds, at which a request is admitted if more than a batch waits, or a
+            request was refused recently; beyond it, 503 is answered at once; 0 takes a tenth of the deadline.
+        decode_threads: threads that decode pictures and tokenize texts for a GPU; 0 takes the cores of the machine's
+            quota. On a CPU the threads that run batches prepare their inputs.
         max_batch_rows: rows of one batch, at most 64.
         max_batch_tokens: rows times length of one batch of texts.
-        lanes: batches under way at once; 0 takes a core for each, and one on a GPU.
-        model_threads: cores of one run, whatever else is under way; 0 gives a run among others a lane's share
-            and a run that is alone all cores, for twice the memory.
-        feature_cache_bytes: memory for features of inputs that were asked about before; 0 keeps none.
-        keep_alive_s: seconds that a connection may be idle. Longer than a proxy keeps its own, commonly 60: one that
-            sends at the moment at which the server gives the connection up gets no answer.
-        max_connections: connections open at once in one worker, never more than its file handles allow. A new one
-            takes the place of the one that is idle for longest, or is refused where all are at work.
-        max_connections_per_address: of these from one address; 0 takes a half. Trusted proxies have no such limit.
+        lanes: batches that run at once; 0 takes one per core, and one on a GPU.
+        model_threads: cores of each run; with 0, a run beside others gets an equal share of the cores and a run that
+            is alone all cores, for twice the memory.
+        feature_cache_bytes: memory of the feature cache; 0 disables it.
+        keep_alive_s: seconds that a connection may be idle. It should be longer than a proxy's own limit, commonly 60:
+            a request that is sent just as the server closes the connection gets no answer.
+        max_connections: connections open at once in one worker, at most as many as its file handles allow. A new one
+            replaces the one that has been idle longest, or is refused if none is idle.
+        max_connections_per_address: connections from one address; 0 takes half of ``max_connections``. Trusted proxies
+            have no such limit.
         head_s: seconds from the first byte of a request's head to its last.
         body_s: seconds without a byte of a body that the server waits for.
-        write_s: seconds in which a client takes nothing to speak of from an answer that waits for it.
-        trusted_proxies: addresses or networks whose ``X-Forwarded-For`` is believed.
-        poll_s: seconds between two looks at the registry.
-        flip_s: seconds that workers wait for one another before what they serve changes.
-        silence_s: seconds without a sign of life after which a worker is killed and replaced.
-        drain_s: seconds between the signal to end and the end of listening, in which readiness says no.
+        write_s: seconds in which a client takes hardly anything of a waiting answer.
+        trusted_proxies: addresses or networks whose ``X-Forwarded-For`` is trusted.
+        poll_s: seconds between two polls of the registry.
+        flip_s: seconds that workers wait for one another before they switch versions.
+        silence_s: seconds without a heartbeat after which a worker is killed and replaced.
+        drain_s: seconds between the signal to end and the end of listening, in which the server is not ready.
     """
 
     host: str = "127.0.0.1"
@@ -172,7 +173,7 @@ class ServeSettings:
 
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ, **given: object) -> Self:
-        """Settle each setting: the argument unless None, else the environment, else the default.
+        """Read each setting: the argument unless None, else the environment, else the default.
 
         Raises:
             InvalidSetting: one of them cannot be used.
@@ -187,7 +188,7 @@ class ServeSettings:
 
     @property
     def patience_s(self) -> float:
-        """Seconds after which a server that was told to end, and finishes what is under way, ought to have ended."""
+        """Seconds within which a server that was stopped should have finished its requests and ended."""
         return self.drain_s + self.deadline_s + 5
 
     @property
@@ -197,7 +198,7 @@ class ServeSettings:
 
     @property
     def loopback(self) -> bool:
-        """Whether only this machine can ask; False for a name, see ``decided``."""
+        """Whether only this machine can send requests; False for a name, see ``decided``."""
         return is_loopback(self.host)
 
     @property
@@ -214,17 +215,17 @@ class ServeSettings:
         )
 
     def parallel_batches(self, cores: int, *, gpu: bool) -> int:
-        """Return how many batches may be under way in a worker that has some cores, and perhaps a GPU."""
+        """Return how many batches may run at once in a worker, by its cores and whether it has a GPU."""
         return self.lanes or (_GPU_LANES if gpu else min(cores, _MOST_LANES))
 
     def decode_threads_of(self, cores: int, *, gpu: bool) -> int:
-        """Return how many threads only prepare inputs: beside a GPU two or more, as one takes no large ones."""
+        """Return how many threads only prepare inputs: with a GPU two or more, as one takes no large inputs."""
         return (self.decode_threads or max(2, cores)) if gpu else 0
 
     def decided(self) -> Self:
-        """Return these settings with the host's name replaced by its address, and ``auto`` by what it comes to.
+        """Return these settings with the host's name replaced by its address, and ``auto`` by ``off`` or ``required``.
 
-        So what is listened on is what ``auto`` was judged by.
+        So the server listens on the address by which ``auto`` was decided.
 
         Raises:
             InvalidSetting: the name has no address.
@@ -239,7 +240,7 @@ class ServeSettings:
 
 
 def split_names(text: str) -> tuple[str, ...]:
-    """Read names that are separated by commas."""
+    """Split names at commas."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
