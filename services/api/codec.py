@@ -103,7 +103,7 @@ def read_document(given: object, max_rows: int) -> Inputs:
         )
     key, items = next(iter(given.items()))
     if not isinstance(items, list) or not items:
-        raise MalformedRequest(f"{key!r} is a list of one item or more")
+        raise MalformedRequest(f"{key!r} is a list of one input or more")
     if len(items) > max_rows:
         raise InputTooLarge(f"a request holds at most {max_rows} inputs, got {len(items)}")
     if key == "texts":
@@ -119,5 +119,7 @@ def _text(item: object, index: int) -> str | tuple[str, str]:
             return first, second
         case list():
             kinds = ", ".join(type(each).__name__ for each in item[:3])
-            raise UndecodableInput(f"a pair is a list of two texts, got {len(item)} items: {kinds}", index)
+            raise UndecodableInput(
+                f"a pair is a list of two texts, got a list of {len(item)}: {kinds}", index
+            )
     raise UndecodableInput(f"expected a text or a pair of texts, got {type(item).__name__}", index)

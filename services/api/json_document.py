@@ -127,11 +127,11 @@ class _JsonReader:
                 return self._string()
             case "[":
                 raise UndecodableInput(
-                    "an item is a text, a pair of texts or a picture in base64, got a list of lists", index
+                    "an input is a text, a pair of texts or a picture in base64, got a list of lists", index
                 )
             case "{":
                 raise UndecodableInput(
-                    "an item is a text, a pair of texts or a picture in base64, got an object", index
+                    "an input is a text, a pair of texts or a picture in base64, got an object", index
                 )
         return self._scalar()
 
