@@ -217,7 +217,7 @@ class Admission:
             Overloaded: the limit on requests is reached, and none of them is slow to send its body.
         """
         if len(self.visits) >= self.max_requests and not self._evict_slow():
-            raise Overloaded(f"{self.max_requests} requests are under way already", "requests")
+            raise Overloaded(f"{self.max_requests} requests are in progress already", "requests")
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
         # Given the loop, Python skips a getpid() system call for every request.
@@ -258,10 +258,8 @@ class Admission:
             others = (other for other in self.visits if other is not admitted and other.may_give_way())
             largest = max(others, key=lambda other: other.held_bytes, default=None)
             if largest is None or largest.held_bytes <= wanted:
-                raise Overloaded("the requests under way hold as many bytes as the server allows", "bytes")
-            largest.give_way(
-                Overloaded("the body was so large that smaller ones got the bytes that it held", "bytes")
-            )
+                raise Overloaded("the requests in progress hold as many bytes as the server allows", "bytes")
+            largest.give_way(Overloaded("the body was dropped to free memory for smaller ones", "bytes"))
 
     def _evict_slow(self) -> bool:
         """End the request that has sent its body for longest, if one is slow; return whether one is."""
@@ -270,7 +268,7 @@ class Admission:
         if slow:
             slowest = min(slow, key=lambda admitted: admitted.started)
             slowest.give_way(
-                Overloaded("the body came so slowly that another request got its place", "requests")
+                Overloaded("the body arrived so slowly that another request took its place", "requests")
             )
         return bool(slow)
 

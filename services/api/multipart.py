@@ -45,8 +45,7 @@ def boundary_of(content_type: str) -> bytes:
     boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
     if not 1 <= len(boundary) <= MAX_BOUNDARY_BYTES or not boundary.isascii():
         raise MalformedRequest(
-            f"multipart/form-data comes with a boundary of 1 to {MAX_BOUNDARY_BYTES} plain characters; "
-            "this one has none"
+            f"expected multipart/form-data with a boundary of 1 to {MAX_BOUNDARY_BYTES} ASCII characters, got none"
         )
     return boundary
 
@@ -110,7 +109,7 @@ def _check_headers(head: bytes) -> None:
         if name == b"content-disposition":
             dispositions.append(header["value"])
         elif name == b"content-transfer-encoding" and header["value"].strip().lower() not in _AS_IT_IS:
-            raise MalformedRequest("files of a form come as they are, without Content-Transfer-Encoding")
+            raise MalformedRequest("expected files without Content-Transfer-Encoding in the form")
     if len(dispositions) != 1 or not _names_a_file(dispositions[0]):
         raise MalformedRequest(
             "each part is a file with a filename; options such as top_k belong in the query"

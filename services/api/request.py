@@ -78,7 +78,7 @@ def read(scope: Mapping[str, Any], operation: str, *, several: bool = False) -> 
             timeout_s = _timeout(value)
         elif name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
             raise UnsupportedMedia(
-                f"bodies come uncompressed, got content-encoding {value[:40].decode('latin-1')!r}"
+                f"expected an uncompressed body, got content-encoding {value[:40].decode('latin-1')!r}"
             )
     selector, top_k = ANY, DEFAULT_TOP_K
     if query := scope["query_string"]:

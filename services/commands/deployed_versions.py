@@ -105,7 +105,7 @@ def _parsed(line: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Tell whether the registry opens; wait until a line comes, then read and tell; end where none comes."""
+    """Write whether the registry opens; then, after a line on stdin, write what is deployed; without a line, end."""
     os.nice(_NICENESS)
     from registry.registry import Registry
 

@@ -23,7 +23,7 @@ HUGE_PIXELS = 16_000_000
 """Pictures of more pixels are decoded one at a time: RGB held twice in memory is 96 MB."""
 
 WEBP_PIXELS = 16_000_000
-"""A served WebP picture has at most so many pixels. Pillow copies a decoded one with the interpreter's lock held: 64
+"""A served WebP picture has at most this many pixels. Pillow copies a decoded one with the interpreter's lock held: 64
 megapixels stopped everything else in the process for 0.7 to 1.7 s, this many for a quarter of that."""
 
 LARGE_PIXELS = 4_000_000
