@@ -19,6 +19,7 @@ from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, SAMPL
 
 from registry.errors import InputTooLarge, InvalidInput, InvalidRecipe, UndecodableInput, WrongModality
 from registry.quoting import quoted
+from registry.recipe import webp
 from registry.recipe.effort import check_effort
 from registry.recipe.greys import check_deep_colours, eight_bits
 from registry.recipe.metadata import bare, orientation_of
@@ -195,13 +196,11 @@ class ImageRecipe(Recipe):
             raise UndecodableInput("expected a picture, got no bytes")
         try:
             file = bare(data)
+            if (announced := webp.size_of(file.data)) is not None:
+                _check_pixels(*announced, max_pixels)
             with Image.open(io.BytesIO(file.data), formats=FORMATS) as image:
                 width, height = image.size
-                if width * height > max_pixels:
-                    raise InputTooLarge(
-                        f"a picture may have {max_pixels:,} pixels, this one is {width} x {height} "
-                        f"= {width * height:,}; scale it down"
-                    )
+                _check_pixels(width, height, max_pixels)
                 check_effort(file.data, width, height)
                 with nullcontext() if reserve is None else reserve(width * height):
                     return self.convert(image, file.orientation, remark)
@@ -246,6 +245,19 @@ class ImageRecipe(Recipe):
         size = (max(1, int(self.resize * width / short)), max(1, int(self.resize * height / short)))
         return _crop_centre(
             image, size, (self.width, self.height), filter_, round if self.crop == NEAREST else floor
+        )
+
+
+def _check_pixels(width: int, height: int, max_pixels: int) -> None:
+    """Check a picture's announced size.
+
+    Raises:
+        InputTooLarge: it has more pixels than allowed.
+    """
+    if width * height > max_pixels:
+        raise InputTooLarge(
+            f"a picture may have {max_pixels:,} pixels, this one is {width} x {height} "
+            f"= {width * height:,}; scale it down"
         )
 
 

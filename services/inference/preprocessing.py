@@ -14,7 +14,7 @@ from time import perf_counter
 from PIL import Image
 
 from registry.errors import InputTooLarge, InvalidInput
-from registry.recipe import ImageRecipe, Prepared, Raw, Recipe, TextRecipe
+from registry.recipe import ImageRecipe, Prepared, Raw, Recipe, TextRecipe, webp
 from registry.recipe.image import MAX_PIXELS
 from registry.recipe.text import MAX_TEXT_CHARACTERS
 from services.engine import Arrays, Effort, EffortExceeded, Preparation
@@ -23,7 +23,7 @@ HUGE_PIXELS = 16_000_000
 """Pictures of more pixels are decoded one at a time: RGB held twice in memory is 96 MB."""
 
 WEBP_PIXELS = 16_000_000
-"""A served WebP picture has at most this many pixels. Pillow copies a decoded one with the interpreter's lock held: 64
+"""A served WebP picture has at most this many pixels. Pillow opens and copies one with the interpreter's lock held: 64
 megapixels stopped everything else in the process for 0.7 to 1.7 s, this many for a quarter of that."""
 
 LARGE_PIXELS = 4_000_000
@@ -94,9 +94,9 @@ class RawInputs(Preparation):
         began = perf_counter()
 
         item = self._inputs[index]
+        _check_webp(item, index)
 
         def reserve(pixels: int) -> AbstractContextManager[None]:
-            _check_webp(item, pixels)
             effort = _effort(pixels)
             if effort > most:
                 raise EffortExceeded(effort)
@@ -195,16 +195,18 @@ def load_plugins() -> None:
         import_module(f"PIL.{plugin}")
 
 
-def _check_webp(item: Raw, pixels: int) -> None:
-    """Refuse a large WebP picture.
+def _check_webp(item: Raw, index: int) -> None:
+    """Refuse a large WebP picture before it is opened.
 
     Raises:
         InputTooLarge: it has more than 16 megapixels.
     """
-    if pixels > WEBP_PIXELS and isinstance(item, bytes) and item[:4] == b"RIFF" and item[8:12] == b"WEBP":
+    size = webp.size_of(item) if isinstance(item, bytes) else None
+    if size is not None and size[0] * size[1] > WEBP_PIXELS:
         raise InputTooLarge(
-            f"a WebP picture may have {WEBP_PIXELS:,} pixels, this one has {pixels:,}; "
-            "send it as JPEG, or scale it down"
+            f"a WebP picture may have {WEBP_PIXELS:,} pixels, this one is {size[0]} x {size[1]}; "
+            "send it as JPEG, or scale it down",
+            index,
         )
 
 

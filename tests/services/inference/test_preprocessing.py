@@ -611,7 +611,9 @@ def test_a_large_webp_picture_is_refused_from_its_header_and_other_formats_are_n
     Image.new("RGB", (200, 200)).save(webp, "WEBP", lossless=True)
     raw = RawInputs(RECIPE, (BLACK, webp.getvalue()), InputLimits(), lambda seconds: None)
     assert raw.prepare(0, Effort.LARGE)["pixels"].shape == (8, 8, 3)
-    with pytest.raises(InputTooLarge, match="a WebP picture may have 39,999 pixels") as refused:
+    with pytest.raises(
+        InputTooLarge, match="a WebP picture may have 39,999 pixels, this one is 200 x 200"
+    ) as refused:
         raw.prepare(1, Effort.LARGE)
     assert refused.value.index == 1
     monkeypatch.setattr(preprocessing, "WEBP_PIXELS", 200 * 200)
