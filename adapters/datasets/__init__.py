@@ -1,4 +1,4 @@
-"""Labelled data: read, checked, digested and divided."""
+"""Labelled data: reading, checks, digests and splits."""
 
 from adapters.datasets.dataset import PARTS, TEST, TRAIN, VALIDATION, Dataset
 from adapters.datasets.item import Item

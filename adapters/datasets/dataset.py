@@ -1,4 +1,4 @@
-"""A dataset: items with a fixed order of labels, divided into parts."""
+"""A dataset: examples with a fixed order of labels, divided into splits."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,18 +22,18 @@ PARTS = (TRAIN, VALIDATION, TEST)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
-    """Examples that were read, checked, prepared by a recipe and divided.
+    """Examples, checked, prepared by a recipe and split.
 
     Attributes:
-        name: what the user called it (``example:digits``, a path).
-        recipe: what the rows were prepared by.
-        items: in the order of their digests, each content once.
+        name: its name, as the user wrote it (``example:digits``, a path).
+        recipe: the recipe that prepared the rows.
+        items: the examples in the order of their digests, each content once.
         labels: the target task's labels in the order of the logits; empty in unlabelled data.
-        parts: positions in ``items`` (int64, ascending), by part; a part without items is absent.
-        rows: what the recipe made of each item.
-        excluded: items that were left out, counted by reason.
-        remarks: items that were kept and yet not read plainly, counted by reason.
-        notes: what a person should know about the data, a sentence each.
+        parts: positions in ``items`` (int64, ascending), by split; an empty split is absent.
+        rows: each example as prepared by the recipe.
+        excluded: number of excluded examples, by reason.
+        remarks: number of examples that were kept but needed interpretation, by reason.
+        notes: notes about the data for the user, one sentence each.
     """
 
     name: str
@@ -58,13 +58,13 @@ class Dataset:
 
     @property
     def digest(self) -> Digest:
-        """Digest over contents and labels, whatever the files were called."""
+        """Digest of contents and labels, independent of file names."""
         pairs = [[item.digest, _plain(item.label)] for item in self.items]
         return Digest.of_json({"items": pairs, "labels": list(self.labels)})
 
     @property
     def kind(self) -> str:
-        """``multilabel`` where an item has any number of labels, ``classification`` where it has one."""
+        """``multilabel`` if an example can have any number of labels, ``classification`` if it has one."""
         several = any(isinstance(item.label, tuple) for item in self.items)
         return MULTILABEL if several else CLASSIFICATION
 
@@ -80,25 +80,25 @@ class Dataset:
         return self.rows.arrays[PIXELS]
 
     def index(self, *parts: str) -> np.ndarray:
-        """Return the positions of the items of these parts, int64, ascending; absent parts are empty."""
+        """Return the positions of these splits' examples, int64, ascending; absent splits are empty."""
         chosen = [self.parts[part] for part in parts if part in self.parts]
         return np.sort(np.concatenate([np.zeros(0, np.int64), *chosen]))
 
     def split(self, name: str) -> tuple[Item, ...]:
-        """Return the items of a part, in order; none where there is no such part."""
+        """Return the examples of a split, in order; empty if there is no such split."""
         return tuple(self.items[position] for position in self.index(name))
 
     def targets(self, index: np.ndarray, labels: Sequence[str] | None = None) -> np.ndarray:
-        """Return the label numbers of the items at these positions, int64 [N].
+        """Return the label indices of the examples at these positions, int64 [N].
 
-        Where items have several labels: ones and zeros, uint8 [N, labels].
+        For multilabel: indicators, uint8 [N, labels].
 
         Args:
             index: positions in ``items``.
-            labels: the order to number by; by default the dataset's own.
+            labels: the order of labels; by default the dataset's.
 
         Raises:
-            InvalidValue: an item's label is not among them, or it has none.
+            InvalidValue: an example's label is not among them, or it has none.
         """
         numbers = {label: number for number, label in enumerate(self.labels if labels is None else labels)}
         several = self.kind == MULTILABEL
@@ -116,11 +116,11 @@ class Dataset:
         return targets
 
     def split_digests(self) -> dict[str, tuple[Digest, ...]]:
-        """Return the sorted item digests of each part: what a version stores of its data."""
+        """Return the sorted example digests of each split, which a version stores."""
         return {name: tuple(sorted(item.digest for item in self.split(name))) for name in self.parts}
 
     def divided(self, parts: Mapping[str, np.ndarray]) -> Self:
-        """Return the same items in other parts; items in none of them are left aside."""
+        """Return the same examples in other splits; examples in none of them are ignored."""
         return replace(self, parts=parts)
 
 

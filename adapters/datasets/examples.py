@@ -1,4 +1,4 @@
-"""Datasets that come along, written ``example:NAME``."""
+"""Bundled datasets, written ``example:NAME``."""
 
 import struct
 import zlib
@@ -16,11 +16,11 @@ PREFIX = "example:"
 
 @dataclass(frozen=True, slots=True)
 class Example(DatasetProvider):
-    """A bundled dataset by its name.
+    """A bundled dataset.
 
     Attributes:
-        name: behind the colon.
-        modality: what the items have to be.
+        name: the name after the colon.
+        modality: the required modality.
     """
 
     name: str
@@ -66,10 +66,10 @@ def digits() -> tuple[ListedRow, ...]:
 
 
 def grey_png(picture: np.ndarray) -> bytes:
-    """Write a picture, uint8 [H, W], as PNG: the same bytes wherever and whenever it is written.
+    """Encode a picture, uint8 [H, W], as PNG with reproducible bytes.
 
-    Stored without compression, because compressed bytes differ from one zlib to another, and an
-    item is known by the digest of its bytes.
+    It is not compressed, because compressed bytes differ between zlib versions, and an example is identified
+    by the digest of its bytes.
     """
     height, width = picture.shape
     lines = b"".join(b"\0" + row.tobytes() for row in picture)

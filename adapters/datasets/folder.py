@@ -1,4 +1,4 @@
-"""A folder of class folders, with or without a folder for each split above them."""
+"""A folder of class folders, optionally inside a folder for each split."""
 
 import re
 from collections import Counter
@@ -28,46 +28,46 @@ SPLIT_WORDS: Mapping[str, str] = {
     "testing": TEST,
     "testset": TEST,
 }
-"""The words that name a split, in any case."""
+"""Words for splits, case-insensitive."""
 
 _FILLERS = frozenset(
     {"set", "data", "dataset", "split", "images", "image", "imgs", "pictures", "texts", "files"}
 )
-"""Words that may stand beside them: ``training_set``, ``test-images``."""
+"""Words that may accompany them: ``training_set``, ``test-images``."""
 
 _WORDS = re.compile(r"[^\W\d_]+")
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 TEXT_SUFFIXES = frozenset({".txt", ".text", ".md", ".csv", ".tsv", ".json", ".jsonl", ".parquet"})
-"""The files that are texts, by their names, where pictures are expected."""
+"""Suffixes of text files, used if pictures are expected."""
 
 NOT_IN_A_CLASS = "not in a class folder"
 
 
 @dataclass(frozen=True, slots=True)
 class FolderProvider(DatasetProvider):
-    """Files, a picture or a text each, whose label is the folder that they are in, at any depth below it.
+    """Files with a picture or a text each; their class folder is the label, at any depth below it.
 
-    The top folders are splits where they are called so (``Train``, ``val``, ``testing``,
-    ``training_set``); class folders stand inside. Splits beside other folders, two folders for one
-    split, splits without class folders and splits inside classes are errors. One folder of files that is called like a
-    split, among others that are not, is a class; that is counted as a remark.
+    Top-level folders are splits if they have such a name (``Train``, ``val``, ``testing``, ``training_set``);
+    then they contain the class folders. Splits beside other folders, two folders for one split, splits
+    without class folders and splits inside classes are errors. A single folder of files with the name of a
+    split among other folders is a class, and is counted as a remark.
 
     Attributes:
         path: the folder.
-        modality: ``image`` or ``text``: what the files have to hold.
+        modality: ``image`` or ``text``: the required content of the files.
     """
 
     path: Path
     modality: str = IMAGE
 
     def listing(self, labelled: bool) -> Listing:
-        """List the files, without looking into them.
+        """List the files without reading them.
 
         Raises:
             DatasetError: there is no class folder, one is empty, splits and other folders are mixed, classes
                 hold splits, or a folder cannot be read.
-            WrongModality: most files are called like those of the other modality.
+            WrongModality: most files have a suffix of the other modality.
         """
         excluded: Counter[str] = Counter()
         remarks: Counter[str] = Counter()
@@ -84,7 +84,7 @@ class FolderProvider(DatasetProvider):
     def _splits(
         self, labelled: bool, excluded: Counter[str], remarks: Counter[str]
     ) -> list[tuple[Path, str | None]]:
-        """Return the folders that class folders are in, and the split that each is; else the folder itself."""
+        """Return the folders that contain class folders, each with its split; without splits the folder itself."""
         passed: Counter[str] = Counter()
         within = entries(self.path, self.path, passed)
         folders = {entry.name: entry for entry in within if entry.is_dir()}
@@ -131,7 +131,7 @@ class FolderProvider(DatasetProvider):
             )
 
     def _check_classes(self, folders: Mapping[str, Path], nested: set[str]) -> None:
-        """Refuse classes that hold splits: read as files of the class, they would be mixed again."""
+        """Raise an error if classes contain splits; as files of the class the splits would be mixed."""
         for name in sorted(nested):
             splits = {
                 inner.name: split
@@ -146,7 +146,7 @@ class FolderProvider(DatasetProvider):
                 )
 
     def _check_modality(self, found: Sequence[Path]) -> None:
-        """Refuse files most of which are called like those of another modality, before any is read."""
+        """Raise an error if most files have a suffix of another modality, before any is read."""
         foreign, they_are, it_takes = (
             (TEXT_SUFFIXES, "texts", "pictures")
             if self.modality == IMAGE
@@ -206,13 +206,13 @@ class FolderProvider(DatasetProvider):
 
 
 def split_of(name: str) -> str | None:
-    """Return the split that a folder's name means, or None: a word for it, alone or beside words like ``set``."""
+    """Return the split that a folder's name means, or None: a word for it, optionally with words like ``set``."""
     words = [word for word in _words(name) if word not in _FILLERS]
     return SPLIT_WORDS.get(words[0]) if len(words) == 1 else None
 
 
 def _spoken(names: Sequence[str] | set[str]) -> set[str]:
-    """Return the splits that are mentioned anywhere in some names: ``seg_train`` mentions one."""
+    """Return the splits mentioned anywhere in some names, such as in ``seg_train``."""
     return {SPLIT_WORDS[word] for name in names for word in _words(name) if word in SPLIT_WORDS}
 
 

@@ -9,24 +9,23 @@ from registry.errors import DatasetError
 from registry.recipe import Raw
 
 MAX_ITEM_BYTES = 64 << 20
-"""Size of one item's file, 64 MiB: twice what the service accepts in a request."""
+"""Largest file of one example, 64 MiB: twice the size that the service accepts in a request."""
 
 
 Label: TypeAlias = str | tuple[str, ...]
-"""A label; or, where an item may have any number of them, those that it has, sorted."""
+"""A label; or, for multilabel, the sorted labels of an example."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A raw input, known by its content.
+    """An example, identified by its content.
 
     Attributes:
         digest: of the raw content, see :func:`registry.recipe.content`.
-        label: what it is, several of them sorted where an item may have any number, or None in
-            unlabelled data.
-        group: items of one group (a patient, a writer) stay in one part; None stands alone.
-        origin: where it came from, for messages: a path, or a file and its row.
-        content: a picture's bytes or the file that holds them; a text; a pair of texts.
+        label: its label, its sorted labels for multilabel, or None in unlabelled data.
+        group: examples of one group (a patient, a writer) stay in one split; None for no group.
+        origin: its origin, for messages: a path, or a file and its row.
+        content: a picture's bytes or file; a text; a pair of texts.
     """
 
     digest: Digest
@@ -37,21 +36,21 @@ class Item:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Its labels, none, one or several."""
+        """Its labels: none, one or several."""
         if self.label is None:
             return ()
         return self.label if isinstance(self.label, tuple) else (self.label,)
 
     @property
     def unit(self) -> Digest:
-        """Digest of its group; its own where it stands alone: examples of one unit are not independent."""
+        """Digest of its group, or its own without a group; examples of one unit are not independent."""
         return self.digest if self.group is None else Digest.of(f"group:{self.group}".encode())
 
     def read(self) -> Raw:
         """Return the raw content, as it was when the dataset was loaded.
 
         Raises:
-            DatasetError: the file has gone, or holds other bytes by now.
+            DatasetError: the file is missing or has changed.
         """
         if not isinstance(self.content, Path):
             return self.content

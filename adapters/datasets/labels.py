@@ -1,4 +1,4 @@
-"""Labels: their text, and their one order."""
+"""Labels: their text and their order."""
 
 import math
 import re
@@ -14,18 +14,18 @@ MAX_LABEL_LENGTH = 200
 _DIGITS = re.compile(r"(\d+)")
 _NUMBER = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?")
 _FORBIDDEN = frozenset({"Cc", "Cs", "Zl", "Zp"})
-"""Unicode's categories of controls, lone surrogates, line and paragraph separators."""
+"""Unicode categories of control characters, lone surrogates, and line and paragraph separators."""
 _TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Embeddings, overrides and isolates: what stands beside such a label would be shown in another order."""
+"""Directional embeddings, overrides and isolates: text next to such a label would be reordered."""
 
 
 def clean(value: object) -> str:
     """Return a label's text: without spaces around it, in Unicode's composed form (NFC).
 
-    macOS stores folder names decomposed, so the same label would else be two. Whole numbers lose
-    the ``.0`` that a column with gaps gives them. Everything that orthography needs is kept inside:
-    joiners (U+200C, U+200D), variation selectors, wide and non-breaking spaces. Text like ``nan`` is
-    a label; the number that is none (NaN) is not.
+    macOS stores folder names decomposed, so the same label could otherwise occur twice. Whole numbers lose
+    the ``.0`` that a column with gaps gives them. Characters that orthography needs are kept: joiners
+    (U+200C, U+200D), variation selectors, wide and non-breaking spaces. Text such as ``nan`` is a label; the
+    number NaN is not.
 
     Raises:
         ValueError: there is no label (None, NaN, nothing that shows), or it is no label's kind;
@@ -52,10 +52,10 @@ def clean(value: object) -> str:
 
 
 def check_alike(labels: Iterable[str]) -> None:
-    """Refuse two labels that a person would take for one.
+    """Check that no two labels look alike.
 
     Raises:
-        DatasetError: they differ in nothing but spaces or characters that do not show.
+        DatasetError: two labels differ only in spaces or invisible characters.
     """
     if pair := alike(labels):
         first, second = (ascii(label) for label in pair)
@@ -66,14 +66,14 @@ def check_alike(labels: Iterable[str]) -> None:
 
 
 def plain_numbers(labels: Iterable[str]) -> dict[str, str]:
-    """Return what each label of a column is read as, where all of them are numbers and some are written ``1.0``.
+    """Return the normalised labels of a numeric column in which some are written ``1.0``.
 
-    A column of whole numbers with gaps is written so by many programs. A table that keeps numbers gives
-    ``1`` for the same, so both are one label. Nothing is changed where that could lose anything: where
-    a label is no number, or is written in another form than Python's shortest (``1.10``, ``007``).
+    Many programs write a column of whole numbers with gaps in this form. A typed table has ``1`` for the same
+    label, so both are one label. Nothing is changed if that could lose information: if a label is not a
+    number, or is not in Python's shortest form (``1.10``, ``007``).
 
     Returns:
-        Each label that changes, and what it becomes; empty where none does.
+        The new form of each label that changes; empty if none does.
     """
     distinct = set(labels)
     if not all(_NUMBER.fullmatch(label) and repr(_value(label)) == label for label in distinct):
@@ -86,15 +86,15 @@ def _value(label: str) -> float | int:
 
 
 def _allowed(letter: str) -> bool:
-    """Tell whether a label may hold a character: none that controls a terminal, breaks a line or turns text round."""
+    """Tell whether a label may contain a character: not if it controls a terminal, breaks a line or reverses text."""
     return unicodedata.category(letter) not in _FORBIDDEN and letter not in _TURNING
 
 
 def ordered(labels: Iterable[str]) -> tuple[str, ...]:
-    """Return different labels in natural order.
+    """Return distinct labels in natural order.
 
-    Numbers by value, if all of them are numbers; else digits inside a text count as numbers
-    (``room 2`` before ``room 10``).
+    If all are numbers they are sorted by value; otherwise digits inside a text count as numbers (``room 2``
+    before ``room 10``).
     """
     distinct = set(labels)
     numbers = {label: _number(label) for label in distinct}

@@ -1,4 +1,4 @@
-"""What a provider of data finds: rows that nobody has read yet."""
+"""Listings of data providers: rows that have not been read yet."""
 
 import os
 from abc import ABC, abstractmethod
@@ -10,19 +10,19 @@ from adapters.datasets.item import Label
 from registry.recipe import Raw
 
 MAX_ROWS = 5_000_000
-"""Rows of one dataset; a dataset is held in memory, digests and labels at least."""
+"""Most rows of one dataset; at least its digests and labels are in memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListedRow:
-    """One raw input as it was listed.
+    """One listed raw input.
 
     Attributes:
-        content: a picture's bytes, a text or a pair of texts; or the file that holds it.
-        label: what it is, or None in unlabelled data.
-        group: what it must stay together with, or None.
-        origin: where it came from, for messages.
-        part: the part that the user put it in, or None where it is ours to choose.
+        content: a picture's bytes, a text or a pair of texts; or its file.
+        label: its label or labels, or None in unlabelled data.
+        group: its group, which stays in one split, or None.
+        origin: its origin, for messages.
+        part: the split chosen by the user, or None.
     """
 
     content: Raw | Path
@@ -38,8 +38,8 @@ class Listing:
 
     Attributes:
         rows: at most five million.
-        excluded: what was passed over, counted by reason.
-        remarks: what was not read plainly, counted by reason.
+        excluded: number of skipped inputs, by reason.
+        remarks: number of inputs that needed interpretation, by reason.
     """
 
     rows: tuple[ListedRow, ...]
@@ -48,20 +48,20 @@ class Listing:
 
 
 class DatasetProvider(ABC):
-    """A way to list data of one form."""
+    """Lists data of one format."""
 
     @abstractmethod
     def listing(self, labelled: bool) -> Listing:
         """Return what there is.
 
         Args:
-            labelled: whether every row needs a label; if not, labels are not looked for.
+            labelled: whether every row needs a label; if not, labels are ignored.
 
         Raises:
-            DatasetError: the data has not the form that the provider reads.
+            DatasetError: the data does not have the provider's format.
         """
 
 
 def absolute(path: str | Path) -> Path:
-    """Return a path as the operating system sees it from here, ``~`` expanded, links kept."""
+    """Return an absolute path with ``~`` expanded and links kept."""
     return Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 - Path.resolve would follow links

@@ -1,4 +1,4 @@
-"""From what a user names to a dataset."""
+"""Loading of a dataset from the path or name that a user gives."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -39,16 +39,16 @@ def load(
     progress: Progress = SILENT,
     before: Callable[[int], None] | None = None,
 ) -> Dataset:
-    """Read, check, digest and divide a dataset.
+    """Read, check, digest and split a dataset.
 
     Args:
         data: a folder of class folders, a ``.csv``, ``.jsonl`` or ``.parquet`` file, or ``example:NAME``.
-        recipe: the source's; every item is decoded by it here, so that nothing breaks later.
-        test: data of the same forms to hold out; else about a fifth of ``data`` is.
-        labelled: whether labels are needed; if not, they are not looked for.
-        min_count: labels that fewer items have are dropped; 0 keeps all.
-        progress: who watches; told what was left out.
-        before: called with the number of rows before the first is read; may refuse them.
+        recipe: the source's recipe; it decodes every example here, so that nothing fails later.
+        test: test data of the same formats; otherwise about a fifth of ``data`` is held out.
+        labelled: whether labels are needed; if not, they are ignored.
+        min_count: labels with fewer examples are dropped; 0 keeps all.
+        progress: shows the progress and the excluded rows.
+        before: called with the number of rows before the first is read; may raise an error.
 
     Raises:
         DatasetError: the data cannot be used as it is.
@@ -91,10 +91,10 @@ def load(
 
 
 def provider(data: str | Path, modality: str = "image") -> DatasetProvider:
-    """Return the provider that reads what a user named, items of a modality.
+    """Return the provider that reads a path or name, for a modality.
 
     Raises:
-        DatasetError: nothing is there, or it has no known form.
+        DatasetError: nothing is there, or it has no known format.
     """
     if isinstance(data, str) and data.startswith(PREFIX):
         return Example(data.removeprefix(PREFIX), modality)
@@ -114,7 +114,7 @@ def _list(data: str | Path, modality: str, labelled: bool) -> Listing:
 
 
 def _joined(listing: Listing, test: Listing) -> Listing:
-    """Put separate test data beside the rest, whatever test part either holds itself."""
+    """Add separate test data as the test split."""
     inner = sum(row.part == TEST for row in listing.rows)
     if inner:
         raise DatasetError(
@@ -129,9 +129,9 @@ def _joined(listing: Listing, test: Listing) -> Listing:
 
 
 def _distinct(reading: Reading) -> tuple[list[int], Counter[str]]:
-    """Return the positions to keep, in the order of the items' digests, and what is left out.
+    """Return the positions to keep, in the order of the examples' digests, and the excluded ones.
 
-    Of equal items one is kept, that in the most protected part; where their labels differ, none is.
+    Of equal examples the one in the most protected split is kept; if their labels differ, none is.
     """
     copies: defaultdict[str, list[int]] = defaultdict(list)
     for at, item in enumerate(reading.items):
@@ -163,7 +163,7 @@ def _distinct(reading: Reading) -> tuple[list[int], Counter[str]]:
 
 
 def _check_classes(listing: Listing, reading: Reading, kept: list[int]) -> None:
-    """Refuse data in which a class lost all of its items."""
+    """Raise an error if a class has lost all of its examples."""
     left = {label for at in kept for label in _labels_of(reading.items[at].label)}
     for row in listing.rows:
         for label in _labels_of(row.label):

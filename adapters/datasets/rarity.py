@@ -1,4 +1,4 @@
-"""Labels that too few examples have, taken out before anything is divided."""
+"""Removal of labels with too few examples, before the dataset is split."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ RARE = "label with too few examples"
 
 @dataclass(frozen=True, slots=True)
 class Frequent:
-    """What is left of some items once rare labels are taken out.
+    """Examples after the removal of rare labels.
 
     Attributes:
-        items: each as it was, or with fewer labels; None where its only label was rare.
-        excluded: items that are left out, counted by reason.
-        remarks: labels that were dropped, counted by reason.
-        example: the rare labels, for a note; empty where there are none.
+        items: each example unchanged or with fewer labels; None if its only label was rare.
+        excluded: number of excluded examples, by reason.
+        remarks: number of dropped labels, by reason.
+        example: the rare labels, for a note; empty if there are none.
     """
 
     items: tuple[Item | None, ...]
@@ -30,18 +30,18 @@ class Frequent:
 
 
 def frequent(items: Sequence[Item], given: Sequence[str | None], least: int) -> Frequent:
-    """Drop the labels that fewer than ``least`` items have.
+    """Drop labels with fewer than ``least`` examples.
 
-    An item whose only label is dropped is left out; one that may have any number of labels keeps the
-    others, and stays where none is left.
+    An example whose only label is dropped is excluded. A multilabel example keeps its other labels, and stays
+    even without any.
 
     Args:
         items: each content once.
-        given: for each item the split that the user put it in, or None; those in the test split do not count.
-        least: items that a label needs, 1 or more; 0 drops none.
+        given: for each example the split chosen by the user, or None; test examples do not count.
+        least: fewest examples of a label, 1 or more; 0 drops none.
 
     Raises:
-        DatasetError: no label has as many.
+        DatasetError: no label has as many examples.
     """
     counts = Counter({label: 0 for item in items for label in item.labels})
     counts.update(

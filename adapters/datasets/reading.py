@@ -1,4 +1,4 @@
-"""Reading rows: each one digested, decoded by the recipe, and kept or counted as left out."""
+"""Reading of rows: each one is digested, decoded by the recipe, and kept or counted as excluded."""
 
 import os
 import tempfile
@@ -28,22 +28,22 @@ NO_TEXT = "no text"
 TOO_LONG = "too long"
 
 MEMORY_BYTES = 1 << 30
-"""Rows over this size are kept in an unnamed temporary file, mapped into memory."""
+"""Rows over this size are kept in a memory-mapped unnamed temporary file."""
 
 _CHUNK = 512
 
 
 @dataclass(slots=True)
 class Reading:
-    """What came of some rows.
+    """The result of reading rows.
 
     Attributes:
-        rows: those that could be read, in order.
+        rows: the readable rows, in order.
         items: the item of each.
-        prepared: what the recipe made of each.
-        excluded: the others, counted by reason.
-        remarks: those that were kept and yet not read plainly, counted by reason.
-        examples: for each reason, the first origin and what was wrong with it.
+        prepared: each row as prepared by the recipe.
+        excluded: number of the other rows, by reason.
+        remarks: number of rows that were kept but needed interpretation, by reason.
+        examples: for each reason, the first origin and its problem.
     """
 
     rows: list[ListedRow] = field(default_factory=list)
@@ -63,7 +63,7 @@ class _Broken:
 def read(rows: Sequence[ListedRow], recipe: Recipe, progress: Progress) -> Reading:
     """Read, digest and decode every row, on all processors.
 
-    Nothing about a single row is an error: it is left out and counted.
+    A bad row is not an error: it is excluded and counted.
     """
     reading = Reading()
     kept = _Kept(recipe, len(rows))
@@ -88,7 +88,7 @@ def read(rows: Sequence[ListedRow], recipe: Recipe, progress: Progress) -> Readi
 
 
 class _Kept:
-    """Prepared items as they come in."""
+    """Collects prepared examples."""
 
     def __init__(self, recipe: Recipe, most: int) -> None:
         self._recipe = recipe
@@ -114,7 +114,7 @@ class _Kept:
 
 
 def gather(rows: PreparedRows, order: np.ndarray) -> PreparedRows:
-    """Return some rows, in memory or in a temporary file as their size asks for."""
+    """Return some rows, in memory or, depending on their size, in a temporary file."""
     if not isinstance(rows, DenseRows):
         return rows.take(order)
     return DenseRows({name: _gather(values, order) for name, values in rows.arrays.items()})
@@ -128,7 +128,7 @@ def _gather(values: np.ndarray, order: np.ndarray) -> np.ndarray:
 
 
 def allocate(shape: tuple[int | str, ...], dtype: np.typing.DTypeLike) -> np.ndarray:
-    """Return an array to fill, in memory, or over 1 GiB in a temporary file that vanishes with it."""
+    """Return an empty array in memory, or over 1 GiB in a temporary file that is deleted with it."""
     sizes = tuple(int(size) for size in shape)
     size = int(np.prod(sizes, dtype=np.int64)) * np.dtype(dtype).itemsize
     if size <= MEMORY_BYTES:
@@ -150,7 +150,7 @@ def _one(row: ListedRow, recipe: Recipe) -> "tuple[Item, Prepared, list[str]] | 
         return _Broken(TOO_LONG if texts else TOO_MANY_PIXELS, str(error))
     except InvalidInput as error:
         return _Broken(NO_TEXT if texts else UNDECODABLE, str(error))
-    # The text of a file is kept; of a picture's file, which may be large, only where it is.
+    # The text of a file is kept; of a picture's file, which may be large, only the path.
     kept = row.content if isinstance(row.content, Path) and not texts else raw
     return Item(digest, row.label, row.group, row.origin, kept), prepared, remarks
 
@@ -162,7 +162,7 @@ def _prepared(raw: Raw, recipe: Recipe, remarks: list[str]) -> Prepared:
 
 
 def _raw(given: Raw | Path, texts: bool) -> "Raw | _Broken":
-    """Return an item, read from its file where it has one."""
+    """Return an example, read from its file if it has one."""
     if isinstance(given, tuple):
         return (
             given if all(part.strip() for part in given) else _Broken(EMPTY_TEXT, "a text of a pair is empty")

@@ -1,4 +1,4 @@
-"""What the recipe made of a dataset's items: rows to take batches from."""
+"""Rows: a dataset's examples as prepared by the recipe, from which batches are taken."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from registry.recipe import Recipe
 
 
 class PreparedRows(ABC):
-    """Prepared items, one row each."""
+    """Prepared examples, one row each."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -23,11 +23,11 @@ class PreparedRows(ABC):
 
     @abstractmethod
     def lengths(self, index: np.ndarray) -> np.ndarray:
-        """Return the length of each of some rows, int64: tokens of a text, 1 where all are equal."""
+        """Return the lengths of some rows, int64: tokens of a text, or 1 if all rows are equal."""
 
     @abstractmethod
     def take(self, order: np.ndarray) -> "PreparedRows":
-        """Return some rows, int64 positions, as rows of their own."""
+        """Return a selection of rows, by int64 positions."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +62,7 @@ class DenseRows(PreparedRows):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RaggedRows(PreparedRows):
-    """Rows of several lengths, end to end.
+    """Rows of different lengths, concatenated.
 
     Attributes:
         recipe: pads the rows of a batch.
@@ -108,13 +108,13 @@ class RaggedRows(PreparedRows):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CarriedRows(PreparedRows):
-    """What frozen stages left for each item, beside the fields that the stages above still need.
+    """The frozen stages' outputs for each example, and the fields that the stages above need.
 
     Attributes:
-        name: what the carried tensor is called.
-        carried: one array for each row, float32 [...] or, of a text, [tokens, ...].
-        below: the rows that went in, in the same order.
-        ragged: whether the first dimension is that of the tokens, padded like theirs.
+        name: name of the output tensor.
+        carried: the output for each row, float32 [...] or, for a text, [tokens, ...].
+        below: the input rows, in the same order.
+        ragged: whether the first dimension is the tokens, padded like the inputs.
     """
 
     name: str
@@ -126,7 +126,7 @@ class CarriedRows(PreparedRows):
         return len(self.below)
 
     def batch(self, index: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the carried tensor of some rows, and their fields."""
+        """Return the outputs for some rows, and their fields."""
         fields = self.below.batch(index)
         chosen = [self.carried[at] for at in index]
         if not self.ragged:
@@ -138,7 +138,7 @@ class CarriedRows(PreparedRows):
         return fields | {self.name: padded}
 
     def lengths(self, index: np.ndarray) -> np.ndarray:
-        """Return the lengths of the rows that went in."""
+        """Return the lengths of the input rows."""
         return self.below.lengths(index)
 
     def take(self, order: np.ndarray) -> "CarriedRows":

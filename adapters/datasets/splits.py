@@ -1,22 +1,20 @@
-"""Which split an item is in: decided by a hash of its content, or of its group.
+"""Splits: a hash of an example's content, or of its group, decides its split.
 
-**The guarantee.** An item is held out for testing where its hash, as a number from 0 to 1, is below
-a fifth: that depends on the item alone (or its group), so rows that are added never move another one
-across, and whatever belongs together stays together. No rule by content can promise that *and* an
-exact fifth of each label: if nothing but the item decides, the count of a label of n items scatters as a
-binomial's does, with a standard deviation of ``sqrt(0.16 / n)`` of the label. If anything else decides,
-there are rows whose coming moves another item. So the share is a fifth on average, what it came to is
-said when the data are loaded, and two cases alone bend the rule:
+**The guarantee.** An example is held out for testing if its hash, as a number from 0 to 1, is below 0.2. That
+depends only on the example or its group. So added rows never move other examples between splits, and groups
+stay together. A content rule cannot also guarantee exactly a fifth of each label: if only the example
+decides, the number held out of n examples is binomial, with a standard deviation of ``sqrt(0.16 / n)`` of the
+label. If anything else decides, some added rows move other examples. So the share is a fifth on average, and
+the actual share is reported when the data are loaded. There are two exceptions:
 
-* of a label whose units would all be held out, the one with the highest hash is trained on. Rows
-  that are added can bring it to the test split, where it belongs. The other way only a group moves
-  that gains a label which no other unit has;
-* where nothing at all would be held out, the unit with the lowest hash is, if its labels can spare it.
-  It goes back as soon as a row is added whose hash is below a fifth.
+* if all units of a label would be held out, the one with the highest hash is used for training. Added rows
+  can move it to the test split, where it belongs. In the other direction only a group can move, if it gains a
+  label that no other unit has;
+* if nothing at all would be held out, the unit with the lowest hash is, provided that its labels occur
+  elsewhere. It moves back as soon as a row is added whose hash is below 0.2.
 
-The validation split is cut out of the rest by a second hash as soon as that rest has 200 items, and
-10 for each label. It is used while training, so its boundary is not one that later comparisons
-depend on.
+The validation split is taken from the rest by a second hash if the rest has 200 examples, and 10 per label.
+It is used during training, so later comparisons do not depend on its boundary.
 """
 
 import hashlib
@@ -31,22 +29,22 @@ from registry.errors import DatasetError
 
 TEST_SHARE = 0.20
 VALIDATION_SHARE = 0.15
-"""Of what is not held out for testing: 12 % of the whole."""
+"""Validation share of the examples not held out for testing: 12 % of the total."""
 
 VALIDATION_MIN_ITEMS = 200
 VALIDATION_MIN_PER_CLASS = 10
 
 
 def divide(items: Sequence[Item], given: Sequence[str | None]) -> dict[str, np.ndarray]:
-    """Return the positions of each part, int64, ascending.
+    """Return the positions of each split, int64, ascending.
 
     Args:
-        items: each content once.
-        given: for each item the part that the user put it in, or None.
+        items: the examples, each content once.
+        given: for each example the split chosen by the user, or None.
 
     Raises:
-        DatasetError: a class or the whole has too few items, a label is in a held-out part only,
-            or a group is in several given parts.
+        DatasetError: a class or the dataset has too few examples, a label is only in a held-out split, or a
+            group is in several given splits.
     """
     sides = [part or TRAIN for part in given]
     if TEST not in sides:
@@ -63,7 +61,7 @@ def divide(items: Sequence[Item], given: Sequence[str | None]) -> dict[str, np.n
 
 
 def _hold_out(items: Sequence[Item], sides: list[str]) -> None:
-    """Move about a fifth of the training items to the test split."""
+    """Move about a fifth of the training examples to the test split."""
     free = [at for at, side in enumerate(sides) if side == TRAIN]
     for label, members in _by_label(items, free).items():
         if len(members) < 2:
@@ -85,7 +83,7 @@ def _hold_out(items: Sequence[Item], sides: list[str]) -> None:
 
 
 def _validate(items: Sequence[Item], sides: list[str]) -> None:
-    """Move some of the training items to a validation part, where there are enough."""
+    """Move some training examples to the validation split if there are enough."""
     free = [at for at, side in enumerate(sides) if side == TRAIN]
     classes = len(_by_label(items, free))
     if len(free) >= max(VALIDATION_MIN_ITEMS, VALIDATION_MIN_PER_CLASS * classes):
@@ -93,10 +91,10 @@ def _validate(items: Sequence[Item], sides: list[str]) -> None:
 
 
 def _carve(items: Sequence[Item], sides: list[str], free: Sequence[int], part: str, share: float) -> None:
-    """Move the items whose hash is below the share, but never all of a class."""
+    """Move the examples whose hash is below the share, but never all of a class."""
     units = {at: _unit(items[at]) for at in free}
     chosen = {unit for unit in units.values() if _fraction(part, unit) < share}
-    # Whether a label keeps one must not depend on what another one keeps, or an added row could take that away.
+    # Whether a label keeps one must not depend on other labels, or an added row could change it.
     kept: set[str] = set()
     for members in _by_label(items, free).values():
         theirs = {units[at] for at in members}
@@ -109,7 +107,7 @@ def _carve(items: Sequence[Item], sides: list[str], free: Sequence[int], part: s
 
 
 def _spare(items: Sequence[Item], free: Sequence[int]) -> list[str]:
-    """Return the units that every class can do without."""
+    """Return the units without which every class still has examples."""
     units_of = [{_unit(items[at]) for at in members} for members in _by_label(items, free).values()]
     everything = set[str]().union(*units_of)
     alone = {next(iter(units)) for units in units_of if len(units) == 1}
@@ -149,15 +147,15 @@ def _by_label(items: Sequence[Item], index: Sequence[int]) -> Mapping[str | None
 
 
 def labels_of(item: Item) -> tuple[str | None, ...]:
-    """Return the classes that an item counts for: each of its labels; where labels are not asked for, None."""
+    """Return the classes of an example: each of its labels; None in unlabelled data."""
     return (None,) if item.label is None else item.labels
 
 
 def _unit(item: Item) -> str:
-    """Return what decides an item's part: its group's name, or its own digest."""
+    """Return the key that decides an example's split: its group's name, or its own digest."""
     return item.digest if item.group is None else f"group:{item.group}"
 
 
 def _fraction(salt: str, unit: str) -> float:
-    """Return a number from 0 up to 1 that a unit has for ever."""
+    """Return a unit's fixed number from 0 up to 1."""
     return int.from_bytes(hashlib.sha256(f"{salt}\n{unit}".encode()).digest()[:8]) / (1 << 64)

@@ -21,34 +21,33 @@ LABEL = "label"
 LABELS = "labels"
 GROUP = "group"
 SEPARATOR = "|"
-"""Between the labels of one item, where a column can only hold text."""
+"""Separator between an example's labels in a text column."""
 
 _MISSING = frozenset({"nan", "null", "none", "na", "n/a"})
 
 
 @dataclass(frozen=True, slots=True)
 class TableProvider(DatasetProvider):
-    """Rows with an item, a label and optionally a group.
+    """Rows with an input, a label and optionally a group.
 
-    The item is in the column ``image`` (a path, relative to the table) or ``text``, with
-    ``text_pair`` beside it where items are pairs; the label in ``label``, or any number of them in
-    ``labels``: a list, or text like ``red|round``; the group in ``group``. Text is UTF-8. Other
-    columns are ignored.
+    The input is in the column ``image`` (a path, relative to the table) or ``text``, for pairs with
+    ``text_pair``. The label is in ``label``; any number of labels are in ``labels``, as a list or as text
+    such as ``red|round``. The group is in ``group``. Text is UTF-8. Other columns are ignored.
 
     Attributes:
         path: the file.
-        modality: ``image`` or ``text``: which column the items are in.
+        modality: ``image`` or ``text``: the column of the inputs.
     """
 
     path: Path
     modality: str = IMAGE
 
     def listing(self, labelled: bool) -> Listing:
-        """List the rows, and check that each has an item and a label.
+        """List the rows, and check that each has an input and a label.
 
         Raises:
             DatasetError: a column is missing, or a row is malformed; the message names the row.
-            WrongModality: there are items of the other modality only.
+            WrongModality: the table has only inputs of the other modality.
         """
         columns, records = read(self.path, (IMAGE, TEXT, TEXT_PAIR, LABEL, LABELS, GROUP), MAX_ROWS)
         if LABEL in columns and LABELS in columns:
@@ -105,7 +104,7 @@ class TableProvider(DatasetProvider):
 
 
 def _plain(rows: tuple[ListedRow, ...]) -> tuple[tuple[ListedRow, ...], Counter[str]]:
-    """Read labels that are all numbers as such; return the rows, and how many were written with ``.0``."""
+    """Read all-numeric labels as numbers; return the rows, and the number written with ``.0``."""
     plain = plain_numbers(each for row in rows for each in _each(row.label))
     if not plain:
         return rows, Counter()
@@ -122,7 +121,7 @@ def _replaced(label: Label | None, plain: Mapping[str, str]) -> Label | None:
 
 
 def _missing(label: Label | None) -> list[str]:
-    """Return the labels that other programs write where there is none."""
+    """Return the texts that other programs write for a missing label."""
     return [each for each in _each(label) if each.casefold() in _MISSING]
 
 

@@ -1,1 +1,1 @@
-"""One page about one version: what it is, how good it is, where it errs, and what it was made of."""
+"""Reports about a version: its metrics, mistakes and origin."""

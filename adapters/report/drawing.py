@@ -1,6 +1,6 @@
-"""Plots as SVG: one look, equal bytes for equal data, colours that a page can take over.
+"""Plots as SVG: one style, equal bytes for equal data, colours that a page can set.
 
-Text stays text, so that it is sharp, can be searched, and is set in the page's own fonts.
+Text stays text, so it is sharp and searchable, and uses the page's fonts.
 """
 
 import io
@@ -24,10 +24,10 @@ WRONG = "#c4502f"
 COLOURS = (
     "#4e79a7", "#f28e2b", "#e15759", "#76b7b2", "#59a14f", "#edc948", "#b07aa1", "#ff9da7", "#9c755f", "#a0a5ab",
 )  # fmt: skip
-"""Ten colours that can be told apart on light and dark paper: Tableau's."""
+"""Tableau's ten colours, distinguishable on light and dark backgrounds."""
 
 WIDTH = 4.7
-"""Inches: at 9 points the text is as large as the page's own, on a phone as on a desk."""
+"""Width in inches: text of 9 points then has the size of the page's text, on a phone and on a desktop."""
 
 _VARIABLES: Mapping[str, str] = {
     INK: "var(--ink)",
@@ -70,10 +70,10 @@ class Plot:
     """A drawn figure.
 
     Attributes:
-        name: what its file is called, without ``.svg``.
-        title: what it shows, in a few words.
-        caption: how to read it, in a sentence.
-        svg: the whole file.
+        name: its file's name, without ``.svg``.
+        title: its title.
+        caption: an explanation in one sentence.
+        svg: the complete file.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Plot:
 
     @property
     def inline(self) -> str:
-        """The drawing as it stands in a page: it fills its place and takes the page's colours."""
+        """The SVG for a page: it fills its container and uses the page's colours."""
         text = self.svg[self.svg.index("<svg") :]
         text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
         text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
@@ -95,9 +95,9 @@ class Plot:
 
 @contextmanager
 def canvas(height: float, width: float = WIDTH) -> Iterator[Figure]:
-    """Give a figure in the house's look, in inches; what is drawn in the block is laid out inside it."""
+    """Return a matplotlib figure in the shared style, with its size in inches, for drawing in the block."""
     with rc_context(_STYLE), warnings.catch_warnings():
-        # A script that the measuring font lacks is drawn by the reader's own.
+        # Characters missing in the measuring font are drawn with the reader's font.
         warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")
         yield Figure(figsize=(width, height), layout="constrained")
 
@@ -106,14 +106,14 @@ def saved(figure: Figure, name: str, title: str, caption: str) -> Plot:
     """Return a figure as SVG; called inside its ``canvas``."""
     stream = io.StringIO()
     FigureCanvasSVG(figure)
-    # Ids are hashes with the plot's name for salt: equal in every run, different on one page.
+    # Ids are hashes salted with the plot's name: equal in every run, unique on a page.
     with rc_context({"svg.hashsalt": name}):
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     return Plot(name, title, caption, _own_ids(stream.getvalue(), name))
 
 
 def short(label: str, length: int = 18) -> str:
-    """Return a label that fits on an axis, its beginning and its end: names of one kind begin alike."""
+    """Shorten a label for an axis to its beginning and end: similar names often begin alike."""
     if len(label) <= length:
         return label
     end = (length - 1) // 2
@@ -121,7 +121,7 @@ def short(label: str, length: int = 18) -> str:
 
 
 def _own_ids(svg: str, name: str) -> str:
-    """Put the plot's name before every id, so that two plots on one page share none."""
+    """Prefix every id with the plot's name, so that ids are unique on a page."""
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'href="#', f'href="#{name}-', svg)
     return svg.replace("url(#", f"url(#{name}-")

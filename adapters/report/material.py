@@ -1,4 +1,4 @@
-"""All that a report is made of, read from the registry and checked."""
+"""The data of a report, read from the registry and checked."""
 
 from dataclasses import dataclass
 
@@ -12,13 +12,13 @@ from registry.versions import Version
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """A version and what is known of it.
+    """A version and its data.
 
     Attributes:
-        version: as the catalog knows it.
-        manifest: what it is made of.
-        predictions: its answers on the held-out part; None where it has no head or nothing was held out.
-        evidence: what was kept for a report; None of versions that are older than it.
+        version: the version.
+        manifest: its manifest.
+        predictions: its predictions on the test set; None without a head or a test set.
+        evidence: further data for reports; None for older versions.
     """
 
     version: Version
@@ -34,13 +34,13 @@ class Material:
 
     @classmethod
     def gather(cls, registry: Registry, ref: str) -> "Material":
-        """Read what there is of a version.
+        """Read the data of a version.
 
         Raises:
             NotFound: there is no such version.
             AmbiguousRef: several versions match the ref.
             IntegrityError: bytes are missing or damaged.
-            InvalidValue: stored bytes are not what the manifest says they are.
+            InvalidValue: stored bytes do not match the manifest.
         """
         version = registry.resolve(ref)
         manifest = registry.manifest(version)
@@ -53,10 +53,10 @@ class Material:
 
     @property
     def head(self) -> Head | None:
-        """The head that the predictions are of: the first."""
+        """The head of the predictions: the first."""
         return self.manifest.heads[0] if self.manifest.heads else None
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The head's labels; none without a head."""
+        """The head's labels; empty without a head."""
         return self.head.labels if self.head is not None else ()

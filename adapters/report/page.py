@@ -1,4 +1,4 @@
-"""A report as one HTML page that needs nothing else: no script, no request, every text escaped."""
+"""A report as one self-contained HTML page: no scripts, no requests, every text escaped."""
 
 import base64
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from registry.manifest import EMBEDDING, Json
 from registry.statistics import Interval
 
 MAX_PAIRS = 10
-"""Confused pairs of labels that are listed."""
+"""Most confused pairs of labels in the list."""
 
 _TILES = (
     ("accuracy", "accuracy"),
@@ -34,7 +34,7 @@ _STICKS = (("raw", "Raw inputs, linear model"), ("frozen", "Source untouched, li
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A figure that stands out: its name, its value, and a remark or nothing."""
+    """A headline metric: its name, its value, and an optional note."""
 
     name: str
     value: str
@@ -43,7 +43,7 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class BaselineRow:
-    """A baseline's row: name, accuracy, interval, the version's lead with its interval, and what that says."""
+    """A baseline's row: name, accuracy, interval, the version's lead with its interval, and the conclusion."""
 
     name: str
     accuracy: str
@@ -55,7 +55,7 @@ class BaselineRow:
 
 @dataclass(frozen=True, slots=True)
 class ReportRow:
-    """A label's row; figures are None where they are not defined."""
+    """A label's row; undefined metrics are None."""
 
     label: str
     items: int
@@ -69,8 +69,8 @@ def page(material: Material, plots: Sequence[Plot]) -> str:
     """Return the HTML page of a version.
 
     Args:
-        material: what is known of it.
-        plots: drawn from it.
+        material: the report's data.
+        plots: its plots.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -95,13 +95,13 @@ def page(material: Material, plots: Sequence[Plot]) -> str:
         pairs=list(pairs(material)),
         mistakes=() if material.evidence is None else material.evidence.mistakes,
         plots={plot.name: plot for plot in plots},
-        # Our own drawings, whose texts matplotlib has escaped.
+        # Our own plots, whose texts matplotlib has escaped.
         drawings={plot.name: Markup(plot.inline) for plot in plots},
     )
 
 
 def tiles(metrics: Mapping[str, Json]) -> Iterator[Tile]:
-    """Yield the figures that stand out."""
+    """Yield the headline metrics."""
     known = intervals(metrics)
     for key, name in _TILES:
         value = metrics.get(key)
@@ -119,17 +119,17 @@ def tiles(metrics: Mapping[str, Json]) -> Iterator[Tile]:
 
 
 def intervals(metrics: Mapping[str, Json]) -> Mapping[str, Interval]:
-    """Return the intervals that a version keeps with its metrics; none of versions that are older than them.
+    """Return the intervals stored with a version's metrics; older versions have none.
 
     Raises:
-        InvalidValue: what is kept is no interval.
+        InvalidValue: a stored value is not an interval.
     """
     found = metrics.get("intervals")
     return {name: Interval.from_json(each) for name, each in found.items()} if isinstance(found, dict) else {}
 
 
 def basis(metrics: Mapping[str, Json]) -> str:
-    """Return how the intervals of a version were found, in words."""
+    """Describe the methods of a version's intervals."""
     accuracy = intervals(metrics).get("accuracy")
     if accuracy is None:
         return "by percentile bootstrap"
@@ -153,7 +153,7 @@ def _decimal(value: float) -> str:
 
 
 def baselines(metrics: Mapping[str, Json]) -> Iterator[BaselineRow]:
-    """Yield what the version is held against."""
+    """Yield the baselines' rows."""
     found = metrics.get("yardsticks")
     for key, name in _STICKS:
         baseline = found.get(key) if isinstance(found, dict) else None
@@ -175,7 +175,7 @@ def baselines(metrics: Mapping[str, Json]) -> Iterator[BaselineRow]:
 
 
 def rows(material: Material) -> Iterator[ReportRow]:
-    """Yield each label's figures."""
+    """Yield each label's metrics."""
     classes = material.manifest.metrics.get("classes")
     if not isinstance(classes, dict):
         return
@@ -196,7 +196,7 @@ def rows(material: Material) -> Iterator[ReportRow]:
 
 
 def pairs(material: Material) -> Iterator[tuple[str, str, int]]:
-    """Yield the most frequent confusions: right label, answer, how often."""
+    """Yield the most frequent confusions: true label, predicted label, count."""
     predictions, labels = material.predictions, material.labels
     if predictions is None or predictions.multilabel:
         return
@@ -209,7 +209,7 @@ def pairs(material: Material) -> Iterator[tuple[str, str, int]]:
 
 
 def _hits(material: Material) -> Mapping[str, Sequence[int]]:
-    """Return how many items of each label each baseline found, where that was kept."""
+    """Return each baseline's number of correct predictions per label, if stored."""
     found: dict[str, Sequence[int]] = {}
     for key, details in (material.evidence.baselines if material.evidence else {}).items():
         right = details.get("right")
@@ -219,18 +219,18 @@ def _hits(material: Material) -> Mapping[str, Sequence[int]]:
 
 
 def percent(share: float | None) -> str:
-    """Return a share as it is read: ``99.4 %``, unbroken; a dash for none."""
+    """Format a share: ``99.4 %`` with a no-break space; a dash for None."""
     return "–" if share is None else f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 
 
 def points(difference: float) -> str:
-    """Return a difference of shares in percentage points, signed: ``+1.2``."""
+    """Format a difference of shares in signed percentage points: ``+1.2``."""
     signed = f"{100 * difference:+.1f}"
     return "0.0" if signed in ("+0.0", "-0.0") else signed.replace("-", "−")
 
 
 def size(count: int) -> str:
-    """Return a number of bytes as it is read."""
+    """Format a number of bytes."""
     for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if count >= factor:
             return f"{count / factor:.1f} {unit}"
@@ -238,7 +238,7 @@ def size(count: int) -> str:
 
 
 def plain(value: Json) -> str:
-    """Return a setting's value as it is read."""
+    """Format a setting's value."""
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The plots of a report, each from what there is; those that there is nothing for are left out."""
+"""The plots of a report; plots without data are omitted."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -26,18 +26,18 @@ from registry.predictions import Predictions
 from registry.statistics import ECE_BINS, Reliability, log_softmax, sigmoid
 
 NUMBERED_LABELS = 14
-"""Labels up to which a confusion's counts are written out."""
+"""Most labels for which a confusion matrix shows counts."""
 NAMED_LABELS = 24
-"""Labels up to which its axes name them."""
+"""Most labels for which its axes show names."""
 COLOURED_LABELS = 30
-"""Labels that have a colour and a mark of their own on the map: ten colours, three marks."""
+"""Labels with their own colour and marker on the map: ten colours, three markers."""
 
 _HISTOGRAM_BINS = 20
 _MARKS = ("o", "s", "^")
 
 
 def plots(material: Material) -> Iterator[Plot]:
-    """Draw what there is to draw of a version."""
+    """Draw all plots of a version for which there is data."""
     baselines = material.manifest.metrics.get("yardsticks")
     if isinstance(baselines, dict):
         yield _baselines(material.manifest.metrics, baselines)
@@ -78,12 +78,12 @@ def _baselines(metrics: Mapping[str, object], baselines: Mapping[str, object]) -
         axes.set_axisbelow(True)
         axes.spines["left"].set_visible(False)
         axes.xaxis.set_major_locator(MaxNLocator(6))
-        axes.set_xlabel("accuracy on the held-out items, with 95 % intervals")
+        axes.set_xlabel("accuracy on the test examples, with 95 % intervals")
         return saved(
             figure,
             "baselines",
             "Beside two baselines",
-            "The raw inputs need no network, the frozen head no training of one: a transfer should beat both.",
+            "The raw-input baseline uses no network, the frozen head trains none: a transfer should beat both.",
         )
 
 
@@ -121,7 +121,7 @@ def _confusion(predictions: Predictions, labels: Sequence[str]) -> Plot:
             figure,
             "confusion",
             "Confusion",
-            "Rows are the right labels, columns the answers; the stronger the colour, the larger the share of its row.",
+            "Rows are true labels, columns predictions; a stronger colour is a larger share of the row.",
         )
 
 
@@ -156,18 +156,18 @@ def _reliability(predictions: Predictions) -> Plot:
         axes.set_xlim(0, 1.02)
         axes.set_ylim(0, 1.02)
         axes.set_xlabel("confidence")
-        axes.set_ylabel("share that is right")
+        axes.set_ylabel("share correct")
         return saved(
             figure,
             "reliability",
             "Reliability",
-            f"On the dashed line confidence is what it claims to be; a dot is as large as its bin is full. "
+            f"On the dashed line confidence equals accuracy; larger dots are bins with more predictions. "
             f"The expected calibration error is {found.error:.3f}.",
         )
 
 
 def _decisions(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
-    """Return confidence and rightness, float64 and bool: of every answer, or of every label's decision."""
+    """Return confidence, float64, and correctness, bool, of every prediction, or of every label's decision."""
     if not predictions.multilabel:
         return np.exp(log_softmax(predictions.logits).max(axis=1)), predictions.right()
     scores = sigmoid(predictions.logits)
@@ -179,11 +179,11 @@ def _scores(predictions: Predictions) -> Plot:
     if predictions.multilabel:
         scores, there = sigmoid(predictions.logits), predictions.labels > 0
         names, what = ("labels that are there", "labels that are not"), "score of a label"
-        caption = "How the scores of labels that an item has differ from those of labels that it has not."
+        caption = "Scores of the labels that an example has, and of those that it does not have."
     else:
         scores, there = _decisions(predictions)
-        names, what = ("right answers", "wrong answers"), "confidence"
-        caption = "How sure right and wrong answers are; the two heights have scales of their own."
+        names, what = ("right predictions", "wrong predictions"), "confidence"
+        caption = "Confidence of right and wrong predictions; the two histograms have separate scales."
     with canvas(3.4) as figure:
         both = figure.subplots(2, 1, sharex=True)
         for axes, name, values, colour in zip(
@@ -215,12 +215,12 @@ def _search(steps: Sequence[Mapping[str, float]]) -> Plot:
             axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(axis="y")
         axes.set_xlabel("penalty")
-        axes.set_ylabel("loss on items left out")
+        axes.set_ylabel("loss on left-out examples")
         return saved(
             figure,
             "search",
             "Search for the penalty",
-            "Each penalty that was tried, and the loss on the items that cross-validation left out.",
+            "Each penalty that was tried, and its cross-validated loss.",
         )
 
 
@@ -234,7 +234,7 @@ def _curves(epochs: Sequence[Mapping[str, float]]) -> Plot:
         panels[0].legend(loc="upper right", labelcolor=INK)
         if accuracy:
             _curve(panels[1], epochs, "validation_accuracy", RIGHT, "validation")
-            panels[1].set_title("accuracy on the validation part", loc="left", color=INK)
+            panels[1].set_title("accuracy on the validation set", loc="left", color=INK)
         for axes in panels:
             axes.grid(axis="y")
         panels[-1].set_xlabel("epoch")
@@ -243,9 +243,9 @@ def _curves(epochs: Sequence[Mapping[str, float]]) -> Plot:
             figure,
             "curves",
             "Learning curves",
-            "Where the validation curve turns while the training curve falls on, learning by heart begins."
+            "Overfitting begins where the validation curve turns up while the training curve still falls."
             if any("validation_loss" in epoch for epoch in epochs)
-            else "No validation part: only the loss that was trained on is known.",
+            else "Without a validation set only the training loss is known.",
         )
 
 
@@ -290,7 +290,7 @@ def _map(found: FeatureMap, predictions: Predictions, labels: Sequence[str]) -> 
         for spine in axes.spines.values():
             spine.set_visible(False)
         if len(shown):
-            # A legend takes a name that begins with an underscore for nobody's.
+            # A legend ignores names that begin with an underscore.
             figure.legend(
                 marks,
                 [f"\u2060{name}" for name in names],
@@ -304,6 +304,6 @@ def _map(found: FeatureMap, predictions: Predictions, labels: Sequence[str]) -> 
             figure,
             "map",
             "Map of the features",
-            f"{len(known):,} held-out items, near each other where their features are (t-SNE); wrong answers are "
+            f"{len(known):,} test examples, close where their features are close (t-SNE); wrong predictions are "
             "ringed. The axes and the distances between groups mean nothing.",
         )

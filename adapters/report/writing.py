@@ -1,4 +1,4 @@
-"""A report as files: one page, or a folder with every plot and every number beside it."""
+"""Writing of a report: one HTML page, or a folder with the page, every plot and every number."""
 
 import csv
 import io
@@ -16,15 +16,15 @@ from registry.errors import InvalidSetting
 PAGE_SUFFIXES = (".html", ".htm")
 
 _FILE = re.compile(r"\.[A-Za-z]{2,5}")
-"""Suffixes of files, as against those of folders that are called after a version."""
+"""Suffixes of files; folders named after a version may have other suffixes."""
 
 
 def check_place(place: str) -> Path:
-    """Check that a report can be written to a place, before anything is read for it; return the place.
+    """Check that a report can be written to a path, before its data is read; return the path.
 
     Raises:
-        InvalidSetting: its name ends as a file of another kind does, it is a file that would have to be a folder, or
-            the folder that it lies in cannot be written to.
+        InvalidSetting: the path has the suffix of another file type, is a file instead of a folder, or its
+            folder is not writable.
     """
     path = Path(place)
     named_page = path.suffix.lower() in PAGE_SUFFIXES
@@ -48,13 +48,13 @@ def report(material: Material, place: Path) -> tuple[Path, ...]:
     """Write the report of a version, and return the files that were written.
 
     Args:
-        material: what is known of the version.
-        place: a page, where its name ends with ``.html`` or ``.htm``; else a folder, made if need be, for
+        material: the report's data.
+        place: a page if its name ends with ``.html`` or ``.htm``; else a folder, created if missing, for
             ``index.html``, a ``.svg`` for each plot, ``metrics.json``, and ``predictions.csv`` where there
             are predictions.
 
     Raises:
-        InvalidSetting: the place cannot be written.
+        InvalidSetting: the path cannot be written.
     """
     drawn = tuple(plots(material))
     text = page(material, drawn)
