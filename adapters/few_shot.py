@@ -1,15 +1,15 @@
-"""The shots benchmark: how accurate each technique becomes with how few labelled examples.
+"""The few-shot benchmark: the accuracy of each technique by the number of labelled examples.
 
-The protocol, which is printed with the figures:
+The protocol, which is printed with the results:
 
-* The dataset's test part is fixed, and nothing but the final figures ever sees it.
+* The dataset's test set is fixed, and only used for the final results.
 * Every technique has a grid of its own, and all grids have the same number of trials. For each number
   of shots every trial is fitted to one draw of shots, which is used for nothing else, and judged on
   the validation part, which no technique learns from: by accuracy, equal ones by mean log loss.
 * The winner is fitted anew to one draw for each seed. The draw of a seed is the same for every technique,
   and holds that of fewer shots.
-* Pictures are taken as they are, or, if the protocol says so, randomly shifted and lit for every
-  technique that trains a network.
+* Pictures are unchanged, or, if the protocol augments, randomly shifted and varied in brightness and contrast
+  for every technique that trains a network.
 
 Fits run in processes of one thread each, so figures do not depend on how many there are.
 """

@@ -1,1 +1,1 @@
-"""Advice before anything is trained: what a source's features are worth for a dataset, and what follows from it."""
+"""Advice before training: how useful a source's features are for a dataset, and which technique to use."""

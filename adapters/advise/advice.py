@@ -1,4 +1,4 @@
-"""Advice: what to do with a source and a dataset, and why, as a colleague would put it."""
+"""Advice: the recommended technique for a source and a dataset, with reasons."""
 
 import shlex
 from collections.abc import Mapping
@@ -25,10 +25,10 @@ class Candidate:
 
     Attributes:
         proposal: the technique and its settings.
-        accuracy: on items left out or kept for judging, or None where it was not measured.
-        seconds: that measuring it took, or None.
-        tried: whether it was fitted for real, on a small budget, rather than read off the features.
-        cost: what the whole adaptation is expected to take here, or None where that was not measured.
+        accuracy: accuracy on left-out or validation examples, or None if not measured.
+        seconds: duration of the measurement, or None.
+        tried: whether it was really fitted, on a small budget, and not only estimated from features.
+        cost: expected duration of the whole adaptation on this machine, or None if not measured.
     """
 
     proposal: TechniqueProposal
@@ -38,7 +38,7 @@ class Candidate:
     cost: Cost | None = None
 
     def to_json(self) -> dict[str, Json]:
-        """Return the JSON form; figures that were not measured are null."""
+        """Return the JSON form; values that were not measured are null."""
         figure, cost = self.accuracy, self.cost
         return {
             "technique": self.proposal.technique,
@@ -56,7 +56,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What to do.
+    """A recommendation with its reasons.
 
     Attributes:
         source: the source's spec.
@@ -64,7 +64,7 @@ class Advice:
         candidates: what was considered, the recommended one first.
         negative_transfer: whether the source does harm as it is.
         reasons: why, a sentence or two each.
-        measured: every figure that the rules read.
+        measured: the measurements used by the rules.
         seconds: that the advice took.
         prefer: what decides where a more accurate technique costs more.
     """
@@ -147,7 +147,7 @@ def conclude(
     tries: bool = True,
     prefer: Preference = Preference.COST,
 ) -> Advice:
-    """Go from measurements to advice; arguments and errors as of :func:`advise`."""
+    """Turn measurements into advice; arguments and errors as in :func:`advise`."""
     start = context.clock()
     ruling = rule(measured)
     expected = costs(ruling.proposals, source, dataset, measured.seconds.get("source", 0.0), context)
@@ -165,7 +165,7 @@ def conclude(
 
 
 def unadvised(measured: Measurements) -> Advice:
-    """Return what the rules alone say of measurements, without costs and trials: of a source that comes second."""
+    """Return advice from the rules alone, without costs and trials, for a source that is not ranked first."""
     ruling = rule(measured)
     decision = Decision(ruling.proposals[0], ())
     return Advice(
@@ -203,7 +203,7 @@ def _decision(
 def adapt_command(
     advice: Advice, data: str, test: str | None, min_count: int = 0
 ) -> tuple[str, Mapping[str, Json]]:
-    """Return the command line that follows the advice, and settings that only a file can say (``--config``)."""
+    """Return the command line that follows the advice, and the settings that need a file (``--config``)."""
     words = ["cultivar", "adapt", data, "--source", advice.source, "--target", "TASK"]
     words += ["--technique", advice.recommended.technique]
     if test is not None:
@@ -284,5 +284,5 @@ def _ends(figure: Interval) -> list[Json]:
 
 
 def _end(figure: Interval | None, which: int) -> float | None:
-    """Return an end of an interval; None where there is none."""
+    """Return an end of an interval, or None."""
     return None if figure is None or figure.ends is None else round(figure.ends[which], 4)

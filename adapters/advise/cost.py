@@ -1,9 +1,9 @@
-"""How long each candidate is expected to take on this machine, by what its operations take here.
+"""Estimates of each candidate's duration on this machine, from measured operations.
 
-Nothing is looked up in a table: a few real batches of the dataset run through the source, a few real steps of
-training are taken, a head is searched for, and two small networks are exported. What a technique computes
-(:class:`adapters.techniques.Effort`) times these paces is what it is expected to take, at most: early stopping may
-end it sooner.
+Everything is measured: a few real batches of the dataset run through the source, a few real training steps
+run, a head's penalty is searched, and two small networks are exported. The estimate is a technique's number
+of operations (:class:`adapters.techniques.Effort`) times these durations. It is an upper bound: early
+stopping may end training sooner.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -63,12 +63,12 @@ _CHAIN = 16
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What an adaptation is expected to take.
+    """The expected duration of an adaptation.
 
     Attributes:
         fit: seconds of the fit, at most.
         rest: seconds of loading, export, parity and evaluation; less where the trunk was exported before.
-        trial: seconds that a trial of it takes.
+        trial: seconds of a trial.
         at_most: whether training may stop early, so that the fit may take less.
     """
 
@@ -89,7 +89,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Paces:
-    """What operations take on this machine, with this source and this dataset, in seconds.
+    """Durations of operations on this machine, with this source and this dataset, in seconds.
 
     Attributes:
         forward: the whole network on one example, without gradients.
@@ -106,7 +106,7 @@ class Paces:
     steps: Mapping[str, float]
 
     def seconds(self, name: str, effort: TrainingEffort, learnt: int, held: int) -> float:
-        """Return what a technique's effort takes.
+        """Return the duration of a technique's effort.
 
         Args:
             name: the technique's.
@@ -121,17 +121,17 @@ class Paces:
 def costs(
     proposals: Sequence[TechniqueProposal], source: Source, dataset: Dataset, load: float, context: Context
 ) -> dict[str, Cost]:
-    """Estimate what each proposal takes, by its technique's name.
+    """Estimate each proposal's duration, by its technique's name.
 
     Args:
         proposals: at least one, each technique once.
         source: what to start from.
-        dataset: what to learn; of its test set only the size counts.
+        dataset: the dataset; only the size of its test set is used.
         load: seconds that loading the source takes.
         context: seed, device, store and progress.
 
     Raises:
-        SourceUnavailable: the source's weights are not at hand.
+        SourceUnavailable: the source's weights are not on this machine.
         AdaptationError: a step of training failed.
         InvalidSetting: the source has no such stages.
     """
@@ -186,12 +186,12 @@ def _spread(dataset: Dataset, most: int) -> np.ndarray:
 
 @torch.no_grad()
 def _forward(stages: Stages, dataset: Dataset, context: Context) -> float:
-    """Return what the network takes for one example, in seconds."""
+    """Return the network's time per example, in seconds."""
 
     def run(index: np.ndarray) -> float:
         start = context.clock()
         for places in batches(dataset.rows, index):
-            # What is on the CPU has been computed, on a GPU too.
+            # A copy to the CPU waits until a GPU has finished.
             stages(tensors(dataset.rows.batch(index[places]), context.device)).cpu()
         return (context.clock() - start) / len(index)
 
@@ -208,7 +208,7 @@ def _forward(stages: Stages, dataset: Dataset, context: Context) -> float:
 def _step(
     each: Technique, source: Source, stages: Stages, dataset: Dataset, forward: float, context: Context
 ) -> float:
-    """Return what a step of training takes, in seconds.
+    """Return the duration of a training step, in seconds.
 
     Where four whole steps do not fit into the budget, two smaller sizes are timed, and a straight line is laid through
     them: what a step costs whatever its size (the optimiser's share), and what each example adds.

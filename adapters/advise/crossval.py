@@ -1,4 +1,4 @@
-"""What a head would answer for every item had it not seen that item.
+"""Leave-one-out predictions of a head for every example.
 
 Ridge regression to label indicators leaves each item out in closed form (Allen, "The Relationship between Variable
 Selection and Data Augmentation and a Method for Prediction", 1974), so that a cut is judged in milliseconds. Where a
@@ -24,12 +24,14 @@ MAX_ROWS = 1000
 """Items judged at most: more would narrow an interval that is 2 to 6 points wide by then."""
 
 FEW = 2
-"""Items a class up to which the nearest mean answers (Snell et al., "Prototypical Networks", 2017)."""
+"""Largest number of examples per class for which the nearest mean is used (Snell et al., "Prototypical
+Networks", 2017).
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LeftOut:
-    """Answers to items that were left out.
+    """Predictions for left-out examples.
 
     Attributes:
         scores: float64 [N, labels].
@@ -43,7 +45,7 @@ class LeftOut:
 
     @property
     def right(self) -> np.ndarray:
-        """Whether each item was answered rightly, bool [N]."""
+        """Whether each prediction is correct, bool [N]."""
         answers: np.ndarray = self.scores.argmax(axis=1) == self.targets
         return answers
 
@@ -56,16 +58,16 @@ class LeftOut:
 
     @property
     def accuracy(self) -> Interval:
-        """Share of right answers."""
+        """Share of correct predictions."""
         return share(self.right, self.groups)
 
     def lead(self, other: "LeftOut") -> Interval:
-        """Return by how much it is more accurate than another on the same items."""
+        """Return its accuracy minus another's on the same examples."""
         return difference(self.right, other.right, self.groups)
 
 
 def sample(targets: np.ndarray, most: int = MAX_ROWS) -> np.ndarray:
-    """Choose items to judge on, so many at most, each class by its share: positions, int64, ascending."""
+    """Choose a stratified sample of at most a given number of examples: positions, int64, ascending."""
     if len(targets) <= most:
         return np.arange(len(targets))
     order = np.random.default_rng(0).permutation(len(targets))
@@ -76,7 +78,7 @@ def sample(targets: np.ndarray, most: int = MAX_ROWS) -> np.ndarray:
 def left_out(
     features: np.ndarray, targets: np.ndarray, labels: int, groups: np.ndarray | None = None
 ) -> LeftOut:
-    """Answer for every item by a head that was fitted to all others.
+    """Predict every example with a head that was fitted to all others.
 
     Args:
         features: float32 [N, D].

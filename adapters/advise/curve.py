@@ -1,4 +1,4 @@
-"""How fast accuracy still grows with the number of labelled items."""
+"""Learning curves: accuracy by the number of labelled examples."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ _LEAST = 3
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Accuracy by the number of items, each answered by a head that had not seen it.
+    """Accuracy by the number of examples, each predicted by a head that was not fitted to it.
 
     Attributes:
         items: how many, ascending: a quarter, a half and all, as far as each class has two items in them.
@@ -35,7 +35,8 @@ def curve(
 ) -> Curve:
     """Measure the learning curve of a head.
 
-    The slope compares, item by item, all items with the halves that hold it, so that it shares their luck.
+    The slope compares, example by example, the full set with the halves that contain it, as a paired
+    comparison.
 
     Args:
         features: float32 [N, D].

@@ -1,8 +1,8 @@
-"""Which of the proposals to take: what is better by more than its interval, or else what is cheaper.
+"""The choice between proposals: the one that is shown to be better, or else the cheaper one.
 
-A costlier technique is taken only if it is shown to be better: the lower end of the paired difference of accuracies, on
-the same validation examples, lies above 0. Trials that could not show that are not made. Where costs are alike, the
-squared error decides, which sees more than right and wrong.
+A more expensive technique is chosen only if it is shown to be better: the lower end of the paired difference
+of accuracies, on the same validation examples, is above 0. Trials that cannot show that are skipped. With
+similar costs the squared error decides, which is more informative than right and wrong.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,10 +20,10 @@ from registry.statistics.difference import difference
 from registry.statistics.interval import Interval
 
 MARGIN_MINUTES = 1.0
-"""Costs that are closer than this are alike: an estimate is right to a factor of two, and nobody misses a minute."""
+"""Costs closer than this are similar: estimates are right to a factor of two, and a minute does not matter."""
 
 MOST_TRIAL_MINUTES = 2.0
-"""Longest trial that is made where cost counts."""
+"""Longest trial if cost is preferred."""
 
 NEAR = 0.01
 """Accuracies closer than a point are a tie."""
@@ -33,8 +33,8 @@ class Preference(StrEnum):
     """What decides where a more accurate technique costs more.
 
     Attributes:
-        COST: the cheaper one is taken, unless the costlier is shown to be better.
-        ACCURACY: minutes do not count.
+        COST: the cheaper one is chosen, unless the more expensive one is shown to be better.
+        ACCURACY: costs are ignored.
     """
 
     COST = "cost"
@@ -43,12 +43,12 @@ class Preference(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to take, and why.
+    """A choice and its reasons.
 
     Attributes:
-        proposal: what to take.
-        reasons: a sentence or two each, with the criterion and its figures.
-        trials: what was tried, in the order in which it was.
+        proposal: the chosen proposal.
+        reasons: one or two sentences each, with the criterion and its values.
+        trials: the trials, in order.
     """
 
     proposal: TechniqueProposal
@@ -61,8 +61,8 @@ class Pair:
     """Two proposals to choose from.
 
     Attributes:
-        first: what the rules put before the other.
-        second: the other.
+        first: the proposal that the rules prefer.
+        second: the other proposal.
         costs: what each is expected to take.
         prefer: what decides where a more accurate technique costs more.
         margin: minutes up to which costs are alike.
@@ -76,7 +76,7 @@ class Pair:
 
     @property
     def cheaper(self) -> TechniqueProposal | None:
-        """The one that is cheaper by a margin; None where costs are alike, or do not count."""
+        """The one that is cheaper by the margin; None if costs are similar or ignored."""
         mine, other = (each.minutes for each in self.costs)
         if self.prefer is Preference.ACCURACY or abs(mine - other) <= self.margin:
             return None
@@ -84,17 +84,17 @@ class Pair:
 
     @property
     def costlier(self) -> TechniqueProposal | None:
-        """The other one; None where costs are alike, or do not count."""
+        """The other one; None if costs are similar or ignored."""
         cheaper = self.cheaper
         return None if cheaper is None else self.second if cheaper is self.first else self.first
 
     def cost(self, proposal: TechniqueProposal) -> Cost:
-        """Return what one of the two is expected to take."""
+        """Return the expected cost of one of the two."""
         return self.costs[0] if proposal is self.first else self.costs[1]
 
 
 Attempt = Callable[[TechniqueProposal, ProgressStep], Trial]
-"""Makes a trial of a proposal, and advances a step by 1."""
+"""Runs a trial of a proposal, and advances a step by 1."""
 
 
 def shortlist(
@@ -103,10 +103,10 @@ def shortlist(
     prefer: Preference,
     margin: float = MARGIN_MINUTES,
 ) -> Pair | None:
-    """Return the two proposals to choose from; None where there is one alone.
+    """Return the two proposals to choose from; None if there is only one.
 
-    They are the two that the rules put first. Where cost counts and a third is cheaper than both by the margin, it
-    takes the second one's place: there is always something to measure an expensive one against.
+    They are the rules' first two. If cost is preferred and a third proposal is cheaper than both by the
+    margin, it replaces the second, so that an expensive proposal is always compared with a cheap one.
 
     Args:
         proposals: the rules' order, at least one.
@@ -125,12 +125,12 @@ def shortlist(
 
 
 def decide(pair: Pair, where: Ground | None, attempt: Attempt, progress: Progress) -> Decision:
-    """Try the two, as far as that can matter, and choose.
+    """Try the two proposals if the result can matter, and choose.
 
     Args:
         pair: what to choose from.
-        where: the examples of the trials; None where nothing shall be tried.
-        attempt: makes a trial.
+        where: the examples of the trials; None for no trials.
+        attempt: runs a trial.
         progress: shows the progress.
 
     Raises:
@@ -186,7 +186,7 @@ def compare(pair: Pair, first: Trial, second: Trial, learnt: int) -> Decision:
 
 
 def _by_cost(pair: Pair, first: Trial, second: Trial) -> tuple[TechniqueProposal, str]:
-    """Take the costlier one where the interval of its lead in accuracy is above 0, else the cheaper one."""
+    """Choose the more expensive one if the interval of its lead in accuracy is above 0, else the cheaper one."""
     cheap, expensive = (first, second) if first.proposal is pair.cheaper else (second, first)
     lead = difference(expensive.right, cheap.right, expensive.groups)
     shown = f"By accuracy, {expensive.proposal} is {points(lead)} against {cheap.proposal}"
@@ -245,7 +245,7 @@ def _tried(trial: Trial, learnt: int) -> str:
 
 
 def _flawless(trial: Trial) -> Interval:
-    """Return by how much something without a mistake would be better, on the same examples."""
+    """Return the lead of a perfect model on the same examples."""
     return difference(trial.right | True, trial.right, trial.groups)
 
 

@@ -1,4 +1,4 @@
-"""The intervals that shares and paired differences of shares do without: of a mean, and of a share of squared error."""
+"""Further confidence intervals: of a mean, and of a share of squared error."""
 
 import math
 
@@ -12,11 +12,11 @@ from registry.statistics.quantiles import normal_quantile
 DELTA = "delta"
 
 FEWEST = 10
-"""Groups from which these intervals can be decided, as with every metric that is no share."""
+"""Fewest groups for these intervals, as for every metric that is not a share."""
 
 
 def groups(dataset: Dataset, index: np.ndarray) -> np.ndarray | None:
-    """Return the groups of some examples as numbers, int64 [N]; None where each stands alone."""
+    """Return the groups of some examples as indices, int64 [N]; None without groups."""
     names = [dataset.items[at].group for at in index]
     if not any(names):
         return None
@@ -35,13 +35,13 @@ def mean(values: np.ndarray, together: np.ndarray | None = None) -> Interval:
 
 
 def removed(errors: np.ndarray, others: np.ndarray, together: np.ndarray | None = None) -> Interval:
-    """Return the share of some squared errors that others on the same examples do without.
+    """Return the share by which some squared errors are lower than others on the same examples.
 
     The interval is that of a ratio of means, by the delta method.
 
     Args:
-        errors: of what does without them, float64 [N], 0 and above.
-        others: of what it is compared with, likewise.
+        errors: squared errors of the better model, float64 [N], at least 0.
+        others: squared errors of the other model, likewise.
         together: groups of the examples, int64 [N]; None where each stands alone.
     """
     whole = max(float(others.mean()), 1e-12)
@@ -50,12 +50,12 @@ def removed(errors: np.ndarray, others: np.ndarray, together: np.ndarray | None 
 
 
 def below(interval: Interval, value: float) -> bool:
-    """Tell whether all of an interval lies below a value; not where it is not decidable."""
+    """Tell whether an interval is completely below a value; False if it is not decidable."""
     return interval.decidable and interval.high < value
 
 
 def above(interval: Interval, value: float) -> bool:
-    """Tell whether all of an interval lies above a value; not where it is not decidable."""
+    """Tell whether an interval is completely above a value; False if it is not decidable."""
     return interval.decidable and interval.low > value
 
 

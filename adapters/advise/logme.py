@@ -1,4 +1,4 @@
-"""LogME: how well a Bayesian linear model explains labels by features, without a single split.
+"""LogME: the evidence of a Bayesian linear model of labels given features, without any split.
 
 You et al., "LogME: Practical Assessment of Pre-trained Models for Transfer Learning" (ICML 2021). The evidence of a
 label indicator y [N] under y = F w + noise, w ~ N(0, 1/alpha), noise ~ N(0, 1/beta) is maximised over alpha and beta by
@@ -12,20 +12,20 @@ from adapters.heads.standard import threads
 from registry.errors import InvalidValue
 
 _STEPS = 50
-"""Steps of the fixed point at most; it settles in about five (the authors stop after eleven)."""
+"""Most steps of the fixed-point iteration; it converges in about five (the authors stop after eleven)."""
 
 _SETTLED = 1e-3
-"""Relative change of alpha / beta at which it has settled, the authors' value."""
+"""Relative change of alpha / beta at convergence, the authors' value."""
 
 _LEAST, _MOST = 1e-9, 1e9
-"""Bounds on both precisions: where features explain a label fully, or not at all, the fixed point runs away."""
+"""Bounds on both precisions: the iteration diverges if features explain a label completely or not at all."""
 
 
 def logme(features: np.ndarray, targets: np.ndarray, labels: int) -> float:
-    """Return the log evidence for each item, averaged over labels, in nats; larger is better.
+    """Return the log evidence per example, averaged over labels, in nats; larger is better.
 
-    Features are centred and scaled to a mean square of 1, so that spaces of other scales compare, and indicators are
-    centred in place of a bias.
+    Features are centred and scaled to a mean square of 1, so that spaces of different scales are comparable.
+    Indicators are centred instead of using a bias.
 
     Args:
         features: float32 [N, D], N at least 2.
@@ -49,7 +49,7 @@ def logme(features: np.ndarray, targets: np.ndarray, labels: int) -> float:
 
 
 def _evidence(squares: np.ndarray, projected: np.ndarray, total: float, shape: tuple[int, ...]) -> float:
-    """Return the greatest log evidence of one indicator, for each item.
+    """Return the maximum log evidence of one indicator, per example.
 
     Args:
         squares: squared singular values of the features, float64 [R].

@@ -1,4 +1,4 @@
-"""What can be known of a source and a dataset before anything is trained."""
+"""Measurements of a source and a dataset before training."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -38,7 +38,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """What a head on one stage's features would reach.
+    """The expected accuracy of a head on one stage's features.
 
     Attributes:
         name: the stage's.
@@ -59,7 +59,7 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """Something that needs no transfer, beside the source's last cut.
+    """A baseline without transfer, compared with the source's last cut.
 
     Attributes:
         accuracy: on items left out; of several, the best one's.
@@ -75,7 +75,7 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True)
 class Measurements:
-    """A source and a dataset, measured.
+    """The measurements of a source and a dataset.
 
     Attributes:
         source: the source's spec.
@@ -118,7 +118,7 @@ class Measurements:
 
     @property
     def last(self) -> Cut | None:
-        """The cut that a plain new head sits on."""
+        """The cut of a plain new head."""
         return self.cuts[-1] if self.cuts else None
 
     @property
@@ -128,7 +128,7 @@ class Measurements:
 
 
 def measure(source: Source, dataset: Dataset, context: Context) -> Measurements:
-    """Measure a source on a dataset's training and validation parts; the test part is not looked at.
+    """Measure a source on a dataset's training and validation sets; the test set is not used.
 
     Raises:
         DatasetError: the items are not labelled with one label each, or with fewer than two labels.
@@ -193,7 +193,7 @@ def measure(source: Source, dataset: Dataset, context: Context) -> Measurements:
 
 
 class _Clock:
-    """Seconds spent on each thing.
+    """Seconds spent on each measurement.
 
     Args:
         clock: returns the time in seconds.
@@ -204,7 +204,7 @@ class _Clock:
         self.seconds: dict[str, float] = {}
 
     def time(self, name: str, work: Callable[[], _T]) -> _T:
-        """Do some work, and count the time that it takes."""
+        """Run a function and record its duration."""
         start = self._clock()
         done = work()
         self.seconds[name] = self._clock() - start
@@ -225,7 +225,7 @@ def _check(dataset: Dataset) -> None:
 def _boundaries(stages: Stages) -> list[int]:
     """Return the boundaries above each stage that holds layers, and the end."""
     above = sorted(at + 1 for at in stages.depths())
-    # Where only pooling follows the topmost layers, the end stands for them.
+    # If only pooling follows the topmost layers, the end represents them.
     return [*above[:-1], len(stages)]
 
 

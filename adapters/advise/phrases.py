@@ -1,4 +1,4 @@
-"""How figures are written in advice."""
+"""Formatting of numbers in advice."""
 
 from registry.statistics.interval import Interval
 
@@ -38,5 +38,5 @@ def _ends(found: Interval, form: str, between: str) -> str:
 
 
 def _hundredth(value: float, form: str) -> str:
-    """Write a hundredfold; what rounds to nought has no minus."""
+    """Write a number times 100; a value that rounds to zero has no minus sign."""
     return f"{100 * value:z{form}}" if "+" not in form else f"{100 * value:+z{form[1:]}}"

@@ -1,4 +1,4 @@
-"""A technique and its settings, put forward before anything is fitted."""
+"""A proposed technique and its settings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,12 +8,12 @@ from registry.manifest import Json
 
 @dataclass(frozen=True, slots=True)
 class TechniqueProposal:
-    """What could be done.
+    """A proposed technique with its settings.
 
     Attributes:
         technique: its name.
         settings: hyper-parameters that differ from the technique's defaults.
-        retrained: stages with layers that are trained, stored and served anew; 0 where a known trunk is shared whole.
+        retrained: number of stages with layers that are retrained; 0 if a known trunk is completely shared.
     """
 
     technique: str

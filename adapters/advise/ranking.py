@@ -1,4 +1,4 @@
-"""Several sources for one dataset, the most promising first."""
+"""Ranking of several sources for one dataset, most promising first."""
 
 from collections.abc import Sequence
 
@@ -47,7 +47,7 @@ def advise_all(
     verifier = verifier or Verifier(progress=progress)
     for source in sources:
         check_data(data, test, source)
-        # Weights that are not at hand are missed now, not when the items of the sources before have been measured.
+        # Missing weights are detected now, not after the other sources have been measured.
         with progress.step(f"loading {source.spec}"):
             source.load()
         verifier.verify(source)

@@ -1,7 +1,7 @@
-"""From figures to an order of techniques: small rules, each of which says what it saw.
+"""From measurements to a ranking of techniques, by small rules that explain themselves.
 
-A rule looks at the measurements and answers with a finding, or with nothing. Findings speak in the order of the rules:
-what the first one puts forward is recommended, and the next ones' proposals follow.
+A rule checks the measurements and returns a finding or None. The order of the rules ranks the proposals: the
+first finding's proposals are recommended, followed by those of later findings.
 """
 
 from collections.abc import Callable
@@ -15,8 +15,9 @@ from adapters.advise.proposal import TechniqueProposal
 from adapters.techniques import TECHNIQUES
 
 LEAST_REMOVED = 0.10
-"""Share of random weights' squared error that a trunk has to remove to be worth its weights. ``benchmarks.adviser``
-chooses 0.1 to 0.15, whichever of its tasks is left out; 0.02 misses few more bad trunks (docs/advice.md)."""
+"""Least share of random weights' squared error that a useful trunk removes. ``benchmarks.adviser`` chooses
+0.1 to 0.15, whichever of its tasks is left out; 0.02 misses few more bad trunks (docs/advice.md).
+"""
 
 FEW_A_CLASS = 10
 """Items a class up to which a head alone is fitted: below it a frozen trunk leads fine-tuning (Kumar et al., 2022, and
@@ -37,11 +38,11 @@ FAR = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a rule saw.
+    """The result of a rule.
 
     Attributes:
-        text: a sentence or two, with the numbers.
-        proposals: what follows from it, the better first.
+        text: one or two sentences with the measurements.
+        proposals: the resulting proposals, best first.
         negative: whether the source does harm as it is.
     """
 
@@ -52,7 +53,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What all rules say together.
+    """The combined result of all rules.
 
     Attributes:
         proposals: the best first, each technique once.
@@ -219,7 +220,7 @@ RULES: tuple[Callable[[Measurements], Finding | None], ...] = (
     amount,
     distance,
 )
-"""In the order in which they speak."""
+"""The rules, in order of priority."""
 
 
 def _frozen(measured: Measurements) -> TechniqueProposal:

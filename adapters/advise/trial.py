@@ -1,8 +1,8 @@
-"""A proposal, fitted for real on a small budget and judged on examples that it did not learn from.
+"""Trials: a proposal is fitted on a small budget and evaluated on held-out examples.
 
-Rules read figures of frozen features; only a fit shows what training makes of them. Renggli et al., "Which Model to
-Transfer? Finding the Needle in the Growing Haystack" (2022), find that a shortlist of two, both fine-tuned, leaves
-little regret.
+Rules use measurements of frozen features; only a fit shows the effect of training. Renggli et al., "Which
+Model to Transfer? Finding the Needle in the Growing Haystack" (2022), find that a shortlist of two, both
+fine-tuned, leaves little regret.
 """
 
 from dataclasses import dataclass, replace
@@ -42,11 +42,11 @@ _BATCH = 64
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trial:
-    """A proposal, tried.
+    """The result of a trial.
 
     Attributes:
         proposal: what was fitted.
-        right: whether each judged example was predicted rightly, bool [N].
+        right: whether each evaluated example was predicted correctly, bool [N].
         errors: squared distance of each example's probabilities to its label's indicator, float64 [N].
         seconds: that it took.
         groups: of the judged examples, int64 [N]; None where each stands alone.
@@ -60,17 +60,17 @@ class Trial:
 
     @property
     def accuracy(self) -> Interval:
-        """Share of right predictions."""
+        """Share of correct predictions."""
         return share(self.right, self.groups)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ground:
-    """What trials are made on.
+    """The examples of trials.
 
     Attributes:
-        learnt: examples to learn from: positions, int64, ascending.
-        judged: examples to judge on, likewise.
+        learnt: training examples: positions, int64, ascending.
+        judged: evaluation examples, likewise.
     """
 
     learnt: np.ndarray
@@ -143,7 +143,7 @@ def attempt(
 
 
 class _Watched(Callback):
-    """Tells whoever watches how far a trial is, a step of training at a time."""
+    """Shows the progress of a trial, one training step at a time."""
 
     def __init__(self, step: ProgressStep | None, name: str) -> None:
         self._step = step
@@ -157,7 +157,7 @@ class _Watched(Callback):
             self._step.advance(1 / STEPS, f"{self._name}, step {self._done}")
 
     def end(self) -> None:
-        """Advance by what is left."""
+        """Advance by the rest."""
         if self._step is not None:
             self._step.advance(1 - min(self._done, STEPS) / STEPS, self._name)
 
@@ -206,7 +206,7 @@ def _kept(dataset: Dataset, index: np.ndarray, seed: int, random: np.random.Gene
         return kept
     dealt = StratifiedGroupKFold(folds, shuffle=True, random_state=seed % 2**32)
     kept[next(dealt.split(index, targets, together))[1]] = True
-    # What nothing else teaches cannot be judged.
+    # A class without training examples cannot be evaluated.
     return kept & np.isin(targets, targets[~kept])
 
 

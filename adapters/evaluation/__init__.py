@@ -1,4 +1,4 @@
-"""How good a version is on the items that were held out, and what that is held against."""
+"""Evaluation of a version on its test set, with baselines."""
 
 from adapters.evaluation.evaluating import evaluate
 from adapters.evaluation.evidence import Evidence

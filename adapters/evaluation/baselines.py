@@ -1,7 +1,7 @@
-"""What a figure is held against: a linear model on the raw inputs, and one on the untouched source's features.
+"""Baselines: a linear model on the raw inputs, and one on the unchanged source's features.
 
-The first says what the task needs no network for; the second, what it needs no training of one
-for. A version that beats neither was not worth the trip.
+The first shows what is possible without a network, the second what is possible without training one. A
+version that beats neither is not worth its cost.
 """
 
 from collections.abc import Callable, Sequence
@@ -54,7 +54,7 @@ _IMPOSSIBLE = -30.0
 
 @dataclass(frozen=True, slots=True)
 class MeasuredBaseline:
-    """A simpler model's accuracy on the same held-out items.
+    """A simpler model's accuracy on the same test examples.
 
     Attributes:
         accuracy: its own, with its interval.
@@ -72,7 +72,7 @@ class MeasuredBaseline:
     method: str = LOGISTIC
 
     def to_json(self) -> dict[str, Json]:
-        """Return the form in which a manifest keeps it."""
+        """Return the JSON form in a manifest."""
         return {
             "accuracy": self.accuracy.value,
             "low": self.accuracy.low,
@@ -89,7 +89,7 @@ class MeasuredBaseline:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BaselineStanding:
-    """What a baseline answered to the test part.
+    """A baseline's predictions on the test set.
 
     Attributes:
         logits: float32 [N, C], in the order of ``dataset.split("test")``.
@@ -102,7 +102,7 @@ class BaselineStanding:
     method: str = LOGISTIC
 
     def against(self, own: Predictions, dataset: Dataset) -> MeasuredBaseline:
-        """Hold a version's predictions on the test part against it."""
+        """Compare a version's predictions on the test set with it."""
         digests = [item.digest for item in dataset.split(TEST)]
         places = {digest: at for at, digest in enumerate(own.digests)}
         order = np.array([places[digest] for digest in digests], np.int64)
@@ -126,7 +126,7 @@ def teachable(targets: np.ndarray) -> bool:
 
 
 def raw_baseline(dataset: Dataset, labels: Sequence[str], *, seed: int = 0) -> BaselineStanding:
-    """Return what a linear model on the raw inputs answers to the test part.
+    """Return a linear model's predictions on the test set from raw inputs.
 
     It learns from the training and validation parts: of pictures, logistic regression on standardised
     pixels of at most 16 x 16; of texts, on TF-IDF (Spärck Jones, 1972) of words, pairs of words, and 3 to 5 letters.
@@ -155,7 +155,7 @@ def raw_baseline(dataset: Dataset, labels: Sequence[str], *, seed: int = 0) -> B
 def frozen_baseline(
     train_features: np.ndarray, targets: np.ndarray, test_features: np.ndarray, labels: int
 ) -> BaselineStanding:
-    """Return what a logistic head on the untouched source's features answers to the test part.
+    """Return a logistic head's predictions on the test set from the unchanged source's features.
 
     Args:
         train_features: of the items that the version learnt from, float32 [M, D].
@@ -270,7 +270,7 @@ def _logits_of(fit: _Fit, targets: np.ndarray, labels: int, count: int) -> np.nd
     if targets.ndim == 1:
         there, numbers = np.unique(targets, return_inverse=True)
         scores = fit(numbers.astype(np.int64), len(there))
-        # A label that was never seen is never answered.
+        # A label without training examples is never predicted.
         logits = np.full((count, labels), scores.min(axis=1, keepdims=True) + _IMPOSSIBLE, np.float32)
         logits[:, there] = scores
         return logits

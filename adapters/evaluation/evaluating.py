@@ -1,4 +1,4 @@
-"""A version's answers on the held-out part, beside what they are held against."""
+"""Evaluation of a version on the test set, with baselines."""
 
 from collections.abc import Mapping, Sequence
 from math import isfinite
@@ -35,7 +35,7 @@ def evaluate(
     history: Sequence[Mapping[str, float]],
     progress: Progress = SILENT,
 ) -> tuple[Predictions, dict[str, Json], Evidence]:
-    """Measure a version on the test part, and two baselines beside it.
+    """Evaluate a version and two baselines on the test set.
 
     Args:
         dataset: with a test part.

@@ -1,6 +1,6 @@
-"""What a report shows of a version beside its manifest and its predictions.
+"""Evidence: a report's data in addition to the manifest and the predictions.
 
-Kept as canonical JSON, thumbnails and coordinates in base64: equal evidence is equal bytes.
+It is stored as canonical JSON, with thumbnails and coordinates in base64: equal evidence has equal bytes.
 """
 
 import base64
@@ -33,7 +33,7 @@ _Object: TypeAlias = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """An answer that was wrong.
+    """A wrong prediction.
 
     Attributes:
         item: the item's digest.
@@ -64,7 +64,7 @@ class Mistake:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FeatureMap:
-    """Held-out items laid out on a plane, near each other where their features are.
+    """Test examples laid out on a plane by the similarity of their features.
 
     Attributes:
         items: their digests, each once.
@@ -87,10 +87,10 @@ class FeatureMap:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
-    """What a report shows.
+    """A report's data.
 
     Attributes:
-        history: figures of each epoch or search step, in order.
+        history: metrics of each epoch or search step, in order.
         map: held-out items by their features, or None.
         mistakes: the surest wrong answers, the surest first.
         baselines: of each baseline ``learnt_from`` (items), ``right`` (of each label, in order), and
@@ -126,7 +126,7 @@ class Evidence:
         """Read the stored form.
 
         Raises:
-            InvalidValue: the bytes are something else.
+            InvalidValue: the bytes are not stored evidence.
         """
         if len(data) > MAX_BYTES:
             raise InvalidValue(f"evidence has at most {MAX_BYTES:,} bytes, got {len(data):,}")

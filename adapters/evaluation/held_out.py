@@ -1,4 +1,4 @@
-"""What a version answered to the items that were held out."""
+"""A version's predictions on its test set."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from registry.predictions import Predictions
 def held_out(
     dataset: Dataset, logits: np.ndarray, labels: Sequence[str], kind: str = CLASSIFICATION
 ) -> tuple[Predictions, dict[str, Json]]:
-    """Return the predictions on the test part, and their figures.
+    """Return the predictions on the test set, and their metrics.
 
     Args:
         dataset: with a test part.

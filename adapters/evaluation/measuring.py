@@ -1,4 +1,4 @@
-"""How good predictions are: the metrics of a version, by the kind of its head."""
+"""The metrics of a version, by the kind of its head."""
 
 from collections.abc import Sequence
 from math import isfinite

@@ -1,4 +1,4 @@
-"""The answers that were wrong and sure of it: what a person should look at first."""
+"""The most confident wrong predictions, which are worth inspecting first."""
 
 import io
 from collections.abc import Sequence
@@ -16,21 +16,21 @@ THUMBNAIL_SIDE = 96
 
 
 def predicted_labels(predictions: Predictions, labels: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return the labels that each item was given: the likeliest, or for multilabel those above a half."""
+    """Return each example's predicted labels: the most probable one, or for multilabel those above 0.5."""
     if predictions.multilabel:
         return _several(predictions.logits > 0, labels)
     return [(labels[at],) for at in predictions.logits.argmax(axis=1)]
 
 
 def truths(predictions: Predictions, labels: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return the labels that each item has."""
+    """Return each example's true labels."""
     if predictions.multilabel:
         return _several(predictions.labels > 0, labels)
     return [(labels[at],) for at in predictions.labels]
 
 
 def confidence(predictions: Predictions) -> np.ndarray:
-    """Return how sure each answer is, float64 [N]: its probability, for multilabel of its least sure decision."""
+    """Return each prediction's confidence, float64 [N]; for multilabel that of its least certain decision."""
     if predictions.multilabel:
         scores = sigmoid(predictions.logits)
         least: np.ndarray = np.maximum(scores, 1 - scores).min(axis=1)
@@ -40,7 +40,7 @@ def confidence(predictions: Predictions) -> np.ndarray:
 
 
 def worst(predictions: Predictions, dataset: Dataset, labels: Sequence[str]) -> tuple[Mistake, ...]:
-    """Return the 24 surest wrong answers, the surest first, each with a picture or a piece of its text.
+    """Return the 24 most confident wrong predictions, in order, each with a picture or an excerpt of its text.
 
     Args:
         predictions: on the dataset's test part.

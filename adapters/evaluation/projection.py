@@ -1,4 +1,4 @@
-"""Features of many dimensions laid out on a plane."""
+"""Projection of features to two dimensions."""
 
 import numpy as np
 

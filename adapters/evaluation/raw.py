@@ -1,4 +1,4 @@
-"""Raw inputs as numbers that a linear model can read, without any network: what the first baseline sees."""
+"""Raw inputs as features for a linear model without any network, for the first baseline."""
 
 from collections.abc import Sequence
 from typing import TypeAlias

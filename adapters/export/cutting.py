@@ -1,4 +1,4 @@
-"""Cuts an exported network between the tensors that its stages hand on."""
+"""Cuts an exported network at the tensors between its stages."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Exports stages: once, as a whole, and then cut, so that every segment is what the exporter sees in it."""
+"""Export of stages: the network is exported once as a whole and then cut into segments."""
 
 import contextlib
 import copy
@@ -34,7 +34,7 @@ LOGITS = "logits"
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """One segment of a version in the making.
+    """One exported segment.
 
     Attributes:
         name: the stage's name, or the head's.

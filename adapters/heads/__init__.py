@@ -1,4 +1,4 @@
-"""Linear heads on features that do not change, solved to the optimum.
+"""Linear heads on fixed features, solved to the optimum.
 
 Features are standardised for the solver and the standardisation is folded back into the weights,
 so that a head is one linear layer on the features as they come.

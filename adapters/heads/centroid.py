@@ -1,4 +1,4 @@
-"""Nearest class mean: for so few items that nothing else can be chosen."""
+"""Nearest class mean, for very few examples."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from adapters.heads.standard import Standard, threads
 
 
 def centroid_head(features: np.ndarray, targets: np.ndarray, labels: int) -> LinearHead:
-    """Answer with the label whose mean is nearest, by the distance between standardised features.
+    """Predict the label with the nearest mean, by the distance between standardised features.
 
     The squared distance, halved and negated, is linear in the features up to what all labels share
     (Mensink et al., "Distance-Based Image Classification", 2013; Snell et al., "Prototypical Networks",

@@ -1,4 +1,4 @@
-"""A linear layer on features, and how it was found."""
+"""A linear layer on features, and the search for its penalty."""
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LinearHead:
-    """A linear layer and how it was found.
+    """A linear layer and the search for its penalty.
 
     Attributes:
         weight: float32 [labels, D].
@@ -31,7 +31,7 @@ class LinearHead:
         return logits
 
     def sharpened(self, factor: float) -> "LinearHead":
-        """Return the head whose logits are so many times as large: 1 / temperature."""
+        """Return the head with its logits multiplied by a factor, 1 / temperature."""
         if factor == 1.0:
             return self
         return replace(self, weight=np.float32(factor) * self.weight, bias=np.float32(factor) * self.bias)
@@ -42,7 +42,7 @@ class LinearHead:
         from torch import nn
 
         labels, dimension = self.weight.shape
-        # Made without drawing its start at random, which would move torch's global generator.
+        # Created without random initialisation, which would advance torch's global generator.
         with torch.device("meta"):
             layer = nn.Linear(dimension, labels)
         layer = layer.to_empty(device="cpu")
@@ -53,5 +53,5 @@ class LinearHead:
 
 
 def zero_head(dimension: int, labels: int) -> LinearHead:
-    """Return a head that knows nothing: BiT's start (Kolesnikov et al., 2020), free of any random direction."""
+    """Return a zero head, BiT's initialisation (Kolesnikov et al., 2020), without any random direction."""
     return LinearHead(np.zeros((labels, dimension), np.float32), np.zeros(labels, np.float32), 0.0)

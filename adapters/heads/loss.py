@@ -1,4 +1,4 @@
-"""What a classifier's scores lose, and how large they had best be."""
+"""The log loss of a classifier's scores, and the best scale of the scores."""
 
 import numpy as np
 

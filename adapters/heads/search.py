@@ -15,7 +15,7 @@ GRID = tuple(10.0 ** (5 - step / 4) for step in range(45))
 
 FOLDS = 5
 MAX_SEARCH_ROWS = 4000
-"""Rows that the search looks at; the head itself is always fitted to all of them."""
+"""Most rows in the search; the head itself is always fitted to all rows."""
 
 Search = tuple[tuple[float, float], ...]
 """(penalty, cost) of every step."""

@@ -1,1 +1,1 @@
-"""Where a transfer starts: pretrained networks, as data plus a loader."""
+"""Sources: pretrained networks, as data plus a loader."""

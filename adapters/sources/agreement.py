@@ -1,10 +1,9 @@
-"""Source verification: a source answers as its provider's own code does, or it is refused.
+"""Source verification: a source whose outputs differ from its provider's own code is rejected.
 
-Two things are compared. First what goes into the network: 16 probes are prepared by the provider's code
-and by the source's recipe; token ids have to be equal, and pixels too where the provider scales with
-Pillow (within a grey level where it scales tensors). Then the network: what the provider prepared goes
-through the provider's network and through the source's stages; features and logits may differ by 1e-4
-of their scale.
+Two things are compared. First the preprocessing: the provider's code and the source's recipe prepare 16
+probes. Token ids must be equal, and pixels too if the provider scales with Pillow (within one grey level if
+it scales tensors). Second the network: the provider's prepared inputs pass through the provider's network and
+through the source's stages. Features and logits may differ by 1e-4 of their scale.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,17 +44,17 @@ _Row = Mapping[str, np.ndarray]
 
 
 def verify(source: Source, reference: Reference, progress: Progress = SILENT) -> SourceVerification:
-    """Hold a source against its provider's own code.
+    """Compare a source with its provider's own code.
 
     Args:
-        source: what is to be verified, its weights at hand.
+        source: the source, with its weights on this machine.
         reference: the same, as its provider runs it.
         progress: shows the progress.
 
     Raises:
         SourceDiffers: something differs by more than is allowed, or the provider's code fails on a probe;
             the message names the probe and what differs.
-        SourceUnavailable: the weights are not at hand.
+        SourceUnavailable: the weights are not on this machine.
     """
     probes = probes_for(source.recipe)
     with progress.step(f"verifying {source.spec}", 3 * len(probes)) as step:
@@ -225,7 +224,7 @@ def _compared(
 
 @contextmanager
 def _told(source: Source, what: str) -> Iterator[None]:
-    """Turn whatever a provider's code raises into a refusal that names what was under way."""
+    """Turn any exception of a provider's code into an error that names the failed operation."""
     try:
         yield
     except CultivarError:

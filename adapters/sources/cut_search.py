@@ -1,7 +1,7 @@
 """Proposes where to cut a network; the proposal is then pinned as data of its source.
 
-Balancing is no stable rule (a changed penalty moves cuts), so nothing but a person's command
-ever calls this: what a source uses is its pinned list.
+Balancing is not a stable rule (a changed penalty moves cuts), so this is only run by hand: a source uses its
+pinned list.
 """
 
 from collections.abc import Callable, Iterator, Sequence

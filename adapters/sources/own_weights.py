@@ -1,4 +1,4 @@
-"""Weights of one's own: named tensors of a file, matched to the network that they are meant for."""
+"""Weights from a user's file: named tensors, matched to a network."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence

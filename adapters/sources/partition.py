@@ -1,7 +1,7 @@
 """Turns a network into stages by tracing it down to its cut points, and no deeper.
 
-Modules that hold no cut point stay whole, so whatever looks at ``training`` inside them
-(dropout, stochastic depth, batch norm) goes on doing so in every stage.
+Modules without a cut point stay intact, so code in them that depends on ``training`` (dropout, stochastic
+depth, batch norm) still works in every stage.
 """
 
 from collections import OrderedDict

@@ -1,8 +1,8 @@
-"""The contract of a reference: a source as its provider's own code runs it.
+"""The interface of a reference: a source as run by its provider's own code.
 
-Parity compares an export with our own stages, so it cannot see what both leave out. A reference
-can: it is written with the provider's code alone, and :func:`adapters.sources.agreement.verify`
-holds the source's recipe and stages against it.
+Parity compares an export with our own stages, so it cannot find errors in both. A reference can: it uses only
+the provider's code, and :func:`adapters.sources.agreement.verify` compares the source's recipe and stages
+with it.
 """
 
 from abc import ABC, abstractmethod
@@ -57,7 +57,7 @@ class Reference(ABC):
 
     @abstractmethod
     def prepare(self, given: Given) -> Mapping[str, np.ndarray]:
-        """Return what the provider's own preprocessing makes of one input, as its network takes it.
+        """Return one input as prepared by the provider's own preprocessing.
 
         Of a picture ``{"pixels": float32 [C, H, W]}``, normalised: the very tensor that the network gets,
         without the batch dimension. The caller undoes the normalisation *by the source's constants* and
@@ -70,7 +70,7 @@ class Reference(ABC):
 
     @abstractmethod
     def run(self, given: Sequence[Given]) -> Mapping[str, np.ndarray]:
-        """Return what the provider's own network answers, from its own preprocessing on.
+        """Return the outputs of the provider's own network with its own preprocessing.
 
         The network is loaded by the provider's own code with the weights that the source names, in
         float32, eval mode, on the CPU, and run on one input at a time, so that no padding is needed.

@@ -1,10 +1,9 @@
-"""A pretrained network as an ordered list of stages, each of which carries one tensor.
+"""A pretrained network as an ordered list of stages, each with one output tensor.
 
-Running the stages one after another is the network, from what the recipe prepares to
-``features``: the vector [N, D] that the last layer takes. Stages end at pinned cut points, so a
-version frozen below one of them shares its lower stages with every other version of the same
-source. Beside the carried tensor a stage may take *sides*: fields of the recipe that pass by
-unchanged, such as a text's ``attention_mask``.
+The stages in sequence are the network, from the recipe's fields to ``features``: the input [N, D] of the last
+layer. Stages end at pinned cut points. So a version frozen below one of them shares its lower stages with
+every other version of the same source. Besides the previous stage's output a stage may take *sides*:
+unchanged fields of the recipe, such as a text's ``attention_mask``.
 """
 
 from collections import OrderedDict
@@ -69,7 +68,7 @@ class StageRun(nn.Module):
 
 
 class FrozenStage(StageRun):
-    """Lower stages that no longer learn: always in eval mode, without gradients, whatever ``train`` says."""
+    """Frozen lower stages: always in eval mode and without gradients, regardless of ``train``."""
 
     def __init__(
         self, stages: "OrderedDict[str, nn.Module]", sides: Sequence[Sequence[str]], entry: str

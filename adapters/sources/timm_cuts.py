@@ -1,4 +1,4 @@
-"""Where to cut a timm network, read off what timm itself says about it.
+"""Cut points of a timm network, derived from timm's own description.
 
 timm lists over a thousand networks, and describes each by the modules at which its resolution or
 its depth moves on (``feature_info``). They are named, ordered, the same everywhere, and nearly

@@ -69,7 +69,7 @@ class TorchvisionSource(TracedSource):
 
     @property
     def weights_file(self) -> Path:
-        """Where torch's hub cache keeps these weights."""
+        """Path of these weights in torch's hub cache."""
         return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(self.weights.url).path).name
 
     def weights_at_hand(self) -> bool:

@@ -121,7 +121,7 @@ class Trained(Technique):
         return 0
 
     def effort(self, stages: Stages, learnt: int, held: int) -> TrainingEffort:
-        """Return all epochs, a look at the validation set after each, and a pass for what is computed once."""
+        """Return the effort of all epochs, a validation pass after each, and one pass for cached features."""
         plan = self.plan(stages, learnt)
         once = self.start != "zero" or self.boundary(stages) > 0
         return TrainingEffort(
