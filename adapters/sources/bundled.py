@@ -1,4 +1,4 @@
-"""``bundled:`` networks that come along: one that this project trained, one that a package brings."""
+"""``bundled:`` networks: one trained by this project, one from a package."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from registry.quoting import quoted
 from registry.recipe import ImageRecipe
 
 GLYPHS = Path(glyphs.__file__).parent
-"""The folder that holds the weights of ``bundled:glyphs`` and their card."""
+"""The folder with the weights and the card of ``bundled:glyphs``."""
 
 GLYPHS_SPEC = "bundled:glyphs"
 MINILM = "bundled:minilm"

@@ -1,4 +1,4 @@
-"""Files of weights, read without running anything that they may hold."""
+"""Files of weights, read without running any code in them."""
 
 import argparse
 import hashlib
@@ -21,7 +21,7 @@ PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".tar")
 """What ``torch.save`` writes; ``.tar`` as in ``model_best.pth.tar``."""
 
 MAX_BYTES = 64 << 30
-"""Size over which a file is refused before it is read: some eight times the largest network of pictures in use."""
+"""Largest file of weights, checked before it is read: about eight times the largest image network in use."""
 
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")
@@ -141,7 +141,7 @@ def _check_archive(path: Path, size: int) -> None:
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise SourceUnavailable(f"{path} is compressed, which torch.save never does; save state_dict() again")
     if sum(entry.file_size for entry in entries) > size:
-        raise SourceUnavailable(f"{path} announces more bytes than it has; save state_dict() again")
+        raise SourceUnavailable(f"{path} declares more bytes than it has; save state_dict() again")
 
 
 def _cause(error: Exception) -> str:

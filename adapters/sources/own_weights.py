@@ -139,7 +139,7 @@ def _unwrapped(path: Path, found: Mapping[object, object]) -> tuple[dict[str, Te
         wrappers = [name for name in WRAPPERS if name in held] or [name for name in AVERAGED if name in held]
         if len(wrappers) > 1:
             raise SourceUnavailable(
-                f"{path} holds weights under {' and '.join(map(repr, wrappers))}; save the one that is meant alone"
+                f"{path} holds weights under {' and '.join(map(repr, wrappers))}; save only the one to use"
             )
         if not wrappers:
             break
@@ -172,7 +172,7 @@ def _stripped(
     if len(whole) > 1:
         raise SourceUnavailable(
             f"{path} holds the weights of {design} more than once, under the prefixes "
-            f"{' and '.join(repr(prefix) for prefix, *_ in whole)}; save the ones that are meant alone"
+            f"{' and '.join(repr(prefix) for prefix, *_ in whole)}; save only the ones to use"
         )
     prefix, inside, differs = whole[0] if whole else max(found, key=lambda each: each[2].present)
     if differs:
@@ -287,6 +287,6 @@ def _check_finite(path: Path, network: nn.Module, names: Mapping[str, Tensor]) -
     broken = [name for name in names if not bool(torch.isfinite(state[name]).all())]
     if broken:
         raise SourceUnavailable(
-            f"{several(broken)} in {path} hold values that are no finite numbers (of float32); "
+            f"{several(broken)} in {path} have values that are not finite in float32; "
             "the training that wrote them diverged: take an earlier checkpoint"
         )

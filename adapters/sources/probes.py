@@ -1,4 +1,4 @@
-"""Probes: seeded inputs of many kinds, on which two ways of preparing and running are compared."""
+"""Probes: seeded inputs of many kinds for comparing two ways of preprocessing and inference."""
 
 import io
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""``registry:`` versions that were registered here: transfers chain."""
+"""``registry:`` versions of this registry as sources, so that transfers can be chained."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -122,7 +122,7 @@ class RegistryProvider(SourceProvider):
         if tuple(segment.name for segment in stages) != base.cuts:
             raise UnknownSource(
                 f"{version.ref} takes its features from {', '.join(segment.name for segment in stages)}, not from the "
-                f"whole of {base.spec}; carry on from {manifest.origin.spec} instead"
+                f"whole of {base.spec}; continue from {manifest.origin.spec} instead"
             )
         head = _gemm(self._registry, manifest)
         assert manifest.space is not None, "stages leave features"

@@ -1,4 +1,4 @@
-"""What a source is: data about a pretrained network, and a loader for it."""
+"""The interface of sources: data about a pretrained network, and a loader for it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping

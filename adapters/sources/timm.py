@@ -241,7 +241,7 @@ def _recipe(model: str, data: Mapping[str, Any]) -> ImageRecipe:
     if not _mapped(data):
         raise UnknownSource(
             f"{model} wants pictures of {data['input_size'][1:]} by crop mode {data['crop_mode']!r} of "
-            f"{data['crop_pct']}, which no recipe of ours does; choose other weights"
+            f"{data['crop_pct']}, which recipes do not support; choose other weights"
         )
     channels, height, width = data["input_size"]
     return ImageRecipe(

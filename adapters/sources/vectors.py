@@ -24,12 +24,12 @@ from registry.recipe import TextRecipe
 MAX_WORDS = 2_000_000
 MAX_DIMENSION = 4096
 MAX_BYTES = 16 << 30
-"""Bytes of the vectors as float32."""
+"""Most bytes of the vectors as float32."""
 
 MAX_WORD_BYTES = 1024
 
 TOKENS = 512
-"""Words of a text that count: there are no positions, so the limit is one of cost alone."""
+"""Most words of a text that are used; there are no positions, so the limit only bounds the cost."""
 
 FORM = "vectors:PATH[@mean|max][+l2]"
 
@@ -70,7 +70,7 @@ class Vectors:
             least = count * (1 + (4 * dimension if binary else 2 * dimension))
             if size - stream.tell() < least:
                 raise UnknownSource(
-                    f"{path.name} announces {count:,} words of {dimension} numbers, at least {least:,} bytes; "
+                    f"{path.name} declares {count:,} words of {dimension} numbers, at least {least:,} bytes; "
                     f"it has {size - stream.tell():,}: fetch it again"
                 )
             values = np.empty((count, dimension), np.float32)
@@ -83,7 +83,7 @@ class Vectors:
                     )
                 words[word] = None
             if stream.read(_MAX_HEADER).strip():
-                raise UnknownSource(f"{path.name} goes on behind the {count:,} words that it announces")
+                raise UnknownSource(f"{path.name} continues after the {count:,} words that it declares")
         finite = np.isfinite(values).all(1)
         if not finite.all():
             number = int(np.argmin(finite))
@@ -172,7 +172,7 @@ def _binary(stream: BinaryIO, path: Path, values: np.ndarray) -> Iterator[str]:
         pending = pending[4 * dimension :]
         yield _word(word, path, f"word {index + 1:,}")
     if pending.strip():
-        raise UnknownSource(f"{path.name} goes on behind the {count:,} words that it announces")
+        raise UnknownSource(f"{path.name} continues after the {count:,} words that it declares")
 
 
 def _word(word: bytes, path: Path, place: str) -> str:

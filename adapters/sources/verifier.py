@@ -1,4 +1,4 @@
-"""Verifies sources, each once: again only when its files, our code or its provider's libraries change."""
+"""Verifies each source once, and again when its files, our code or its provider's libraries change."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from registry.manifest import SourceVerification
 from registry.progress import SILENT, Progress
 
 OURS = ("torch", "tokenizers", "pillow")
-"""Libraries that our side of the comparison runs on."""
+"""Libraries used by our side of the comparison."""
 
 _MAX_BYTES = 1 << 16
 

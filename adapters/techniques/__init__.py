@@ -1,4 +1,4 @@
-"""Ways to carry a source over to a task, one to a file, each by its name."""
+"""The techniques for adapting a source to a task, one per file, by name."""
 
 from collections.abc import Mapping
 
@@ -50,7 +50,7 @@ ALIASES: Mapping[str, str] = {
     **dict.fromkeys(("peft", "adapter", "low-rank"), Lora.name),
     **dict.fromkeys(("from-scratch", "random", "random-init"), Scratch.name),
 }
-"""Names in use elsewhere, by what they mean here; suggested, never taken."""
+"""Names used elsewhere, for suggestions only; they are not accepted."""
 
 
 def technique(name: str, values: Mapping[str, object] | None = None) -> Technique:

@@ -1,4 +1,4 @@
-"""``as-is``: the source answers with its own labels, under the target's names."""
+"""``as-is``: the unchanged source, with its labels mapped to the target's."""
 
 import json
 import tomllib
@@ -27,7 +27,7 @@ from registry.suggestion import nearest
 MAX_LABELS_BYTES = 4 << 20
 
 Answers = Sequence[str | int]
-"""Labels of the source by name or by number from 0, one or several."""
+"""One or several labels of the source, by name or by index from 0."""
 
 
 @dataclass(frozen=True, kw_only=True)

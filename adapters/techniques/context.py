@@ -1,4 +1,4 @@
-"""What a technique works with, whatever it does."""
+"""The inputs that all techniques share: seed, device, store and progress."""
 
 import time
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""``contrastive``: texts of one label are pulled together, others apart; then a head is solved."""
+"""``contrastive``: contrastive fine-tuning on pairs of texts, then a new head."""
 
 import math
 from collections.abc import Hashable

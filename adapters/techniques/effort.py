@@ -1,4 +1,4 @@
-"""How much a fit has to compute: what its time is estimated from, before it is run."""
+"""The number of a fit's operations, from which its time is estimated."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""``features``: the trunk alone, as a feature extractor."""
+"""``features``: the trunk without a head, as a feature extractor."""
 
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""What a technique leaves behind: a network for the target task, ready to export."""
+"""The result of a technique: a network for the target task, ready for export."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

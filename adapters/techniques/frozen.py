@@ -1,4 +1,4 @@
-"""``frozen``: a new head on features that stay as they are."""
+"""``frozen``: a new head on frozen features."""
 
 from dataclasses import dataclass
 from typing import ClassVar

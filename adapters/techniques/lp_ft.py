@@ -1,4 +1,4 @@
-"""``lp-ft``: the head is solved first, then everything is fine-tuned gently."""
+"""``lp-ft``: linear probing of the head first, then fine-tuning of everything at a low learning rate."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""``partial``: the last stages are retrained, those below stay as they are."""
+"""``partial``: the last stages are retrained, the lower ones are frozen."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal

@@ -1,4 +1,4 @@
-"""``scratch``: the source's architecture alone, from random weights."""
+"""``scratch``: the source's architecture, trained from random weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The contract of every way to carry a source over to a task."""
+"""The interface of all techniques."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping

@@ -1,4 +1,4 @@
-"""What the techniques that train a network by gradient descent have in common."""
+"""Common code of the techniques that train a network by gradient descent."""
 
 import math
 from collections.abc import Hashable, Mapping
@@ -22,7 +22,7 @@ from adapters.training import Examples, Stopwatch, TrainingPlan, train
 from registry.progress import SILENT
 
 MAX_CARRIED_BYTES = 1 << 30
-"""Size over which what a frozen part leaves is computed anew in every epoch instead of kept."""
+"""Largest size of cached frozen outputs; larger ones are recomputed in every epoch."""
 
 _TIMED_STEPS = 4
 _MOST_EPOCHS = 200

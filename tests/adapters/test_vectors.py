@@ -99,7 +99,7 @@ def test_the_task_is_for_you_to_say(tmp_path: Path) -> None:
         (b"1000000 300\nthe 0.1", "at least"),
         (text()[:-30], r"line 6 of words.vec, got \d numbers"),
         (text().replace(b"sat ", b"sat x"), "line 4"),
-        (binary()[:-8], "announces|ends within word 5"),
+        (binary()[:-8], "declares|ends within word 5"),
         (binary()[:-1] + b" more", "goes on"),
         (text() + b"more 1 2 3", "goes on"),
         (text(("a", "b", "a", "c", "d")), "twice, the second time as word 3"),
