@@ -132,7 +132,7 @@ def advise(
 
     Raises:
         DatasetError: items are not labelled with one of two or more labels each.
-        SourceUnavailable: the source's weights are not at hand.
+        SourceUnavailable: the source's weights are not on this machine.
         AdaptationError: a trial failed.
     """
     return conclude(measure(source, dataset, context), source, dataset, context, tries=tries, prefer=prefer)

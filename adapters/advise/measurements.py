@@ -132,7 +132,7 @@ def measure(source: Source, dataset: Dataset, context: Context) -> Measurements:
 
     Raises:
         DatasetError: the items are not labelled with one label each, or with fewer than two labels.
-        SourceUnavailable: the source's weights are not at hand.
+        SourceUnavailable: the source's weights are not on this machine.
     """
     _check(dataset)
     clock = _Clock(context.clock)

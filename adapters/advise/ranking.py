@@ -41,7 +41,7 @@ def advise_all(
         prefer: what decides where a more accurate technique costs more.
 
     Raises:
-        CultivarError: the data cannot be used, weights are not at hand, or a trial failed.
+        CultivarError: the data cannot be used, weights are not on this machine, or a trial failed.
     """
     context = Context(seed=seed, progress=progress)
     verifier = verifier or Verifier(progress=progress)

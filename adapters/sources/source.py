@@ -110,7 +110,7 @@ class Source(ABC):
                 state of torch's global generator (which is left as it was).
 
         Raises:
-            SourceUnavailable: the weights are not at hand; the message names the file and the
+            SourceUnavailable: the weights are not on this machine; the message names the file and the
                 folder where it was looked for. Nothing is ever downloaded.
         """
 

@@ -68,7 +68,7 @@ class TimmSource(TracedSource):
         return build(self.model, self._weights())
 
     def reference(self) -> Reference | None:
-        """Return the model as timm runs it; None where the weights are not at hand.
+        """Return the model as timm runs it; None where the weights are not on this machine.
 
         A file of one's own is read by us, and run by timm.
         """

@@ -43,7 +43,7 @@ class Verifier:
 
         Raises:
             SourceDiffers: it does not.
-            SourceUnavailable: its weights are not at hand.
+            SourceUnavailable: its weights are not on this machine.
         """
         reference = source.reference()
         if reference is None:

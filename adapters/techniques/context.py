@@ -17,21 +17,21 @@ from registry.progress import SILENT, Progress
 
 
 def best_device() -> torch.device:
-    """Return the GPU where there is one, else the CPU."""
+    """Return the GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Place, tools and onlookers of a fit.
+    """The environment of a fit.
 
     Attributes:
-        seed: of everything random; equal seeds give equal results on a CPU.
-        device: where networks run.
+        seed: the random seed; equal seeds give equal results on a CPU.
+        device: the device of the networks.
         progress: shows the progress.
-        store: where features already computed are kept.
-        callbacks: hooks into the training loop, in the order in which they are called.
-        clock: what seconds are told by, where a time is measured.
+        store: the feature cache.
+        callbacks: hooks into the training loop, in calling order.
+        clock: returns the time in seconds, for measurements.
     """
 
     seed: int = 0

@@ -20,7 +20,7 @@ from registry.manifest import Json
 
 @dataclass(frozen=True, kw_only=True)
 class Technique(ABC):
-    """A way to carry a source over; its fields are its hyper-parameters, with documented defaults.
+    """A technique; its fields are its hyper-parameters, with documented defaults.
 
     Attributes:
         name: what the command line calls it.
@@ -105,10 +105,10 @@ class Technique(ABC):
 
     @abstractmethod
     def fit(self, source: Source, dataset: Dataset, context: Context) -> Fitted:
-        """Carry the source over.
+        """Adapt the source.
 
         Raises:
-            SourceUnavailable: the source's weights are not at hand.
+            SourceUnavailable: the source's weights are not on this machine.
             DatasetError: the technique cannot learn from these items.
             FrozenPartMoved: a frozen parameter or buffer changed.
             AdaptationError: training failed.

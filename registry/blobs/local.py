@@ -184,7 +184,7 @@ class LocalBlobs(Blobs):
         try:
             return marks_of(self.folder)
         except OSError as error:
-            raise self._failure(f"look at {self.folder}", error) from error
+            raise self._failure(f"read {self.folder}", error) from error
 
     def mark(self, name: str, data: bytes) -> None:
         """Store a mark: write it to a temporary file, sync, and rename into place."""

@@ -1,8 +1,8 @@
 """Trains the bundled source: ``python -m adapters.sources.glyphs.train``, or ``make glyphs``.
 
-Renders the pinned fonts' letters, learns to read them from ever new pictures, measures on families
-of fonts that were never trained on, and replaces weights and card, each in one step, at the end:
-whoever interrupts it keeps the old ones.
+Renders the pinned fonts' letters, learns to read them from ever new pictures, measures on families of fonts
+that were never trained on, and replaces weights and card, each in one step, at the end: an interrupted run
+keeps the old ones.
 """
 
 import os
