@@ -83,7 +83,7 @@ class TestQuotes:
     def test_a_row_that_swallowed_others_is_named_by_its_first_line(self, tmp_path: Path) -> None:
         file = written(tmp_path / "data.csv", "text,label", "a,b", '"open,x', "c,d", 'e"', "f,g")
         with pytest.raises(
-            DatasetError, match=r"line 3: expected 2 values, as in the header, got 1; a text with a comma"
+            DatasetError, match=r"line 3: expected 2 values, as in the header, got 1; put a text with a comma"
         ):
             list(read(file, COLUMNS, 99)[1])
 
@@ -120,7 +120,7 @@ class TestColumns:
     def test_another_separator_is_named(self, tmp_path: Path, separator: str, said: str) -> None:
         file = written(tmp_path / "data.csv", separator.join(COLUMNS), separator.join(("a day", "x")))
         with pytest.raises(
-            DatasetError, match=f"line 1: expected columns separated by commas, these are by {said}"
+            DatasetError, match=f"line 1: expected columns separated by commas, these are separated by {said}"
         ):
             read(file, COLUMNS, 9)
 
