@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import httpx
-import requests  # type: ignore[import-untyped]  # it has no types
+import requests
 
 from benchmarks import verdict, weightless
 from benchmarks.contender import cultivar, say
