@@ -132,15 +132,13 @@ class AdmittedRequest:
         """Never end the request from now on: its answer is being sent and must not be cut off."""
         self.deadline = float("inf")
         self._whole = False
-        if self._listener is not None:
-            self._listener.cancel()
+        self._stop_listening()
 
     def leave(self) -> None:
         """Release what the request holds; every admitted request ends with this."""
         self._admission.visits.discard(self)
         self._let_go()
-        if self._listener is not None:
-            self._listener.cancel()
+        self._stop_listening()
 
     def sweep(self, now: float) -> None:
         """End the request if its deadline has passed; listen for a disconnect once its body is complete."""
@@ -155,6 +153,12 @@ class AdmittedRequest:
         while (await self._receive())["type"] != _DISCONNECT:
             pass
         self._abandon()
+
+    def _stop_listening(self) -> None:
+        if self._listener is not None:
+            self._listener.cancel()
+            # A task and its request would keep each other until the garbage collector runs.
+            self._listener = None
 
     def _abandon(self) -> None:
         """End the request after its client disconnected, if its body is complete and it is not answered yet."""

@@ -4,14 +4,20 @@ import ctypes
 import threading
 import time
 from contextlib import suppress
+from functools import cache
 
 BETWEEN_S = 1.0
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL("libc.so.6")
 
 
 def give_memory_back() -> None:
     """Return freed memory to the operating system: 60 to 100 MiB after loading ResNet-18. Works with glibc only."""
     with suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        _libc().malloc_trim(0)
 
 
 class DelayedTrim:

@@ -24,6 +24,8 @@ _T = TypeVar("_T")
 async def parse_inputs(content_type: str, body: bytes, max_rows: int) -> Inputs:
     """Parse a body in the event loop or in a thread, by its length; raises as ``codec.parse`` does."""
     if codec.is_read_at_once(content_type):
+        if len(body) > MODERATE_BODY_BYTES:
+            _TRIM.give_back()
         return codec.parse(content_type, body, max_rows)
     return await parse(len(body), codec.parse, content_type, body, max_rows)
 

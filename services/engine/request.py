@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from registry.errors import CultivarError
 from services.engine.preparation import Preparation
 from services.engine.route import Arrays, Route
 
@@ -80,14 +81,28 @@ class Request:
             self.future.set_result(self._whole())
 
     def fail(self, error: Exception) -> None:
-        """Fail the whole request."""
+        """Fail the whole request.
+
+        A refusal loses its traceback: the frames lead back to this request, which then would be kept with its inputs
+        until the garbage collector runs.
+        """
         if not self.future.done():
+            if isinstance(error, CultivarError):
+                _forget_frames(error)
             self.future.set_exception(error)
 
     def _whole(self) -> dict[str, np.ndarray]:
         self._parts.sort(key=lambda part: part[0])
         parts = [outputs for _, outputs in self._parts]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Remove the tracebacks of an error, and of those that it came from."""
+    each: BaseException | None = error
+    while each is not None:
+        each.__traceback__ = None
+        each = each.__cause__ or each.__context__
 
 
 class Prepared:
