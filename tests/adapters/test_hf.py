@@ -12,6 +12,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
+from adapters.publish import weights_digests
 from adapters.sources.hf.families import FAMILIES, groups
 from adapters.sources.hf.provider import HfProvider
 from adapters.sources.hf.vision import PICTURES
@@ -251,6 +252,35 @@ def test_missing_and_broken_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceUnavailable, match="convert them to safetensors"):
         source.load()
     assert source.load(seed=1).features_dim == 16
+
+
+def test_weights_in_several_files_are_read_from_the_folder_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "encoder"
+    folder.mkdir()
+    checkpoint(folder, config_of("bert"))
+    whole = HfProvider().source(f"hf:{folder}").load()
+    state = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    halves = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    names = {name: halves[number % 2] for number, name in enumerate(state)}
+    for half in halves:
+        save_file(
+            {name: state[name] for name in state if names[name] == half}, folder / half, {"format": "pt"}
+        )
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    source = HfProvider().source(f"hf:{folder}")
+    assert weights_digests(source.load()) == weights_digests(whole)
+    (folder / halves[0]).rename(tmp_path / halves[0])
+    with pytest.raises(SourceUnavailable, match="it is missing"):
+        source.load()
+    for outside in (f"../{halves[0]}", str(tmp_path / halves[0])):
+        index.write_text(json.dumps({"weight_map": names | {next(iter(names)): outside}}))
+        with pytest.raises(UnknownSource, match="files of its own folder"):
+            source.load()
+    index.write_text(json.dumps({"metadata": {}}))
+    with pytest.raises(UnknownSource, match="expected a weight_map"):
+        source.load()
 
 
 def test_a_model_that_brings_code_or_is_not_known_is_refused(tmp_path: Path) -> None:

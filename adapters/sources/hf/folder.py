@@ -10,11 +10,13 @@ from typing import Any
 import huggingface_hub
 
 from registry.errors import SourceUnavailable, UnknownSource
+from registry.quoting import quoted
 
 CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 _ID = re.compile(r"[\w-][\w.-]*(?:/[\w-][\w.-]*)?")
+_SHARD = re.compile(r"[\w-][\w.-]*\.safetensors")
 _LICENCE = re.compile(r"^license:\s*([\w.+-]+)\s*$", re.MULTILINE)
 _MAX_BYTES = 16 << 20
 _MAX_CARD = 8192
@@ -69,13 +71,37 @@ class ModelFolder:
         """Refuse a folder without weights that can be read.
 
         Raises:
-            SourceUnavailable: there are none in the safetensors format.
+            SourceUnavailable: there are none in the safetensors format, or some are missing.
+            UnknownSource: an index of several files names others than those of the folder.
         """
         if not self.has_weights():
             raise SourceUnavailable(
                 f"expected {WEIGHTS[0]} in {self.path}, it is not there and nothing is downloaded; "
                 "other formats may run code when they are read: convert them to safetensors"
             )
+        if not self.path.joinpath(WEIGHTS[0]).is_file():
+            self._check_shards()
+
+    def _check_shards(self) -> None:
+        """Check that the index names files of this folder: a library would read whatever path stands there.
+
+        Raises:
+            UnknownSource: the index has another form, or names something else.
+            SourceUnavailable: a file that it names is missing.
+        """
+        index = self.path / WEIGHTS[1]
+        shards = self.json(WEIGHTS[1]).get("weight_map")
+        if not isinstance(shards, Mapping) or not shards:
+            raise UnknownSource(f"expected a weight_map in {index}, got none")
+        for name in sorted({str(each) for each in shards.values()}):
+            if not _SHARD.fullmatch(name):
+                raise UnknownSource(
+                    f"expected {index} to name safetensors files of its own folder, got {quoted(name, 80)}"
+                )
+            if not self.path.joinpath(name).is_file():
+                raise SourceUnavailable(
+                    f"expected {name} in {self.path}, which {WEIGHTS[1]} names; it is missing"
+                )
 
     def json(self, name: str) -> Mapping[str, Any]:
         """Return what a JSON file of this folder holds; nothing where it is not there.
