@@ -288,7 +288,7 @@ def test_the_sources_weights_are_named_by_their_digest(folder: Path, registry: R
 
 
 def test_a_declared_source_task_is_not_overruled(folder: Path, registry: Registry) -> None:
-    with pytest.raises(InvalidSetting, match="learnt the task 'shapes'"):
+    with pytest.raises(InvalidSetting, match="declares the task 'shapes'"):
         run(folder, registry, "frozen", source_task="imagenet-1k")
 
 
