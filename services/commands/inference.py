@@ -24,6 +24,15 @@ _SHOWN_COMPONENTS = 6
 _SHOWN_CHARACTERS = 60
 
 
+_INPUTS = click.argument(
+    "paths",
+    metavar="INPUT...",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, allow_dash=True, path_type=Path),
+)
+
+
 @command("targets")
 @click.option("--stage", "stages", metavar="STAGE", multiple=True, help="A stage to show besides production.")
 def targets(shell: Shell, stages: tuple[str, ...]) -> None:
@@ -73,13 +82,7 @@ def _rows(entries: list[dict[str, Any]], shared: dict[str, Any]) -> Iterator[tup
 
 @command("classify")
 @click.argument("ref")
-@click.argument(
-    "paths",
-    metavar="INPUT...",
-    nargs=-1,
-    required=True,
-    type=click.Path(exists=True, allow_dash=True, path_type=Path),
-)
+@_INPUTS
 @click.option(
     "--top-k", type=click.IntRange(min=1), default=DEFAULT_TOP_K, show_default=True, help="Labels for each."
 )
@@ -125,13 +128,7 @@ def _show_rankings(console: Console, ref: str, inputs: list[Input], rankings: li
 
 @command("embed")
 @click.argument("ref")
-@click.argument(
-    "paths",
-    metavar="INPUT...",
-    nargs=-1,
-    required=True,
-    type=click.Path(exists=True, allow_dash=True, path_type=Path),
-)
+@_INPUTS
 @click.option(
     "-o",
     "--output",
