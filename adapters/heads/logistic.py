@@ -40,6 +40,9 @@ _FEWEST_CORRECTIONS = 3
 _COPIES = 10
 """Copies of the weights that the solver holds beside its pairs."""
 
+_LARGEST_EXPONENT = 80
+"""exp of it is finite in single precision."""
+
 _SEARCH = _Effort(100, 1e-5, 1e-4)
 _FINAL = _Effort(1000, 1e-9, 1e-6)
 
@@ -69,8 +72,8 @@ def logistic_head(
             l2, search = _search(rows.values, targets, labels, seed)
         whole = np.full((1, len(targets)), 1 / len(targets))
         start = _start(rows.values, targets, whole, labels)
-        solution = _solve(rows.values, targets, whole, l2, start, _FINAL)[:, 0, :]
-    return scale.fold(rows.restore(solution[:-1]), solution[-1], l2, search)
+        solution = _solve(rows.values, targets, whole, l2, start, _FINAL)[0]
+    return scale.fold(rows.restore(solution[:, :-1].T), solution[:, -1], l2, search)
 
 
 def _search(rows: np.ndarray, targets: np.ndarray, labels: int, seed: int) -> tuple[float, Search]:
@@ -87,10 +90,11 @@ def _search(rows: np.ndarray, targets: np.ndarray, labels: int, seed: int) -> tu
     kept = (fold[None, :] != np.arange(folds)[:, None]).astype(np.float64)
     kept /= kept.sum(axis=1, keepdims=True)
     state = _start(rows, targets, kept, labels)
+    single = rows.astype(np.float32)
 
     def left_out(penalty: float) -> float:
         nonlocal state
-        state = _solve(rows, targets, kept, penalty, state, _SEARCH)
+        state = _solve(single, targets, kept, penalty, state, _SEARCH)
         return log_loss(_left_out_scores(rows, state, fold), targets)
 
     return descend(left_out, _TIE)
@@ -98,18 +102,14 @@ def _search(rows: np.ndarray, targets: np.ndarray, labels: int, seed: int) -> tu
 
 def _left_out_scores(rows: np.ndarray, state: np.ndarray, fold: np.ndarray) -> np.ndarray:
     """Return each row's scores by the problem that its fold was left out of, float64 [N, labels]."""
-    if len(rows) * state[0].size <= MAX_SCORES:
-        scores: np.ndarray = np.tensordot(rows, state[:-1], axes=1) + state[-1]
-        own: np.ndarray = scores[np.arange(len(rows)), fold]
-        return own
-    left_out = np.empty((len(rows), state.shape[2]))
-    for number in range(state.shape[1]):
-        left_out[fold == number] = rows[fold == number] @ state[:-1, number] + state[-1, number]
-    return left_out
+    scores = np.empty((len(rows), state.shape[1]))
+    for number, solution in enumerate(state):
+        scores[fold == number] = rows[fold == number] @ solution[:, :-1].T + solution[:, -1]
+    return scores
 
 
 def _start(rows: np.ndarray, targets: np.ndarray, shares: np.ndarray, labels: int) -> np.ndarray:
-    """Return what answers with the shares of the labels, whatever the row, float64 [D + 1, F, labels].
+    """Return what answers with the shares of the labels, whatever the row, float64 [F, labels, D + 1].
 
     Under a strong penalty hardly more can be learnt, and the solver, which starts with the steep slopes of the
     penalty, would not even find that: the strongest would seem the best, by an answer of halves.
@@ -120,8 +120,8 @@ def _start(rows: np.ndarray, targets: np.ndarray, shares: np.ndarray, labels: in
     else:
         counts = [np.bincount(targets, weights=share, minlength=labels) for share in shares]
         bias = np.log(np.maximum(counts, _RARE))
-    start = np.zeros((rows.shape[1] + 1, len(shares), labels))
-    start[-1] = bias
+    start = np.zeros((len(shares), labels, rows.shape[1] + 1))
+    start[:, :, -1] = bias
     return start
 
 
@@ -130,16 +130,18 @@ def _solve(
 ) -> np.ndarray:
     """Solve several weighted problems on the same rows: at once where the solver's memory allows it, else by turns.
 
+    Scores are kept label by label, [F, labels, N]: sums over labels then run along whole rows of memory.
+
     Args:
-        rows: float64 [N, D].
+        rows: float64 [N, D]; float32 where single precision is enough.
         targets: int64 [N], or uint8 [N, labels].
         shares: weight of every row in every problem, float64 [F, N], each problem's adding up to 1.
         l2: penalty; the bias is free of it.
-        start: weights and, as last row, bias to start from, float64 [D + 1, F, labels].
+        start: weights and, as last column, bias to start from, float64 [F, labels, D + 1].
         effort: when to stop.
 
     Returns:
-        Weights and bias, float64 [D + 1, F, labels].
+        Weights and bias, float64 [F, labels, D + 1].
     """
     from scipy.optimize import minimize
 
@@ -147,33 +149,30 @@ def _solve(
     corrections = min(_CORRECTIONS, (_SOLVER_BYTES // start.nbytes - _COPIES) // 2)
     if corrections < _CORRECTIONS and len(shares) > 1:
         turns = [
-            _solve(rows, targets, share[None], l2, start[:, number : number + 1], effort)
+            _solve(rows, targets, share[None], l2, start[number : number + 1], effort)
             for number, share in enumerate(shares)
         ]
-        return np.concatenate(turns, axis=1)
-    weighting = shares.T[:, :, None]
+        return np.concatenate(turns)
     cost = _questions if targets.ndim == 2 else _choice
-    block = max(1, MAX_SCORES // start[0].size)
+    block = max(1, MAX_SCORES // (shape[0] * shape[1]))
+    weighting = shares.astype(rows.dtype)
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        solution = flat.reshape(shape[0], -1)
-        gradient = np.empty_like(solution)
+        solution = flat.reshape(-1, shape[2])
+        weight, bias = solution[:, :-1].astype(rows.dtype), solution[:, -1:].astype(rows.dtype)
+        gradient = np.zeros_like(solution)
         loss = 0.0
         for first in range(0, len(rows), block):
             here = slice(first, first + block)
-            scores = rows[here] @ solution[:-1]
-            scores += solution[-1]
-            scores = scores.reshape(-1, shape[1], shape[2])
-            loss += cost(scores, targets[here], weighting[here])
-            slopes = scores.reshape(-1, solution.shape[1])
-            if first:
-                gradient[:-1] += rows[here].T @ slopes
-                gradient[-1] += slopes.sum(axis=0)
-            else:
-                np.matmul(rows[here].T, slopes, out=gradient[:-1])
-                gradient[-1] = slopes.sum(axis=0)
-        gradient[:-1] += l2 * solution[:-1]
-        return loss + 0.5 * l2 * float(np.square(solution[:-1]).sum()), gradient.ravel()
+            scores = weight @ rows[here].T
+            scores += bias
+            scores = scores.reshape(*shape[:2], -1)
+            loss += cost(scores, targets[here], weighting[:, None, here])
+            slopes = scores.reshape(len(solution), -1)
+            gradient[:, :-1] += slopes @ rows[here]
+            gradient[:, -1] += slopes.sum(axis=1)
+        gradient[:, :-1] += l2 * solution[:, :-1]
+        return loss + 0.5 * l2 * float(np.square(solution[:, :-1]).sum()), gradient.ravel()
 
     options = {
         "maxiter": effort.steps,
@@ -187,25 +186,26 @@ def _solve(
 
 
 def _choice(scores: np.ndarray, targets: np.ndarray, weighting: np.ndarray) -> float:
-    """Return the weighted cross-entropy of scores [N, F, labels], which become its slopes."""
-    everyone = np.arange(len(scores))
-    scores -= scores.max(axis=2, keepdims=True)
-    right = scores[everyone, :, targets]
+    """Return the weighted cross-entropy of scores [F, labels, N], which become its slopes."""
+    everyone = np.arange(len(targets))
+    scores -= scores.max(axis=1, keepdims=True)
+    right = scores[:, targets, everyone]
     np.exp(scores, out=scores)
-    total = scores.sum(axis=2, keepdims=True)
-    loss = float(np.sum(weighting[:, :, 0] * (np.log(total[:, :, 0]) - right)))
+    total = scores.sum(axis=1, keepdims=True)
+    loss = float(np.sum(weighting[:, 0] * (np.log(total[:, 0]) - right), dtype=np.float64))
     scores /= total
-    scores[everyone, :, targets] -= 1
+    scores[:, targets, everyone] -= 1
     scores *= weighting
     return loss
 
 
 def _questions(scores: np.ndarray, targets: np.ndarray, weighting: np.ndarray) -> float:
     """Return the weighted sum over labels of binary cross-entropies; scores become the slopes."""
-    present = targets[:, None, :]
-    loss = float(np.sum(weighting * np.logaddexp(0, np.where(present == 1, -scores, scores))))
+    present = targets.T[None]
+    losses = np.logaddexp(0, np.where(present == 1, -scores, scores), dtype=scores.dtype)
+    loss = float(np.sum(weighting * losses, dtype=np.float64))
     np.negative(scores, out=scores)
-    scores[:] = 1 / (1 + np.exp(np.minimum(scores, 500)))
+    scores[:] = 1 / (1 + np.exp(np.minimum(scores, _LARGEST_EXPONENT)))
     scores -= present
     scores *= weighting
     return loss
