@@ -16,6 +16,7 @@ from registry.errors import DamagedCatalog, InvalidSetting, MissingCatalog, Read
 from registry.extras import POSTGRES
 from registry.locations import file_url, sqlite_path
 from registry.modes import file_mode, folder_mode, may_write, new_file, new_folder
+from registry.quoting import quoted
 
 _BUSY_TIMEOUT_S = 60
 _READ_TIMEOUT_S = 2
@@ -29,6 +30,9 @@ _PATIENCE = {
     "tcp_user_timeout": 25_000,
 }  # fmt: skip
 """Options of libpq, in seconds and (the last) milliseconds; its defaults are the system's: minutes or hours."""
+_ANSWER_TIMEOUT = "answer_timeout"
+"""Option of a URL: the seconds for which a connected server may send nothing during a statement."""
+_ANSWER_TIMEOUT_S = 30.0
 _FORBIDDEN = ("42501", "25006")
 """SQLSTATEs: insufficient privilege, read-only transaction."""
 _MAY_WRITE = sa.text(
@@ -57,11 +61,40 @@ def open_engine(url: str, *, shared: bool = False, make: bool = True) -> sa.Engi
     try:
         parsed = sa.make_url(url)
         POSTGRES.require("a postgresql+psycopg:// catalog")
-        # Without timeouts, a host that vanishes without closing the connection would block forever.
-        patience = {name: value for name, value in _PATIENCE.items() if name not in parsed.query}
-        return sa.create_engine(parsed, pool_pre_ping=True, connect_args=patience)
+        return _open_postgresql(parsed)
     except sa.exc.ArgumentError as error:
         raise InvalidSetting(f"a catalog is sqlite:///… or postgresql+psycopg://…: {error}") from error
+
+
+def _open_postgresql(url: sa.URL) -> sa.Engine:
+    from registry.catalog.connection import PatientConnection
+
+    # Without timeouts, a host that vanishes or hangs without closing the connection would block forever.
+    patience = {name: value for name, value in _PATIENCE.items() if name not in url.query}
+    patience_s = _seconds(url.query.get(_ANSWER_TIMEOUT, str(_ANSWER_TIMEOUT_S)))
+    engine = sa.create_engine(
+        url.difference_update_query([_ANSWER_TIMEOUT]), pool_pre_ping=True, connect_args=patience
+    )
+
+    @sa.event.listens_for(engine, "do_connect")
+    def connect(
+        dialect: Any, record: Any, arguments: list[Any], options: dict[str, Any]
+    ) -> PatientConnection:
+        connection = PatientConnection.connect(*arguments, **options)
+        connection.patience_s = patience_s
+        return connection
+
+    return engine
+
+
+def _seconds(text: object) -> float:
+    try:
+        seconds = float(str(text))
+    except ValueError:
+        seconds = 0.0
+    if not 1 <= seconds <= 3600:
+        raise InvalidSetting(f"{_ANSWER_TIMEOUT}: expected 1 to 3600 seconds, got {quoted(str(text))}")
+    return seconds
 
 
 def check_writable(engine: sa.Engine) -> None:

@@ -1,8 +1,11 @@
 """A registry that goes away while it is served: what is served stays, it is told once, and it is found again."""
 
 import logging
+import os
 import random
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -11,16 +14,18 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import make_url
 
 from registry.registry import Registry
 from registry.settings import Settings
 from services.api.auth import TokenCache
 from services.deployment.sessions import Sessions
 from services.deployment.watcher import DeploymentWatcher
-from services.process.server import Server, free_port
+from services.process.server import ROOT, Server, free_port
 from services.settings import ServeSettings
 from tests.builders import picture, publish, tiny
 from tests.contracts.http import PNG, metric
+from tests.hanging import HangingProxy
 from tests.postgres import Postgres, running_postgres
 
 AWAY = "the registry cannot be read"
@@ -254,3 +259,101 @@ def test_a_database_that_is_away_at_first_is_waited_for(postgres: Postgres, tmp_
     postgres.start()
     until(lambda: served(deployment) == {"digits": 1})
     deployment.close()
+
+
+@pytest.fixture
+def proxied(postgres: Postgres, tmp_path: Path) -> Iterator[tuple[Settings, HangingProxy]]:
+    """A registry that is reached through a proxy, with two versions; the first is in production."""
+    database = make_url(postgres.database())
+    proxy = HangingProxy(Path(str(database.query["host"])) / ".s.PGSQL.5432")
+    url = f"postgresql+psycopg://cultivar@127.0.0.1:{proxy.port}/{database.database}"
+    settings = Settings.read(
+        tmp_path / "home", f"{url}?connect_timeout=2&answer_timeout=1", actor="tests", environment={}
+    )
+    with Registry.open(settings) as registry:
+        registry.promote(publish(registry, tiny(seed=1)).ref, "production")
+        publish(registry, tiny(seed=2))
+    yield settings, proxy
+    proxy.close()
+
+
+def test_a_server_whose_database_hangs_goes_on_and_picks_up_when_it_answers(
+    proxied: tuple[Settings, HangingProxy], tmp_path: Path
+) -> None:
+    settings, proxy = proxied
+    log = tmp_path / "log"
+    with log.open("wb") as file, Server(ServeSettings(port=free_port()), settings, file.fileno()) as server:
+        server.wait_until_ready(60)
+
+        def asked() -> str:
+            start = time.monotonic()
+            answer = httpx.post(f"{server.url}/v1/classify/digits", content=picture(), headers=PNG)
+            assert time.monotonic() - start < 1
+            return answer.headers["X-Cultivar-Version"]
+
+        def registry() -> object:
+            return httpx.get(f"{server.url}/readyz").raise_for_status().json().get("registry")
+
+        proxy.hang()
+        until(lambda: asked() == "letters/digits@1" and registry() == "unreadable")
+        connected = proxy.taken
+        until(lambda: proxy.taken > connected + 1)  # it tries again, and is silent
+        assert asked() == "letters/digits@1"
+        assert log.read_text().count(AWAY) == 1
+        proxy.go_on()
+        until(lambda: registry() is None)
+        promote(settings, "digits@2")
+        until(lambda: asked() == "letters/digits@2")
+        # It ends in time while the database hangs.
+        proxy.hang()
+        time.sleep(0.5)
+        start = time.monotonic()
+    assert time.monotonic() - start < 15
+    assert log.read_text().count(BACK) == 1
+    assert "Traceback" not in log.read_text()
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["promote", "digits@2", "production"]])
+@pytest.mark.parametrize("within", ["connecting", "statement"])
+def test_a_command_on_a_database_that_hangs_ends_with_one_line(
+    proxied: tuple[Settings, HangingProxy], arguments: list[str], within: str
+) -> None:
+    settings, proxy = proxied
+    if within == "connecting":
+        proxy.hang()
+    else:
+        proxy.hang(after=b"alembic_version")
+    start = time.monotonic()
+    done = cultivar(settings, *arguments)
+    assert time.monotonic() - start < 20
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert ("timeout expired" if within == "connecting" else "not answered for 1 s") in done.stderr
+
+
+def test_serve_starts_on_a_database_that_hangs_and_is_ready_when_it_answers(
+    proxied: tuple[Settings, HangingProxy], tmp_path: Path
+) -> None:
+    settings, proxy = proxied
+    proxy.hang()
+    log = tmp_path / "log"
+    with log.open("wb") as file, Server(ServeSettings(port=free_port()), settings, file.fileno()) as server:
+        until(lambda: AWAY in log.read_text())
+        assert httpx.get(f"{server.url}/readyz").status_code == 503
+        assert httpx.get(f"{server.url}/livez").status_code == 200
+        proxy.go_on()
+        server.wait_until_ready(60)
+    assert log.read_text().count(AWAY) == 1
+
+
+def cultivar(settings: Settings, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "services.cli", *arguments],
+        cwd=ROOT,
+        env=os.environ | settings.to_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
