@@ -1,12 +1,15 @@
 """Attacks in a process of their own, so that they do not share an interpreter with honest clients."""
 
 import multiprocessing
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 
 JOIN_S = 5
+LOWEST_PRIORITY = 19
+"""Attackers stand for other machines: what they compute to attack must not take the server's processors."""
 
 
 @contextmanager
@@ -33,4 +36,5 @@ def striking(strike: Callable[[], Counter[str]]) -> Iterator[Counter[str]]:
 
 
 def _send(sending: Connection, strike: Callable[[], Counter[str]]) -> None:
+    os.nice(LOWEST_PRIORITY)
     sending.send(dict(strike()))

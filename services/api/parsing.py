@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from services.api import codec
 from services.api.allocator import DelayedTrim
+from services.api.switch_interval import SwitchInterval
 from services.inference.inputs import Inputs
 
 MAX_PARSED_IN_LOOP_BYTES = 256 << 10
@@ -18,6 +19,7 @@ MODERATE_BODY_BYTES = 4 << 20
 
 _MODERATE, _LARGE = ThreadPoolExecutor(1, "parse"), ThreadPoolExecutor(1, "parse-large")
 _TRIM = DelayedTrim()
+_SWITCH_INTERVAL = SwitchInterval()
 _T = TypeVar("_T")
 
 
@@ -41,9 +43,10 @@ async def parse(body_bytes: int, parser: Callable[..., _T], *arguments: object) 
     if body_bytes <= MAX_PARSED_IN_LOOP_BYTES:
         return parser(*arguments)
     loop = asyncio.get_running_loop()
-    if body_bytes <= MODERATE_BODY_BYTES:
-        return await loop.run_in_executor(_MODERATE, partial(parser, *arguments))
+    moderate = body_bytes <= MODERATE_BODY_BYTES
     try:
-        return await loop.run_in_executor(_LARGE, partial(parser, *arguments))
+        with _SWITCH_INTERVAL.shortened():
+            return await loop.run_in_executor(_MODERATE if moderate else _LARGE, partial(parser, *arguments))
     finally:
-        _TRIM.give_back()
+        if not moderate:
+            _TRIM.give_back()
