@@ -8,9 +8,10 @@ a container with a quota of two (microsoft/onnxruntime#29510).
 import functools
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -38,6 +39,15 @@ _FLOATING = frozenset({"float16", "float32"})
 _ERRORS_ONLY = 3
 _FATAL_ONLY = 4
 _CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_CGROUP_MEMORY = Path("/sys/fs/cgroup/memory.max")
+
+_TENSOR_SHARE = 0.75
+_FOLDED_BYTES = 1 << 30
+"""Bytes of the constants that a session computes when it is opened, which do not count as its tensors."""
+_FOLDING = "optimization.constant_folding_max_output_size_in_bytes"
+_arena: list[int] = []
+"""The bytes of the arena that sessions share, once it is made; ONNX Runtime allows one per kind and process."""
+_OUT_OF_MEMORY = re.compile(r"Available memory of (\d+) is smaller than requested bytes of (\d+)")
 
 
 def cpu_quota() -> int:
@@ -50,6 +60,30 @@ def cpu_quota() -> int:
     if quota == "max":
         return cores
     return max(1, min(cores, -(-int(quota) // int(period))))
+
+
+def memory_quota() -> int:
+    """Return the bytes of memory that this process may use: the machine's, or fewer by cgroup v2."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with suppress(OSError, ValueError):  # "max" is no limit
+        memory = min(memory, int(_CGROUP_MEMORY.read_text()))
+    return memory
+
+
+def limit_tensors(limit: int = 0, *, processes: int = 1) -> None:
+    """Limit the memory of the tensors of all sessions of this process; the first call decides.
+
+    A small file can compute a tensor of any size. Beyond the limit a run fails; without one, the system would kill
+    the process.
+
+    Args:
+        limit: bytes; 0 takes three quarters of ``memory_quota()``, divided by the processes.
+        processes: processes that share the memory equally.
+    """
+    if not _arena:
+        _arena.append(limit or int(_TENSOR_SHARE * memory_quota()) // processes)
+        info = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+        ort.create_and_register_allocator(info, ort.OrtArenaCfg(_arena[0], -1, -1, -1))  # all else by default
 
 
 @functools.cache
@@ -169,6 +203,7 @@ class Session:
         if spin_us:
             options.add_session_config_entry("session.intra_op.spin_duration_us", str(spin_us))
         _share_memory(options)
+        _bound_constants(model, options)
         chosen = list(providers or usable_providers())
         try:
             self._session = ort.InferenceSession(
@@ -178,7 +213,7 @@ class Session:
             )
         # The only common base of ONNX Runtime's exceptions is Exception.
         except Exception as error:
-            raise RuntimeFailure(f"ONNX Runtime cannot open {name}: {_first_line(error)}") from error
+            raise RuntimeFailure(f"ONNX Runtime cannot open {name}: {_reason(error)}") from error
         self._name = name
         self._placed = model if isinstance(model, Placed) else None  # the weights live as long as the session
         self._output_names = [node.name for node in self._session.get_outputs()]
@@ -216,7 +251,7 @@ class Session:
                 self._output_names if outputs is None else outputs, feeds, self._run_options
             )
         except Exception as error:
-            raise RuntimeFailure(f"ONNX Runtime cannot run {self._name}: {_first_line(error)}") from error
+            raise RuntimeFailure(f"ONNX Runtime cannot run {self._name}: {_reason(error)}") from error
         return values
 
     def run_on_device(self, feeds: Mapping[str, Tensor], rows: int) -> dict[str, OnDevice]:
@@ -245,7 +280,7 @@ class Session:
             self._session.run_with_iobinding(binding, self._run_options)
             values = binding.get_outputs()
         except Exception as error:
-            raise RuntimeFailure(f"ONNX Runtime cannot run {self._name}: {_first_line(error)}") from error
+            raise RuntimeFailure(f"ONNX Runtime cannot run {self._name}: {_reason(error)}") from error
         return {name: OnDevice(value, rows) for name, value in zip(self._output_names, values, strict=True)}
 
 
@@ -267,15 +302,15 @@ def _share_memory(options: ort.SessionOptions) -> None:
     With one arena per session, two sessions of ResNet-18 (on one core and on all) held 689 MiB after batches
     of up to 32 rows. With a shared arena they held 504 MiB at the same speed (ONNX Runtime 1.31).
     """
-    _make_arena()
+    limit_tensors()
     options.add_session_config_entry("session.use_env_allocators", "1")
 
 
-@functools.cache
-def _make_arena() -> None:
-    """Create the arena that sessions share; ONNX Runtime allows one per kind and process."""
-    info = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
-    ort.create_and_register_allocator(info, ort.OrtArenaCfg(0, -1, -1, -1))  # no limit, all else by default
+def _bound_constants(model: bytes | Path | Detached | Placed, options: ort.SessionOptions) -> None:
+    """Limit the constants that a session computes when it is opened: it keeps them outside the arena."""
+    detached = model.model if isinstance(model, Placed) else model
+    if isinstance(detached, Detached) and (count := detached.foldable()):
+        options.add_session_config_entry(_FOLDING, str(_FOLDED_BYTES // count))
 
 
 def _with_options(provider: str) -> str | tuple[str, dict[str, str]]:
@@ -329,5 +364,12 @@ def _spec(node: "ort.NodeArg") -> TensorSpec:
     return TensorSpec(node.name, dtype, tuple("any" if size is None else size for size in node.shape))
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
+    """Return an error in one line."""
+    if found := _OUT_OF_MEMORY.search(str(error)):
+        left, wanted = map(int, found.groups())
+        return (
+            f"it needs {wanted:,} more bytes of memory, {left:,} are left of the {_arena[0]:,} that the tensors of "
+            "this process may take"
+        )
     return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__

@@ -81,6 +81,8 @@ class ServeSettings:
         lanes: batches that run at once; 0 takes one per core, and one on a GPU.
         model_threads: cores of each run; with 0, a run beside others gets an equal share of the cores and a run that
             is alone all cores, for twice the memory.
+        tensor_bytes: memory that the tensors of one worker's runs may take, weights not counted; a run that needs more
+            fails. 0 takes three quarters of the memory of the machine or the cgroup, divided by the workers.
         feature_cache_bytes: memory of the feature cache; 0 disables it.
         keep_alive_s: seconds that a connection may be idle. It should be longer than a proxy's own limit, commonly 60:
             a request that is sent just as the server closes the connection gets no answer.
@@ -122,6 +124,7 @@ class ServeSettings:
     max_batch_tokens: int = 16_384
     lanes: int = 0
     model_threads: int = 0
+    tensor_bytes: int = 0
     feature_cache_bytes: int = 64 << 20
     keep_alive_s: int = 75
     max_connections: int = 4096
@@ -148,6 +151,7 @@ class ServeSettings:
         _within("max_batch_tokens", self.max_batch_tokens, 1, 1 << 30)
         _within("max_queue_tokens", self.max_queue_tokens, 1, 1 << 40)
         _within("lanes", self.lanes, 0, 64)
+        _within("tensor_bytes", self.tensor_bytes, 0, 1 << 50)
         _within("feature_cache_bytes", self.feature_cache_bytes, 0, 1 << 40)
         _within("model_threads", self.model_threads, 0, 1024)
         _within("keep_alive_s", self.keep_alive_s, 1, 86_400)

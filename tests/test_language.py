@@ -46,7 +46,6 @@ ALLOWED = {
     "registry.commands.shell._write_line": "a line of output",
     "registry.progress.Lines": "lines of a log",
     "registry.progress._Line": "a line of a log",
-    "registry.runtime._first_line": "the first line of a message",
     "registry.tables._csv_lines": "lines of a file",
     "registry.tables._quote_line": "a line of a file",
     "adapters.few_shot.lines": "lines of a report",

@@ -14,6 +14,8 @@ MAX_BYTES = 2**31 - 1
 """protobuf's limit on one serialised message."""
 INLINE_BYTES = 1024
 """Weights up to this size stay inside a detached model: shape inference reads axes and shapes."""
+_OF_SHAPES = frozenset({"Shape", "Size"})
+"""Operators that are constant where the shape of their input is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,21 @@ class Detached:
     def operators(self) -> frozenset[str]:
         """Return the operators of its nodes; raises ``InvalidSegment`` like ``from_bytes``."""
         return frozenset(node.op_type for node in from_bytes(self.model).graph.node)
+
+    def foldable(self) -> int:
+        """Return how many nodes may be computed when the model is opened, as their inputs do not depend on its inputs.
+
+        Raises:
+            InvalidSegment: the bytes are not a model.
+        """
+        graph = from_bytes(self.model).graph
+        known = {"", *(tensor.name for tensor in graph.initializer)}
+        count = 0
+        for node in graph.node:
+            if node.op_type in _OF_SHAPES or known.issuperset(node.input):
+                known.update(node.output)
+                count += 1
+        return count
 
 
 def to_bytes(model: ModelProto) -> bytes:

@@ -10,7 +10,7 @@ from time import perf_counter
 from threadpoolctl import threadpool_limits
 
 from registry.registry import Registry
-from registry.runtime import CUDA, cpu_quota, usable_providers
+from registry.runtime import CUDA, cpu_quota, limit_tensors, usable_providers
 from registry.settings import Settings
 from services import metrics
 from services.api.admission import Admission
@@ -100,6 +100,7 @@ class ServerWorker:
         hold_on(self.settings.patience_s)
         leave_on_sigterm(self.settings.drain_s, self._admission.leave)
         settings = self.settings
+        limit_tensors(settings.tensor_bytes, processes=settings.workers)
         barrier = _barrier(settings)
         cores = max(1, cpu_quota() // settings.workers)
         lanes = settings.parallel_batches(cores, gpu=usable_providers()[0] == CUDA)

@@ -122,6 +122,7 @@ def test_an_address_of_ipv6_stands_in_brackets(host: str, url: str) -> None:
         ("AUTH", "perhaps"),
         ("MAX_HELD_BYTES", "1"),
         ("MAX_CHARACTERS", "0"),
+        ("TENSOR_BYTES", "-1"),
         ("MAX_CONNECTIONS", "0"),
         ("MAX_CONNECTIONS_PER_ADDRESS", "5000"),
         ("HEAD_S", "0"),
