@@ -15,6 +15,11 @@ from services.settings import DEFAULT_TOP_K
 MAX_TARGETS = 256
 """Targets of one request."""
 
+_SINGLE = frozenset(
+    (b"content-type", b"content-length", b"x-expect-space", b"x-cultivar-priority", b"x-cultivar-timeout")
+)
+"""Headers of one value. Who reads the first of two and who reads the last would see different requests."""
+
 _MAX_TOP_K_DIGITS = 9
 _MAX_FIELDS = 16
 _CHOICE = frozenset({"stage", "version", "source"})
@@ -56,20 +61,25 @@ def read(scope: Mapping[str, Any], operation: str, *, several: bool = False) -> 
         several: the query names the targets.
 
     Raises:
-        MalformedRequest: a header or the query is invalid.
+        MalformedRequest: a header or the query is invalid, or a header of one value is there twice.
         UnsupportedMedia: the body is compressed.
     """
     content_type = accept = b""
+    seen: set[bytes] = set()
     length: bytes | None = None
     space: str | None = None
     priority, timeout_s = NORMAL, float("inf")
     for name, value in scope["headers"]:
+        if name in _SINGLE:
+            if name in seen:
+                raise MalformedRequest(f"expected the header {name.decode()} once, got it several times")
+            seen.add(name)
         if name == b"content-type":
             content_type = value
         elif name == b"content-length":
             length = value
         elif name == b"accept":
-            accept = value
+            accept += value + b","
         elif name == b"x-expect-space":
             space = value.decode("latin-1").strip()
         elif name == b"x-cultivar-priority":

@@ -142,3 +142,23 @@ class Refusals(Asking):
         answer = client.head("/v1/targets")
         assert answer.status_code == 200
         assert answer.content == b""
+
+    @pytest.mark.parametrize("path", ["/v1/classify/digits", "/v1/embed/digits", "/classify", "/embed"])
+    @pytest.mark.parametrize(
+        ("name", "values"),
+        [
+            ("Content-Type", ("application/vnd.bentoml+pickle", "application/json")),
+            ("Content-Type", ("application/json", "application/vnd.bentoml+pickle")),
+            ("X-Expect-Space", ("cultivar-space", "cultivar-space")),
+            ("X-Cultivar-Priority", ("high", "low")),
+            ("X-Cultivar-Timeout", ("1", "10")),
+        ],
+        ids=str,
+    )
+    def test_a_header_of_one_value_that_is_there_twice_is_refused(
+        self, client: httpx.Client, path: str, name: str, values: tuple[str, str]
+    ) -> None:
+        rest = {} if name == "Content-Type" else JSON
+        headers = [*rest.items(), *((name, value) for value in values)]
+        answer = client.post(path, content=b'{"target": "digits", "images": []}', headers=headers)
+        refused(answer, 400, "malformed_request")
