@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
@@ -19,7 +20,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Protocol, Self
 
-from registry.errors import InvalidSetting, RuntimeFailure
+from registry.disk import free_bytes, shown
+from registry.errors import InvalidSetting, RuntimeFailure, StorageFailure
 from registry.extras import SERVE
 from registry.settings import Settings
 from services.deployment.rollout_barrier import FOLDER
@@ -34,6 +36,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _POLL_S = 0.01
+_WORKER_BYTES = 4 << 20
+"""Temporary files of a worker: those of its metrics are allocated at the start, 1 MiB each."""
 _REMIND_S = 1.0
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
@@ -49,6 +53,7 @@ class Server:
     Raises:
         MissingExtra: the serving dependencies are not installed.
         InvalidSetting: the host has no address, or the port is taken.
+        StorageFailure: there is no space for its temporary files.
     """
 
     def __init__(self, settings: ServeSettings, registry: Settings, log: int | None = None) -> None:
@@ -81,6 +86,7 @@ class Server:
 
     def __enter__(self) -> Self:
         check_port(self.settings.host, self.settings.port)
+        _check_space(self.settings.workers)
         self._home = RuntimeDir()
         self._parent_pipe = ParentPipe()
         if not self._stopping:
@@ -238,6 +244,21 @@ def stopped_by_signals(*stoppable: Stoppable) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _check_space(workers: int) -> None:
+    """Check that the files of metrics have space: workers would not start, and would be replaced without end.
+
+    Raises:
+        StorageFailure: the disk of the temporary folder is full.
+    """
+    folder = Path(tempfile.gettempdir())
+    needed, free = workers * _WORKER_BYTES, free_bytes(folder)
+    if free < needed:
+        raise StorageFailure(
+            f"expected {shown(needed)} of free disk space at {folder} for temporary files, found {shown(free)}; free "
+            "some, or name another folder with TMPDIR"
+        )
 
 
 def check_port(host: str, port: int) -> None:
