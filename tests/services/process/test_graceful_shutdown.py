@@ -11,15 +11,22 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
+import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from registry.registry import Registry
+from registry.segments import canonical
 from registry.settings import Settings
 from services.process.server import ROOT, free_port
-from tests.builders import picture, publish, tiny
+from services.settings import ServeSettings
+from tests.builders import picture, publish, tiny, trunk, with_segment
 from tests.contracts.http import PNG, worker_pids
 
 BENTOML_SERVE = (sys.executable, "-m", "bentoml", "serve", "services.app:service")
@@ -232,6 +239,131 @@ def test_a_server_that_bentoml_runs_says_that_it_leaves_too(home: Path) -> None:
             process.kill()
             process.wait()
         _until(lambda: not _alive((second,)))
+
+
+SIDE = 2000
+PRODUCTS = 6
+
+
+def slow() -> bytes:
+    """Return the trunk of tiny versions, with large products for every row after the first.
+
+    So its warm-up, in which two rows come at once, takes seconds, and a single request does not.
+    """
+    model = onnx.load_from_string(trunk())
+    graph = model.graph
+    final, graph.node[-1].output[0] = graph.node[-1].output[0], "plain"
+    products = [f"product {number}" for number in range(PRODUCTS + 1)]
+    nodes = [
+        helper.make_node("Shape", ["pixels"], ["batch and so on"], start=0, end=1),
+        helper.make_node("Sub", ["batch and so on", "one"], ["more"]),
+        helper.make_node("Mul", ["more", "side"], ["height"]),
+        helper.make_node("Concat", ["height", "side"], ["shape"], axis=0),
+        helper.make_node("Expand", ["part", "shape"], [products[0]]),
+        helper.make_node("Expand", ["part", "square"], ["factor"]),
+        *(helper.make_node("MatMul", [last, "factor"], [product]) for last, product in pairwise(products)),
+        helper.make_node("ReduceSum", [products[-1]], ["sum"], keepdims=0),
+        helper.make_node("Mul", ["sum", "nothing"], ["zero"]),
+        helper.make_node("Add", ["plain", "zero"], [final]),
+    ]
+    graph.node.extend(nodes)
+    constants = {
+        "one": np.array([1]), "side": np.array([SIDE]), "square": np.array([SIDE, SIDE]),
+        "part": np.full(1, 1 / SIDE, np.float32), "nothing": np.zeros(1, np.float32),
+    }  # fmt: skip
+    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    return canonical(model)
+
+
+@pytest.fixture
+def two_versions(tmp_path: Path) -> Settings:
+    """A registry with one version in production, and one that takes seconds to load."""
+    settings = Settings.read(tmp_path / "home", actor="tests", environment={})
+    with Registry.open(settings) as registry:
+        registry.promote(publish(registry, tiny()).ref, "production")
+        publish(registry, with_segment(tiny(seed=2), "pool", slow()))
+    return settings
+
+
+def start_loading(settings: Settings, server: Served) -> None:
+    """Promote the second version, and wait until the workers are at it."""
+    with Registry.open(settings) as registry:
+        registry.promote("digits@2", "production")
+    time.sleep(0.6)
+    assert _version(server.url) == "letters/digits@1"
+
+
+@contextmanager
+def folder_of(tmp_path: Path) -> Iterator[Path]:
+    """Make a temporary folder for a server, in which nothing but its log may be left."""
+    folder = tmp_path / f"temporary {uuid4().hex}"
+    folder.mkdir()
+    yield folder
+    assert [path.name for path in folder.iterdir()] == ["log"]
+    assert b"Traceback" not in (folder / "log").read_bytes()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_is_told_to_end_while_it_loads_answers_ends_and_serves_the_new_version_next(
+    two_versions: Settings, tmp_path: Path, number: signal.Signals
+) -> None:
+    body = picture()
+    head = f"POST /v1/classify/digits HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: {len(body)}"
+    with folder_of(tmp_path) as folder, served(two_versions.home, folder, "--workers", "2") as server:
+        start_loading(two_versions, server)
+        with socket.create_connection(server.address, timeout=20) as client:
+            client.sendall(f"{head}\r\n\r\n".encode() + body[:10])
+            time.sleep(0.1)
+            server.process.send_signal(number)
+            time.sleep(0.2)
+            client.sendall(body[10:])
+            assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
+        start = time.monotonic()
+        assert server.process.wait(60) == 0
+        assert time.monotonic() - start < ServeSettings().patience_s
+        assert not _alive(server.pids)
+    with folder_of(tmp_path) as folder, served(two_versions.home, folder) as server:
+        assert _version(server.url) == "letters/digits@2"
+        server.process.terminate()
+        assert server.process.wait(60) == 0
+
+
+def test_the_others_do_not_wait_for_a_worker_that_was_killed_while_it_loaded(
+    two_versions: Settings, tmp_path: Path
+) -> None:
+    with folder_of(tmp_path) as folder, served(two_versions.home, folder, "--workers", "2") as server:
+        start_loading(two_versions, server)
+        _, supervisor, first, second = server.pids
+        os.kill(first, signal.SIGKILL)
+        _until(lambda: _version(server.url) == "letters/digits@2")
+        assert _alive((second,)) == [second]
+        _until(lambda: len(worker_pids(supervisor)) == 2)
+        assert {_version(server.url) for _ in range(20)} == {"letters/digits@2"}
+        pids = (*server.pids, *worker_pids(supervisor))
+        server.process.terminate()
+        assert server.process.wait(60) == 0
+        assert not _alive(pids)
+        assert b"the other workers switched" not in (folder / "log").read_bytes()
+
+
+def test_nothing_outlives_a_supervisor_that_was_killed_while_its_workers_load(
+    two_versions: Settings, tmp_path: Path
+) -> None:
+    with folder_of(tmp_path) as folder:
+        with served(two_versions.home, folder, "--workers", "2") as server:
+            start_loading(two_versions, server)
+            os.kill(server.pids[1], signal.SIGKILL)
+            assert server.process.wait(60) == 1
+            _until(lambda: not _alive(server.pids))
+        with served(two_versions.home, folder) as server:
+            assert len(list(folder.glob("cultivar-serve-*"))) == 1
+            assert _version(server.url) == "letters/digits@2"
+            server.process.terminate()
+            assert server.process.wait(60) == 0
+
+
+def _version(url: str) -> str:
+    return _classify(url).headers["X-Cultivar-Version"]
 
 
 def _heed_signals() -> None:
