@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
+from hypothesis.internal.entropy import deterministic_PRNG
 
 LONG = (
     "tests/test_readme.py",
@@ -18,6 +19,12 @@ LONG = (
     "tests/cases/",
 )
 """Modules that take longest come first, so that no process works alone at the end; those of many short tests last."""
+
+
+with deterministic_PRNG():
+    # Hypothesis looks for who refers to its random numbers at their first use, and warns where it finds nobody: it does
+    # not see what a server that ran in this process has exempted from garbage collection.
+    pass
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
