@@ -66,6 +66,7 @@ class DeploymentWatcher:
         self._position: int | None = None
         self._read_from: Registry | None = None
         self._kept_alive: Snapshot | None = None
+        self._no_agreement = False
         self._retry_s = _FIRST_RETRY_S
         self._retry_at = float("inf")
         self._poller = RegistryPoller(
@@ -138,12 +139,28 @@ class DeploymentWatcher:
         """Return whether to serve the new snapshot now; the first one is served at once."""
         if self._barrier is None:
             return True
-        if not self.snapshot.settled or position == self._position:
-            self._barrier.arrive(position)
-            return True
+        at_once = not self.snapshot.settled or position == self._position
         # Keeps its sessions open until the next poll uses them.
-        self._kept_alive = arranged
-        return self._barrier.agree(position, self._poller.stopping)
+        self._kept_alive = None if at_once else arranged
+        try:
+            if at_once:
+                self._barrier.arrive(position)
+                return True
+            agreed = self._barrier.agree(position, self._poller.stopping)
+        except OSError as error:
+            self._note_no_agreement(error)
+            return at_once
+        self._no_agreement = False
+        return agreed
+
+    def _note_no_agreement(self, error: OSError) -> None:
+        if not self._no_agreement:
+            _log.error(
+                "the workers cannot agree on a moment to switch versions, and go on with those before: %s; "
+                "free space in the server's temporary folder",
+                error,
+            )
+        self._no_agreement = True
 
     def _note_away(self, away: bool) -> None:
         self.snapshot = replace(self.snapshot, away=away)

@@ -159,3 +159,29 @@ def test_a_registry_that_was_put_back_leaves_nobody_behind(tmp_path: Path) -> No
         assert all(pool.map(lambda barrier: barrier.agree(3, threading.Event()), (one, two)))
     with one.preparing(3, told.set):
         assert not told.wait(0.05)
+
+
+def test_workers_that_cannot_write_go_on_with_what_they_serve_until_they_can(
+    registry: Registry, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "barrier"
+    deployment = DeploymentWatcher(
+        lambda: registry,
+        stages=("production",),
+        sessions=Sessions(threads=1, cores=1),
+        barrier=meet(folder, 1),
+    )
+    first, second = publish(registry, tiny(seed=1)), publish(registry, tiny(seed=2))
+    registry.promote(first.ref, "production")
+    deployment.look()
+    registry.promote(second.ref, "production")
+    gone = folder.rename(tmp_path / "gone")
+    for _ in range(2):
+        assert deployment.look()
+        assert deployment.snapshot.pick("digits", Selector()).version.ref == first.ref
+    assert [record.getMessage().split(",")[0] for record in caplog.records] == [
+        "the workers cannot agree on a moment to switch versions"
+    ]
+    gone.rename(folder)
+    deployment.look()
+    assert deployment.snapshot.pick("digits", Selector()).version.ref == second.ref
